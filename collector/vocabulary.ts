@@ -1,0 +1,25 @@
+// The collector's one door to filter/vocabulary, the words that filter and collector share.
+
+export { HTTP_LABEL_COUNT, LABELS, Label } from "../filter/vocabulary/labels.ts";
+export {
+  FAULT_REASONS,
+  FAULTS_METRIC,
+  HISTOGRAM_BOUNDS,
+  HTTP_METRICS,
+  HttpMetric,
+  Metric,
+  MetricKind,
+  REASON_LABEL,
+  START_TIME_METRIC,
+} from "../filter/vocabulary/metrics.ts";
+export * from "../filter/vocabulary/observation.ts";
+export * from "../filter/vocabulary/peer-metadata.ts";
+export {
+  cleanValue,
+  encodeTag,
+  FIELD_SEPARATOR,
+  MAX_VALUE_BYTES,
+  tagRegex,
+  VALUE_SEPARATOR,
+} from "../filter/vocabulary/stat-name.ts";
+export * from "../filter/vocabulary/values.ts";

@@ -1,0 +1,87 @@
+// The wasm's exports: the callbacks of proxy-wasm ABI 0.2.1 that are in use, and no other, since Envoy enters the VM for each one
+// that is there. https://github.com/proxy-wasm/spec/tree/main/abi-versions/v0.2.1
+
+import * as arena from "./arena.ts";
+import { Config, parseConfig } from "./config.ts";
+import { collectIfDue, noteColdWork } from "./garbage.ts";
+import { readPluginConfiguration, valuePtr, valueSize } from "./host.ts";
+import { startTimeMs } from "./stat.ts";
+import { onLog, onRequestHeaders, onResponseHeaders, Root, Stream, Streams } from "./stream.ts";
+
+const CONTINUE: i32 = 0;
+
+const roots: Root[] = [];
+const streams = new Streams();
+const stray = new Stream();
+let newestRoot: u32 = 0;
+
+/** Tells the host which ABI this is; never called. */
+export function proxy_abi_version_0_2_1(): void {}
+
+/** The host asks for room for the bytes that a call of ours returns. */
+export function proxy_on_memory_allocate(size: usize): usize {
+  return arena.allocate(size);
+}
+
+/** A root context (parent 0) or a stream of one begins. */
+export function proxy_on_context_create(id: u32, parent: u32): void {
+  enter();
+  if (parent === 0) newestRoot = rootOf(id).id;
+  else streams.open(id, rootOf(parent));
+}
+
+/** A plugin configuration comes into force. Always accepted: a broken part falls back to its default. */
+export function proxy_on_configure(rootId: u32, size: u32): i32 {
+  enter();
+  rootOf(rootId).config = readPluginConfiguration(size) ? parseConfig(valuePtr, valueSize) : new Config();
+  startTimeMs();
+  noteColdWork();
+  return 1;
+}
+
+export function proxy_on_request_headers(id: u32, _count: u32, _isEnd: u32): i32 {
+  enter();
+  const stream = streams.find(id);
+  if (stream !== null) onRequestHeaders(stream, configOf(stream));
+  return CONTINUE;
+}
+
+export function proxy_on_response_headers(id: u32, _count: u32, _isEnd: u32): i32 {
+  enter();
+  const stream = streams.find(id);
+  if (stream !== null) onResponseHeaders(stream, configOf(stream));
+  return CONTINUE;
+}
+
+/** The stream is over and all its facts are final. Comes once; its filter states reach the access loggers. */
+export function proxy_on_log(id: u32): void {
+  enter();
+  const stream = streams.find(id);
+  if (stream === null) {
+    // Beyond the cap on streams: counted all the same, by the newest configuration and without its peer.
+    stray.open(id, rootOf(newestRoot));
+    onLog(stray, configOf(stray));
+    return;
+  }
+  onLog(stream, configOf(stream));
+  streams.close(stream);
+}
+
+function enter(): void {
+  collectIfDue();
+  arena.reset();
+}
+
+/** The root context with this id, made on first sight. Newest first: old ones stay behind when a configuration is replaced. */
+function rootOf(id: u32): Root {
+  for (let i = roots.length - 1; i >= 0; i--) {
+    if (roots[i].id === id) return roots[i];
+  }
+  const root = new Root(id);
+  roots.push(root);
+  return root;
+}
+
+function configOf(stream: Stream): Config {
+  return changetype<Root>(stream.root).config; // set by open(), cleared by close() only
+}

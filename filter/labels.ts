@@ -1,0 +1,198 @@
+// Facts and peers -> the 25 label values, by the rules of Istio's stats filter (docs/metrics.md). Cold path: once per label set.
+
+import { Node } from "./node.ts";
+import { NO_STATUS, Request, Route, Slice } from "./request.ts";
+import { HTTP_LABEL_COUNT, Label } from "./vocabulary/labels.ts";
+import {
+  APP_LABEL,
+  CANONICAL_NAME_LABEL,
+  CANONICAL_REVISION_LABEL,
+  VERSION_LABEL,
+} from "./vocabulary/peer-metadata.ts";
+import { cleanValue } from "./vocabulary/stat-name.ts";
+import {
+  BLACK_HOLE_CLUSTER,
+  LATEST,
+  NO_FLAGS,
+  OTHER,
+  PASSTHROUGH_CLUSTER,
+  POLICY_MUTUAL_TLS,
+  POLICY_NONE,
+  PROTOCOL_GRPC,
+  PROTOCOL_HTTP,
+  REPORTER_DESTINATION,
+  REPORTER_SOURCE,
+  RESPONSE_FLAGS,
+  UNKNOWN,
+} from "./vocabulary/values.ts";
+import { readText } from "./wire/text.ts";
+import { Workload } from "./workload.ts";
+
+/** Where the labels of one side of a call stand in LABELS. */
+class Side {
+  constructor(
+    readonly workload: Label,
+    readonly canonicalService: Label,
+    readonly canonicalRevision: Label,
+    readonly namespace: Label,
+    readonly principal: Label,
+    readonly app: Label,
+    readonly version: Label,
+    readonly cluster: Label,
+  ) {}
+}
+
+const SOURCE = new Side(
+  Label.SourceWorkload,
+  Label.SourceCanonicalService,
+  Label.SourceCanonicalRevision,
+  Label.SourceWorkloadNamespace,
+  Label.SourcePrincipal,
+  Label.SourceApp,
+  Label.SourceVersion,
+  Label.SourceCluster,
+);
+const DESTINATION = new Side(
+  Label.DestinationWorkload,
+  Label.DestinationCanonicalService,
+  Label.DestinationCanonicalRevision,
+  Label.DestinationWorkloadNamespace,
+  Label.DestinationPrincipal,
+  Label.DestinationApp,
+  Label.DestinationVersion,
+  Label.DestinationCluster,
+);
+
+/** All values, in the order of LABELS, clean. */
+export function labelValues(request: Request, node: Node): StaticArray<string> {
+  const values = new StaticArray<string>(HTTP_LABEL_COUNT).fill(UNKNOWN);
+  const peerPrincipal = textOf(request.peerPrincipal);
+  const isInbound = request.isInbound;
+  const ownSide = isInbound ? DESTINATION : SOURCE;
+  const peerSide = isInbound ? SOURCE : DESTINATION;
+
+  values[Label.Reporter] = isInbound ? REPORTER_DESTINATION : REPORTER_SOURCE;
+  ownLabels(values, ownSide, node.workload, textOf(request.ownPrincipal));
+  peerLabels(values, peerSide, request, peerPrincipal);
+  serviceLabels(values, request, node.workload);
+
+  values[Label.RequestProtocol] = request.isGrpc ? PROTOCOL_GRPC : PROTOCOL_HTTP;
+  values[Label.ResponseCode] = request.code.toString();
+  values[Label.GrpcResponseStatus] = request.grpcStatus === NO_STATUS ? "" : request.grpcStatus.toString();
+  values[Label.ResponseFlags] = flagNames(request.flags);
+  if (isInbound) {
+    const isMutual = request.peerPrincipal.size > 0 && request.ownPrincipal.size > 0;
+    values[Label.ConnectionSecurityPolicy] = isMutual ? POLICY_MUTUAL_TLS : POLICY_NONE;
+  }
+  for (let i = 0; i < values.length; i++) values[i] = cleanValue(values[i]);
+  return values;
+}
+
+/** The label set of everything beyond the cap. */
+export function overflowValues(): StaticArray<string> {
+  return new StaticArray<string>(HTTP_LABEL_COUNT).fill(OTHER);
+}
+
+/** Our own side: node metadata as it is, "" where it says nothing. */
+function ownLabels(values: StaticArray<string>, side: Side, own: Workload, principal: string): void {
+  values[side.workload] = own.workloadName;
+  values[side.canonicalService] = own.canonicalName;
+  values[side.canonicalRevision] = own.canonicalRevision;
+  values[side.namespace] = own.namespace;
+  values[side.principal] = orUnknown(principal);
+  values[side.app] = own.label(APP_LABEL);
+  values[side.version] = own.label(VERSION_LABEL);
+  values[side.cluster] = own.clusterId;
+}
+
+/** The peer's side: what it told us, else (for a client) what the endpoint's metadata says, else `unknown`. */
+function peerLabels(values: StaticArray<string>, side: Side, request: Request, principal: string): void {
+  const peer = request.peer;
+  const workload = peer !== null ? peer.workload : endpointWorkload(textOf(request.endpoint));
+  values[side.workload] = orUnknown(workload.workloadName);
+  values[side.canonicalService] = orUnknown(workload.canonicalName);
+  const revision = workload.canonicalRevision;
+  values[side.canonicalRevision] = revision.length > 0 ? revision : LATEST;
+  const namespace = spiffeNamespace(principal);
+  values[side.namespace] = orUnknown(namespace.length > 0 ? namespace : workload.namespace);
+  values[side.principal] =
+    principal.length === 0 && !request.isInbound ? orUnknown(workload.identity) : orUnknown(principal);
+  values[side.app] = orUnknown(workload.recommendedApp);
+  values[side.version] = orUnknown(workload.recommendedVersion);
+  values[side.cluster] = orUnknown(workload.clusterId);
+}
+
+/** destination_service, _name and _namespace: route, then cluster metadata, with the authority as fall-back. */
+function serviceLabels(values: StaticArray<string>, request: Request, own: Workload): void {
+  let host = textOf(request.host);
+  let name = host;
+  let namespace = "";
+  const cluster = request.cluster;
+  if (request.route === Route.BlockAll) {
+    name = BLACK_HOLE_CLUSTER;
+  } else if (request.route === Route.AllowAny) {
+    name = PASSTHROUGH_CLUSTER;
+  } else if (cluster !== null && cluster.isCatchAll) {
+    name = cluster.name;
+  } else if (cluster !== null && cluster.hasService) {
+    if (cluster.serviceHost.length > 0) host = cluster.serviceHost;
+    namespace = cluster.serviceNamespace;
+    name = cluster.serviceName.length > 0 ? cluster.serviceName : firstSegment(host);
+  }
+  if (request.isInbound) {
+    values[Label.DestinationService] = host.length > 0 ? host : own.canonicalName;
+    values[Label.DestinationServiceName] = name.length > 0 ? name : own.canonicalName;
+    values[Label.DestinationServiceNamespace] = own.namespace;
+    return;
+  }
+  values[Label.DestinationService] = orUnknown(host);
+  values[Label.DestinationServiceName] = orUnknown(name);
+  const peerNamespace = values[Label.DestinationWorkloadNamespace];
+  values[Label.DestinationServiceNamespace] = namespace.length > 0 ? namespace : peerNamespace;
+}
+
+/** `workload;namespace;canonical-name;canonical-revision;cluster`, which istiod puts on endpoints; nothing for fewer parts. */
+function endpointWorkload(text: string): Workload {
+  const workload = new Workload();
+  const parts = text.split(";");
+  if (parts.length < 5) return workload;
+  workload.workloadName = parts[0];
+  workload.namespace = parts[1];
+  workload.setLabel(CANONICAL_NAME_LABEL, parts[2]);
+  workload.setLabel(CANONICAL_REVISION_LABEL, parts[3]);
+  workload.clusterId = parts[4];
+  return workload;
+}
+
+/** `ns1` of `spiffe://cluster.local/ns/ns1/sa/default`; "" for another form. */
+function spiffeNamespace(principal: string): string {
+  const start = principal.indexOf("/ns/");
+  if (start < 0) return "";
+  const end = principal.indexOf("/sa/", start + 4);
+  return end < 0 ? "" : principal.substring(start + 4, end);
+}
+
+/** Short names joined by commas in the order of the bits; `-` for none. A bit that has no name yet reads as its number. */
+function flagNames(flags: u64): string {
+  if (flags === 0) return NO_FLAGS;
+  let names = "";
+  for (let bit = 0; bit < 64; bit++) {
+    if (((flags >> bit) & 1) === 0) continue;
+    if (names.length > 0) names += ",";
+    names += bit < RESPONSE_FLAGS.length ? RESPONSE_FLAGS[bit] : bit.toString();
+  }
+  return names;
+}
+
+function firstSegment(host: string): string {
+  const dot = host.indexOf(".");
+  return dot < 0 ? host : host.substring(0, dot);
+}
+
+function orUnknown(text: string): string {
+  return text.length > 0 ? text : UNKNOWN;
+}
+
+function textOf(slice: Slice): string {
+  return readText(slice.ptr, slice.size);
+}

@@ -1,0 +1,74 @@
+// Shared with the collector: keep portable (filter/vocabulary/README.md).
+// The metrics that the filter keeps: one row each. The filter defines them in this order.
+
+/** Metric kinds with the numbers of the proxy-wasm ABI (`proxy_define_metric`). */
+export enum MetricKind {
+  Counter = 0,
+  Gauge = 1,
+  Histogram = 2,
+}
+
+export class Metric {
+  constructor(
+    /** Prometheus name, unit last: "istio_requests_total". */
+    readonly name: string,
+    readonly kind: MetricKind,
+    /** "" for a plain count, else "milliseconds" or "bytes". */
+    readonly unit: string,
+  ) {}
+}
+
+/** The standard HTTP metrics, all with the 25 LABELS. */
+export const HTTP_METRICS: readonly Metric[] = [
+  new Metric("istio_requests_total", MetricKind.Counter, ""),
+  new Metric("istio_request_duration_milliseconds", MetricKind.Histogram, "milliseconds"),
+  new Metric("istio_request_bytes", MetricKind.Histogram, "bytes"),
+  new Metric("istio_response_bytes", MetricKind.Histogram, "bytes"),
+];
+
+/** Index of each row of HTTP_METRICS. */
+export enum HttpMetric {
+  Requests,
+  Duration,
+  RequestBytes,
+  ResponseBytes,
+}
+
+/**
+ * Gauge without labels: when this Envoy process first ran the filter, in Unix milliseconds. It names the process life, so a
+ * restart is seen as such and never guessed from a counter that went down.
+ */
+export const START_TIME_METRIC = "meshtally_filter_start_time_milliseconds";
+
+/** Counter with the one label `reason`: what the filter could not read, take in or tell apart. */
+export const FAULTS_METRIC = "meshtally_filter_faults_total";
+
+/** Label of FAULTS_METRIC. */
+export const REASON_LABEL = "reason";
+
+/** The closed list of values of `reason`; Fault holds the index. */
+export const FAULT_REASONS: readonly string[] = [
+  "peer_malformed",
+  "label_sets_full",
+  "streams_full",
+  "host_call",
+  "configuration",
+];
+
+export enum Fault {
+  /** A peer's metadata header that is no base64 of a Struct; the peer is unknown. */
+  PeerMalformed,
+  /** The cap on label sets was hit: the request went to the overflow series. */
+  LabelSetsFull,
+  /** The cap on streams in flight was hit: the request was counted without its peer. */
+  StreamsFull,
+  /** A host call answered neither OK nor "not found". */
+  HostCall,
+  /** The plugin configuration was not what was expected; defaults were used for the broken part. */
+  Configuration,
+}
+
+/** Upper bounds (`le`) of Envoy's default histogram buckets, without +Inf; milliseconds or bytes alike. */
+export const HISTOGRAM_BOUNDS: readonly number[] = [
+  0.5, 1, 5, 10, 25, 50, 100, 250, 500, 1000, 2500, 5000, 10000, 30000, 60000, 300000, 600000, 1800000, 3600000,
+];

@@ -1,0 +1,119 @@
+// Which part may import which: this table is the diagram of docs/architecture.md, checked over every source file.
+
+import { readdirSync, readFileSync } from "node:fs";
+import { dirname, join, posix, relative, resolve } from "node:path";
+import { expect, test } from "vitest";
+
+const ROOT = resolve(import.meta.dirname, "..");
+
+/** Part (longest prefix wins) -> the parts it may import besides itself. */
+const ALLOWED: Record<string, readonly string[]> = {
+  "filter/vocabulary": [],
+  "filter/wire": [],
+  filter: ["filter/wire", "filter/vocabulary"],
+  "collector/vocabulary.ts": ["filter/vocabulary"],
+  "collector/help.ts": ["collector/vocabulary.ts"],
+  "collector/error.ts": [],
+  "collector/log.ts": [],
+  "collector/self.ts": [],
+  "collector/config.ts": ["collector/error.ts"],
+  "collector/proto": ["collector/vocabulary.ts", "collector/error.ts"],
+  "collector/record": [
+    "collector/proto",
+    "collector/resolver",
+    "collector/series",
+    "collector/vocabulary.ts",
+    "collector/self.ts",
+  ],
+  "collector/resolver": ["collector/proto", "collector/series", "collector/vocabulary.ts"],
+  "collector/receiver": [
+    "collector/proto",
+    "collector/record",
+    "collector/error.ts",
+    "collector/log.ts",
+    "collector/self.ts",
+    "collector/vocabulary.ts",
+  ],
+  "collector/series": ["collector/record/record.ts", "collector/self.ts", "collector/vocabulary.ts"],
+  "collector/service-graph": ["collector/series", "collector/vocabulary.ts"],
+  "collector/web": [
+    "collector/series",
+    "collector/service-graph",
+    "collector/self.ts",
+    "collector/log.ts",
+    "collector/error.ts",
+    "collector/help.ts",
+    "collector/vocabulary.ts",
+  ],
+  collector: ["collector/"],
+  envoy: ["collector/vocabulary.ts", "collector/help.ts"],
+  demo: ["envoy", "collector/vocabulary.ts"],
+  test: ["test/", "filter/vocabulary", "collector/", "envoy", "demo"],
+};
+
+/** Packages that only one file may import, so that each joint can be replaced in one place. */
+const ONE_IMPORTER: Record<string, string> = {
+  "@grpc/grpc-js": "collector/receiver/grpc.ts",
+  "prom-client": "collector/self.ts",
+  pino: "collector/log.ts",
+  yaml: "collector/config.ts",
+  ajv: "collector/config.ts",
+  "@solo-io/proxy-runtime": "filter/host.ts",
+};
+
+interface Import {
+  readonly file: string;
+  readonly target: string;
+}
+
+function sources(folder: string): string[] {
+  return readdirSync(join(ROOT, folder), { withFileTypes: true, recursive: true })
+    .filter((entry) => entry.isFile() && entry.name.endsWith(".ts"))
+    .map((entry) => relative(ROOT, join(entry.parentPath, entry.name)));
+}
+
+function importsOf(file: string): Import[] {
+  const text = readFileSync(join(ROOT, file), "utf8");
+  const targets = [...text.matchAll(/^(?:import|export)\s[^;]*?from\s+"([^"]+)"/gms)].map(
+    (match) => match[1] as string,
+  );
+  return targets.map((target) => ({
+    file,
+    target: target.startsWith(".") ? posix.normalize(posix.join(dirname(file), target)) : target,
+  }));
+}
+
+function partOf(file: string): string {
+  const parts = Object.keys(ALLOWED).filter((part) => file === part || file.startsWith(`${part}/`));
+  return parts.sort((a, b) => b.length - a.length)[0] ?? file;
+}
+
+function isAllowed({ file, target }: Import): boolean {
+  const part = partOf(file);
+  const targetPart = partOf(target);
+  if (part === targetPart) return true;
+  return (ALLOWED[part] ?? []).some(
+    (allowed) => target === allowed || targetPart === allowed || (allowed.endsWith("/") && target.startsWith(allowed)),
+  );
+}
+
+const imports = ["filter", "collector", "envoy", "demo", "test"].flatMap((folder) =>
+  sources(folder).flatMap(importsOf),
+);
+
+test("every file is read: the rules are checked over something", () => {
+  expect(imports.length).toBeGreaterThan(100);
+});
+
+test("a part imports only what its line in the table names", () => {
+  const local = imports.filter(({ target }) => target.endsWith(".ts"));
+  expect(local.filter((each) => !isAllowed(each)).map(({ file, target }) => `${file} -> ${target}`)).toEqual([]);
+});
+
+test("each joint's package is imported by one file outside the tests", () => {
+  const strays = imports.filter(({ file, target }) => {
+    const pkg = Object.keys(ONE_IMPORTER).find((name) => target === name || target.startsWith(`${name}/`));
+    return pkg !== undefined && !file.startsWith("test/") && ONE_IMPORTER[pkg] !== file;
+  });
+  expect(strays.map(({ file, target }) => `${file} -> ${target}`)).toEqual([]);
+});
