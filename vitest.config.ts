@@ -19,6 +19,7 @@ export default defineConfig({
           name: "e2e",
           include: ["test/e2e/**/*.test.ts"],
           fileParallelism: false,
+          sequence: { groupOrder: 1 }, // after all unit tests: it rebuilds, and wants the machine to itself
           testTimeout: 180_000,
           hookTimeout: 120_000,
         },

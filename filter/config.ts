@@ -44,7 +44,9 @@ export function parseConfig(ptr: usize, size: usize): Config {
   const noFallback = root.member("disable_host_header_fallback");
   config.disableHostHeaderFallback = readBool(noFallback, "disable_host_header_fallback", false);
   const exchange = root.member("metadata_exchange");
-  if (exchange !== null) {
+  if (exchange !== null && exchange.kind !== JsonKind.Object) {
+    complain("metadata_exchange: expected an object, found " + quote(exchange));
+  } else if (exchange !== null) {
     const skip = exchange.member("skip_external_clusters");
     config.skipExternalClusters = readBool(skip, "metadata_exchange.skip_external_clusters", true);
   }
@@ -71,9 +73,16 @@ function readBool(value: JsonValue | null, path: string, absent: bool): bool {
 
 function readMaxLabelSets(value: JsonValue | null, config: Config): void {
   if (value === null) return;
-  const isInRange = value.kind === JsonKind.Number && value.number >= MIN_LABEL_SETS && value.number <= MAX_LABEL_SETS;
+  const isInRange =
+    value.kind === JsonKind.Number &&
+    value.number >= MIN_LABEL_SETS &&
+    value.number <= MAX_LABEL_SETS &&
+    Math.floor(value.number) === value.number;
   if (isInRange) config.maxLabelSets = <i32>value.number;
-  else complain(`max_label_sets: expected a number from ${MIN_LABEL_SETS} to ${MAX_LABEL_SETS}, found ` + quote(value));
+  else
+    complain(
+      `max_label_sets: expected a whole number from ${MIN_LABEL_SETS} to ${MAX_LABEL_SETS}, found ` + quote(value),
+    );
 }
 
 function quote(value: JsonValue): string {

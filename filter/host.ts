@@ -46,7 +46,7 @@ export function readNumber(path: ArrayBuffer, absent: u64): u64 {
   return readProperty(path) && valueSize === 8 ? load<u64>(valuePtr) : absent;
 }
 
-/** Reads a header: its values joined by `,` when it stands several times; false when it is absent or empty. */
+/** Reads a header: the first value when it stands several times; false when it is absent or empty. */
 export function readHeader(map: HeaderMap, name: ArrayBuffer): bool {
   const at = changetype<usize>(name);
   return took(abi.proxy_get_header_map_value(map, at, name.byteLength, OUT, OUT + sizeof<usize>())) && valueSize !== 0;

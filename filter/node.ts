@@ -1,27 +1,20 @@
-// This proxy's own workload and what it sends to peers. Read once per VM, on the first stream: node metadata is not readable
-// earlier (`xds.node` answers only inside a stream).
+// This proxy's own workload and what it sends to peers. Read once per VM, when it is first needed.
 
 import { readProperty, utf8, valuePtr, valueSize } from "./host.ts";
 import {
-  APP_LABEL,
   AVAILABILITY_ZONE,
-  CANONICAL_NAME_LABEL,
-  CANONICAL_REVISION_LABEL,
   CLUSTER_ID,
   IDENTITY,
   LABELS_KEY,
   NAME,
   NAMESPACE,
   OWNER,
-  RECOMMENDED_APP_LABEL,
-  RECOMMENDED_VERSION_LABEL,
   REGION,
-  VERSION_LABEL,
   WORKLOAD_NAME,
 } from "./vocabulary/peer-metadata.ts";
 import { encodeBase64 } from "./wire/base64.ts";
 import { readText } from "./wire/text.ts";
-import { encodeWorkload, Workload } from "./workload.ts";
+import { encodeWorkload, MEANINGFUL_LABELS, Workload } from "./workload.ts";
 
 const METADATA_KEYS: readonly string[] = [
   NAME,
@@ -32,15 +25,6 @@ const METADATA_KEYS: readonly string[] = [
   OWNER,
   REGION,
   AVAILABILITY_ZONE,
-];
-
-const LABEL_KEYS: readonly string[] = [
-  APP_LABEL,
-  VERSION_LABEL,
-  RECOMMENDED_APP_LABEL,
-  RECOMMENDED_VERSION_LABEL,
-  CANONICAL_NAME_LABEL,
-  CANONICAL_REVISION_LABEL,
 ];
 
 export class Node {
@@ -69,9 +53,9 @@ function readNode(): Node {
   for (let i = 0; i < METADATA_KEYS.length; i++) {
     workload.set(METADATA_KEYS[i], readNodeText("metadata\0" + METADATA_KEYS[i]));
   }
-  for (let i = 0; i < LABEL_KEYS.length; i++) {
-    const value = readNodeText("metadata\0" + LABELS_KEY + "\0" + LABEL_KEYS[i]);
-    if (value.length > 0) workload.setLabel(LABEL_KEYS[i], value);
+  for (let i = 0; i < MEANINGFUL_LABELS.length; i++) {
+    const value = readNodeText("metadata\0" + LABELS_KEY + "\0" + MEANINGFUL_LABELS[i]);
+    if (value.length > 0) workload.setLabel(MEANINGFUL_LABELS[i], value);
   }
   if (workload.region.length === 0) workload.region = readNodeText("locality\0region");
   if (workload.availabilityZone.length === 0) workload.availabilityZone = readNodeText("locality\0zone");

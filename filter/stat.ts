@@ -57,6 +57,7 @@ export function countRequest(request: Request, node: Node, useHost: bool, maxLab
     byKey.add(KEY, size, set);
     noteColdWork();
   }
+  if (set === overflow) countFault(Fault.LabelSetsFull);
   const metrics = set.metrics;
   increment(metrics[HttpMetric.Requests], 1);
   if (request.durationMs !== NOT_FINISHED) record(metrics[HttpMetric.Duration], request.durationMs);
@@ -78,7 +79,6 @@ function resolveLabelSet(request: Request, node: Node, maxLabelSets: i32): Label
   const known = byLabels.find(ptr, size);
   if (known !== null) return known;
   if (byLabels.count >= maxLabelSets) {
-    countFault(Fault.LabelSetsFull);
     return overflowLabelSet();
   }
   const set = defineLabelSet(values, packed);

@@ -12,6 +12,7 @@ import {
   HeaderMap,
   readHeader,
   readNumber,
+  readProperty,
   removeHeader,
   setFilterState,
   setHeader,
@@ -24,12 +25,20 @@ import { Peer, resolvePeer } from "./peer.ts";
 import { Request } from "./request.ts";
 import { countRequest } from "./stat.ts";
 import { Fault } from "./vocabulary/metrics.ts";
-import { DOWNSTREAM_PEER, PEER_ID_HEADER, PEER_METADATA_HEADER, UPSTREAM_PEER } from "./vocabulary/peer-metadata.ts";
+import {
+  DOWNSTREAM_PEER,
+  PEER_ID_HEADER,
+  PEER_METADATA_HEADER,
+  UPSTREAM_PEER,
+  WASM_STATE_PREFIX,
+} from "./vocabulary/peer-metadata.ts";
 
 const ID_HEADER = utf8(PEER_ID_HEADER);
 const METADATA_HEADER = utf8(PEER_METADATA_HEADER);
 const DOWNSTREAM_STATE = utf8(DOWNSTREAM_PEER);
 const UPSTREAM_STATE = utf8(UPSTREAM_PEER);
+const KNOWN_DOWNSTREAM = utf8("filter_state\0" + WASM_STATE_PREFIX + DOWNSTREAM_PEER);
+const KNOWN_UPSTREAM = utf8("filter_state\0" + WASM_STATE_PREFIX + UPSTREAM_PEER);
 const LISTENER_DIRECTION = utf8("xds\0listener_direction");
 const LISTENER_INBOUND: u64 = 1;
 
@@ -96,9 +105,9 @@ function isInbound(stream: Stream, config: Config): bool {
 function receiveRequest(stream: Stream): void {
   stream.hasPeerId = readHeader(HeaderMap.Request, ID_HEADER);
   stream.hasPeerMetadata = readHeader(HeaderMap.Request, METADATA_HEADER);
-  if (stream.hasPeerMetadata) learnPeer(stream, DOWNSTREAM_STATE);
-  if (stream.hasPeerId) removeHeader(HeaderMap.Request, ID_HEADER);
-  if (stream.hasPeerMetadata) removeHeader(HeaderMap.Request, METADATA_HEADER);
+  if (stream.hasPeerMetadata) learnPeer(stream, DOWNSTREAM_STATE, KNOWN_DOWNSTREAM);
+  removeHeader(HeaderMap.Request, ID_HEADER);
+  removeHeader(HeaderMap.Request, METADATA_HEADER);
 }
 
 /** Client, request: say who we are, unless the cluster is outside the mesh; then nothing of the kind may pass. */
@@ -127,19 +136,19 @@ function sendResponse(stream: Stream): void {
 /** Client, response: learn who answered, and keep the headers from the application. */
 function receiveResponse(stream: Stream): void {
   if (readHeader(HeaderMap.Response, METADATA_HEADER)) {
-    learnPeer(stream, UPSTREAM_STATE);
-    removeHeader(HeaderMap.Response, METADATA_HEADER);
+    learnPeer(stream, UPSTREAM_STATE, KNOWN_UPSTREAM);
   }
+  removeHeader(HeaderMap.Response, METADATA_HEADER);
   removeHeader(HeaderMap.Response, ID_HEADER);
 }
 
-/** Takes the peer from the header just read; the first one of a stream stays. */
-function learnPeer(stream: Stream, state: ArrayBuffer): void {
+/** Takes the peer from the header just read. The first one of a stream stays, also one that another filter left in `state`. */
+function learnPeer(stream: Stream, state: ArrayBuffer, known: ArrayBuffer): void {
   if (stream.peer !== null) return;
   const peer = resolvePeer(valuePtr, valueSize);
   if (peer === null) return;
   stream.peer = peer;
-  setFilterState(state, peer.state);
+  if (!readProperty(known)) setFilterState(state, peer.state);
 }
 
 /** More streams in flight than this are counted without their state (their peer is unknown), and that is counted. */
@@ -217,7 +226,7 @@ export class Streams {
   }
 }
 
-/** Context ids are handed out in sequence, so the low bits spread them perfectly. */
+/** Context ids come in sequence; left as they are they would form one long run, which closing a stream would have to walk. */
 function home(id: u32, mask: i32): i32 {
-  return <i32>id & mask;
+  return <i32>((id * 0x9e3779b1) >> 8) & mask;
 }

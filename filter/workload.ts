@@ -21,8 +21,18 @@ import { encodeFlatNode, FlatSlot, SLOTS } from "./wire/flat-node.ts";
 import { StructReader, StructWriter, ValueKind } from "./wire/struct.ts";
 import { readText } from "./wire/text.ts";
 
-/** More labels of a peer than this are not kept: a bound on what a hostile peer can make us hold. */
+/** More labels of a peer than this are not kept, save the meaningful: a bound on what a hostile peer can make us hold. */
 const MAX_LABELS = 64;
+
+/** The labels that name a workload's service, revision, app and version. */
+export const MEANINGFUL_LABELS: readonly string[] = [
+  APP_LABEL,
+  VERSION_LABEL,
+  RECOMMENDED_APP_LABEL,
+  RECOMMENDED_VERSION_LABEL,
+  CANONICAL_NAME_LABEL,
+  CANONICAL_REVISION_LABEL,
+];
 
 /** Absent text is "". */
 export class Workload {
@@ -79,7 +89,7 @@ export class Workload {
     const at = this.labelKeys.indexOf(key);
     if (at >= 0) {
       this.labelValues[at] = value;
-    } else if (this.labelKeys.length < MAX_LABELS) {
+    } else if (this.labelKeys.length < MAX_LABELS || MEANINGFUL_LABELS.includes(key)) {
       this.labelKeys.push(key);
       this.labelValues.push(value);
     }

@@ -33,8 +33,8 @@ export const ROUTE_BLOCK_ALL = "block_all";
 export const ROUTE_ALLOW_ANY = "allow_any";
 
 /**
- * Short name of each response flag; the index is the bit in the attribute `response.flags`, and the field number less one of
- * ALS's `ResponseFlags` (which has the first 28). A bit beyond the list reads as its number: `32`.
+ * Short name of each response flag; the index is the bit in the attribute `response.flags`. The first 27 are fields 1 to 27
+ * of ALS's `ResponseFlags`; its field 28 is `DR`. A bit beyond the list reads as its number: `32`.
  */
 export const RESPONSE_FLAGS: readonly string[] = [
   "LH",

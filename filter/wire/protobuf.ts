@@ -1,10 +1,10 @@
 // Protobuf wire format, read in place: a cursor over bytes that never reads past its end.
 // https://protobuf.dev/programming-guides/encoding/
 
-export const VARINT: u32 = 0;
-export const FIXED64: u32 = 1;
+const VARINT: u32 = 0;
+const FIXED64: u32 = 1;
 export const LENGTH_DELIMITED: u32 = 2;
-export const FIXED32: u32 = 5;
+const FIXED32: u32 = 5;
 
 /**
  * Reads fields one after the other: `while (reader.next()) { reader.field, reader.wireType, reader.ptr, reader.size }`.

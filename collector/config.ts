@@ -1,0 +1,329 @@
+// Config: defaults, one YAML file, environment -> checked values. The only reader of configuration files.
+// Every key is described in docs/configuration.md; deploy/collector.yaml shows all of them.
+
+import { readFileSync } from "node:fs";
+import { isIP } from "node:net";
+import { type Static, type TSchema, Type } from "@sinclair/typebox";
+import { Ajv, type ErrorObject } from "ajv";
+import { isMap, isNode, isScalar, LineCounter, parseDocument } from "yaml";
+import { CollectorError, quote } from "./error.ts";
+
+const LOG_LEVELS = ["info", "warn", "error", "silent"] as const;
+type LogLevel = (typeof LOG_LEVELS)[number];
+
+export interface Config {
+  readonly grpc: { readonly address: Address; readonly maxMessageBytes: number };
+  readonly http: { readonly address: Address };
+  readonly scrape: ScrapeConfig;
+  readonly limits: LimitsConfig;
+  readonly log: { readonly level: LogLevel };
+  readonly shutdown: { readonly drainMs: number };
+}
+
+export interface Address {
+  readonly host: string;
+  /** 0: any free port. */
+  readonly port: number;
+}
+
+interface ScrapeConfig {
+  readonly intervalMs: number;
+  readonly timeoutMs: number;
+  /** Base URLs of admin interfaces, without a slash at the end: "http://127.0.0.1:9901". */
+  readonly targets: readonly string[];
+  readonly maxBodyBytes: number;
+  readonly concurrency: number;
+}
+
+interface LimitsConfig {
+  readonly proxies: number;
+  readonly labelSets: number;
+  readonly retireAfterMs: number;
+  readonly edges: number;
+}
+
+// === values ===
+
+const UNITS_MS: Readonly<Record<string, number>> = { ms: 1, s: 1000, m: 60_000, h: 3_600_000 };
+const UNITS_BYTES: Readonly<Record<string, number>> = { B: 1, KiB: 2 ** 10, MiB: 2 ** 20, GiB: 2 ** 30 };
+
+/** Milliseconds of `500ms`, `5s`, `10m`, `1h`; null for any other text. */
+function parseDuration(text: string): number | null {
+  const [, digits, unit] = /^(\d{1,6})(ms|s|m|h)$/.exec(text) ?? [];
+  return unit === undefined ? null : Number(digits) * (UNITS_MS[unit] as number);
+}
+
+/** Bytes of `512KiB`, `64MiB`; null for any other text. */
+function parseSize(text: string): number | null {
+  const [, digits, unit] = /^(\d{1,6})(B|KiB|MiB|GiB)$/.exec(text) ?? [];
+  return unit === undefined ? null : Number(digits) * (UNITS_BYTES[unit] as number);
+}
+
+/** Host and port of `127.0.0.1:80`, `[::1]:80`, `localhost:80`; null for any other text. */
+function parseAddress(text: string): Address | null {
+  const [, six, name, digits] = /^(?:\[([0-9a-fA-F:.]+)\]|([a-zA-Z0-9.-]+)):(\d{1,5})$/.exec(text) ?? [];
+  const port = Number(digits);
+  if (digits === undefined || port > 65_535 || (six !== undefined && isIP(six) !== 6)) return null;
+  return { host: six ?? name ?? "", port };
+}
+
+/** The text of an address: `127.0.0.1:80`, `[::1]:80`. */
+export function formatAddress({ host, port }: Address): string {
+  return host.includes(":") ? `[${host}]:${port}` : `${host}:${port}`;
+}
+
+/** The base URL of `127.0.0.1:9901` or `https://admin.example/envoy/`; null for any other text. */
+function parseTarget(text: string): string | null {
+  const url = text.includes("://") ? text : `http://${text}`;
+  if (!URL.canParse(url)) return null;
+  const { protocol, href, search, hash } = new URL(url);
+  return /^https?:$/.test(protocol) && search === "" && hash === "" ? href.replace(/\/+$/, "") : null;
+}
+
+function isLoopback(host: string): boolean {
+  return host === "localhost" || host === "::1" || (isIP(host) === 4 && host.startsWith("127."));
+}
+
+// === the file ===
+
+const MIN_INTERVAL_MS = 10;
+
+/** The formats of text values: what makes a text one of them. */
+const FORMATS: Readonly<Record<string, (text: string) => boolean>> = {
+  duration: (text) => parseDuration(text) !== null,
+  interval: (text) => (parseDuration(text) ?? 0) >= MIN_INTERVAL_MS,
+  size: (text) => (parseSize(text) ?? 0) > 0,
+  address: (text) => parseAddress(text) !== null,
+  target: (text) => parseTarget(text) !== null,
+};
+
+// A schema's description is what its fault says was expected.
+const duration = Type.String({ format: "duration", description: "a duration such as 500ms, 5s or 10m" });
+const interval = Type.String({
+  format: "interval",
+  description: `a duration of ${MIN_INTERVAL_MS}ms or more, such as 5s`,
+});
+const size = Type.String({ format: "size", description: "a size such as 512KiB or 64MiB" });
+const address = Type.String({ format: "address", description: "host:port such as 127.0.0.1:11800 or [::1]:0" });
+const target = Type.String({
+  format: "target",
+  description: "host:port or URL of an Envoy's admin interface, such as 127.0.0.1:9901",
+});
+const flag = Type.Boolean({ description: "true or false" });
+const level = Type.Unsafe<LogLevel>({ enum: LOG_LEVELS, description: `one of ${LOG_LEVELS.join(", ")}` });
+
+function upTo(maximum: number) {
+  return Type.Integer({ minimum: 1, maximum, description: `a whole number from 1 to ${maximum}` });
+}
+
+function section<Keys extends Record<string, TSchema>>(keys: Keys) {
+  return Type.Partial(Type.Object(keys), { additionalProperties: false, description: "a section with keys" });
+}
+
+/** What a file may hold; docs/configuration.md has a row for each key. */
+export const FILE_SCHEMA = section({
+  grpc: section({ address, insecure: flag, max_message: size }),
+  http: section({ address, insecure: flag }),
+  scrape: section({
+    targets: Type.Array(target, { description: "a list of targets" }),
+    interval,
+    timeout: interval,
+    max_body: size,
+    concurrency: upTo(1000),
+  }),
+  limits: section({
+    proxies: upTo(1_000_000),
+    label_sets: upTo(1_000_000),
+    retire_after: duration,
+    edges: upTo(20_000),
+  }),
+  log: section({ level }),
+  shutdown: section({ drain: duration }),
+});
+type FileConfig = Static<typeof FILE_SCHEMA>;
+
+const validate = new Ajv({ allErrors: true, verbose: true, formats: { ...FORMATS } }).compile<FileConfig>(FILE_SCHEMA);
+
+// === loading ===
+
+/** What the configuration comes from. */
+export interface ConfigSource {
+  /** Path of the YAML file; null for defaults alone. */
+  readonly path: string | null;
+  /** LOG_LEVEL is read, and wins over the file. */
+  readonly env: Readonly<NodeJS.ProcessEnv>;
+}
+
+/** Throws CollectorError `config_invalid` that lists every fault, one a line, when there is any. */
+export function loadConfig({ path, env }: ConfigSource): Config {
+  const faults: string[] = [];
+  const file = readFile(path, faults);
+  const logLevel = readLogLevel(env, faults);
+  if (file === null || faults.length > 0) throw new CollectorError("config_invalid", faults.join("\n"));
+  return withDefaults(file, logLevel);
+}
+
+function withDefaults({ grpc, http, scrape, limits, log, shutdown }: FileConfig, logLevel: LogLevel | null): Config {
+  return {
+    grpc: {
+      address: valid(parseAddress(grpc?.address ?? "127.0.0.1:11800")),
+      maxMessageBytes: valid(parseSize(grpc?.max_message ?? "4MiB")),
+    },
+    http: { address: valid(parseAddress(http?.address ?? "127.0.0.1:12800")) },
+    scrape: {
+      targets: (scrape?.targets ?? []).map((text) => valid(parseTarget(text))),
+      intervalMs: valid(parseDuration(scrape?.interval ?? "5s")),
+      timeoutMs: valid(parseDuration(scrape?.timeout ?? "4s")),
+      maxBodyBytes: valid(parseSize(scrape?.max_body ?? "256MiB")),
+      concurrency: scrape?.concurrency ?? 64,
+    },
+    limits: {
+      proxies: limits?.proxies ?? 5000,
+      labelSets: limits?.label_sets ?? 50_000,
+      retireAfterMs: valid(parseDuration(limits?.retire_after ?? "10m")),
+      edges: limits?.edges ?? 2000,
+    },
+    log: { level: logLevel ?? log?.level ?? "info" },
+    shutdown: { drainMs: valid(parseDuration(shutdown?.drain ?? "2s")) },
+  };
+}
+
+/** A value that the schema's format has passed already. */
+function valid<Value>(value: Value | null): Value {
+  if (value === null) throw new CollectorError("internal", "a value passed the schema and cannot be parsed");
+  return value;
+}
+
+function readLogLevel(env: Readonly<NodeJS.ProcessEnv>, faults: string[]): LogLevel | null {
+  const text = env["LOG_LEVEL"] ?? "";
+  if (text === "") return null;
+  const known = LOG_LEVELS.find((name) => name === text.toLowerCase());
+  if (!known) faults.push(`LOG_LEVEL: found ${quote(text)}, expected ${level.description}`);
+  return known ?? null;
+}
+
+/** The file's value; null when it is not valid, and then `faults` says why. */
+function readFile(path: string | null, faults: string[]): FileConfig | null {
+  if (path === null) return {};
+  let text: string;
+  try {
+    text = readFileSync(path, "utf8");
+  } catch (error: unknown) {
+    faults.push(`${path}: cannot be read: ${error instanceof Error ? error.message : String(error)}`);
+    return null;
+  }
+  const source = new Source(path, text);
+  const value = source.read();
+  faults.push(...source.faultsInOrder());
+  return faults.length === 0 ? value : null;
+}
+
+type Path = readonly (string | number)[];
+type Section = Record<string, unknown>;
+
+/** One file's text. Its faults read `FILE:LINE:COLUMN: PATH: found X, expected Y`. */
+class Source {
+  private readonly lines = new LineCounter();
+  private readonly document;
+  private readonly faults: { offset: number; text: string }[] = [];
+
+  constructor(
+    private readonly file: string,
+    text: string,
+  ) {
+    this.document = parseDocument(text, { lineCounter: this.lines });
+  }
+
+  faultsInOrder(): string[] {
+    this.faults.sort((a, b) => a.offset - b.offset);
+    return this.faults.map(({ offset, text }) => {
+      const { line, col } = this.lines.linePos(offset);
+      return `${this.file}:${line}:${col}: ${text}`;
+    });
+  }
+
+  /** The value, to be used only if there are no faults. */
+  read(): FileConfig {
+    for (const { message, pos } of this.document.errors) {
+      // The library's message goes on with the place, which will stand in front, and a drawing of it.
+      this.faults.push({ offset: pos[0], text: message.split(" at line ")[0] as string });
+    }
+    if (this.faults.length > 0) return {};
+    const value = this.value();
+    if (!validate(value)) for (const error of validate.errors ?? []) this.reportSchema(error);
+    this.checkExposure(value, "grpc");
+    this.checkExposure(value, "http");
+    return value as FileConfig;
+  }
+
+  /** Null reads as an empty section: all its keys are commented out. */
+  private value(): unknown {
+    const value: unknown = this.document.toJS() ?? {};
+    if (!isSection(value)) return value;
+    return Object.fromEntries(Object.entries(value).map(([key, inner]) => [key, inner ?? {}]));
+  }
+
+  private reportSchema({ instancePath, keyword, params, parentSchema, data }: ErrorObject): void {
+    const path: Path = instancePath.split("/").slice(1);
+    if (keyword !== "additionalProperties") {
+      this.report(this.offsetOf(path), path, quote(data), String(parentSchema?.["description"]));
+      return;
+    }
+    const key = String(params["additionalProperty"]);
+    const known = Object.keys((parentSchema as { properties: object }).properties);
+    const expected = `${nearest(key, known)} (known here: ${known.join(", ")})`;
+    this.report(this.offsetOfKey(path, key), [...path, key], "an unknown key", expected);
+  }
+
+  /** An address that more than this machine can reach must be asked for: nobody who comes there is authenticated. */
+  private checkExposure(value: unknown, name: "grpc" | "http"): void {
+    const listener = isSection(value) ? value[name] : undefined;
+    if (!isSection(listener) || typeof listener["address"] !== "string" || listener["insecure"] === true) return;
+    const parsed = parseAddress(listener["address"]);
+    if (!parsed || isLoopback(parsed.host)) return;
+    const expected =
+      "a loopback address, or `insecure: true` beside it (whoever reaches it is served, unauthenticated)";
+    const path = [name, "address"];
+    this.report(this.offsetOf(path), path, quote(listener["address"]), expected);
+  }
+
+  private report(offset: number, path: Path, found: string, expected: string): void {
+    const subject = path.length === 0 ? "the file" : path.join(".");
+    this.faults.push({ offset, text: `${subject}: found ${found}, expected ${expected}` });
+  }
+
+  private offsetOf(path: Path): number {
+    const node = path.length === 0 ? this.document.contents : this.document.getIn(path, true);
+    return (isNode(node) && node.range?.[0]) || 0;
+  }
+
+  private offsetOfKey(path: Path, key: string): number {
+    const parent = path.length === 0 ? this.document.contents : this.document.getIn(path, true);
+    const pair = isMap(parent) ? parent.items.find((item) => isScalar(item.key) && item.key.value === key) : undefined;
+    return (isScalar(pair?.key) && pair.key.range?.[0]) || 0;
+  }
+}
+
+function isSection(value: unknown): value is Section {
+  return typeof value === "object" && value !== null && !Array.isArray(value);
+}
+
+/** The known name with the fewest letters to change. */
+function nearest(name: string, known: readonly string[]): string {
+  const byDistance = known.map((candidate) => ({ candidate, distance: editDistance(name, candidate) }));
+  return byDistance.sort((a, b) => a.distance - b.distance)[0]?.candidate ?? "";
+}
+
+/** Levenshtein distance, row by row. */
+function editDistance(from: string, to: string): number {
+  let row = Array.from({ length: to.length + 1 }, (_, index) => index);
+  for (let i = 1; i <= from.length; i++) {
+    const next = [i];
+    for (let j = 1; j <= to.length; j++) {
+      const replaced = (row[j - 1] as number) + (from[i - 1] === to[j - 1] ? 0 : 1);
+      next.push(Math.min(replaced, (row[j] as number) + 1, (next[j - 1] as number) + 1));
+    }
+    row = next;
+  }
+  return row[to.length] as number;
+}

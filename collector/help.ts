@@ -1,0 +1,15 @@
+// Help text of each metric that the filter keeps: for `# HELP` lines and docs/metrics.md. Kept out of the vocabulary, since every
+// string there ends up in the wasm.
+
+/** By metric name. */
+export const METRIC_HELP: { readonly [name: string]: string } = {
+  istio_requests_total:
+    "Requests, HTTP and gRPC, counted when they end; one that got no answer counts with response_code 0.",
+  istio_request_duration_milliseconds:
+    "Time from the first byte of the request to the last byte of the answer, in whole milliseconds; only for requests that finished.",
+  istio_request_bytes: "Size of requests: headers, body and trailers.",
+  istio_response_bytes: "Size of answers: headers, body and trailers.",
+  meshtally_filter_start_time_milliseconds:
+    "When this Envoy process first ran the filter, in Unix milliseconds. It tells one process life from the next.",
+  meshtally_filter_faults_total: "What the filter could not read, take in or tell apart, by reason.",
+};

@@ -1,0 +1,78 @@
+// The whole collector, wired from top to bottom. Read this first.
+//
+//   Envoy --ALS--> AlsReceiver --AccessRecord--.                  .--> WebServer /metrics
+//                                               >-- SeriesStore --<
+//   Envoy <--scrape-- Scraper ----StatsReport--'                  '--> ServiceGraph --> /api/v1/graph
+
+import { type Config, formatAddress } from "./config.ts";
+import type { Log } from "./log.ts";
+import { AlsReceiver } from "./receiver/als.ts";
+import { GrpcServer } from "./receiver/grpc.ts";
+import { Scraper } from "./receiver/scrape.ts";
+import { SelfMetrics } from "./self.ts";
+import { SeriesStore } from "./series/store.ts";
+import { ServiceGraph } from "./service-graph/graph.ts";
+import { VERSION } from "./version.ts";
+import { WebServer } from "./web/server.ts";
+
+const GRAPH_TICK_MS = 1000;
+const RETIRE_TICK_MS = 10_000;
+
+export interface Collector {
+  /** Bound addresses: "127.0.0.1:11800". */
+  readonly grpcAddress: string;
+  readonly httpAddress: string;
+  /** Reads every target once more, from now on; for tests. */
+  scrapeNow(): Promise<void>;
+  /** Not ready any more; then streams, then answers under way come to their end, each for `shutdown.drain` at most. */
+  stop(): Promise<void>;
+}
+
+/** Starts all of it. Rejects, with nothing left open, when an address cannot be listened on. */
+export async function startCollector(config: Config, logOf: (component: string) => Log): Promise<Collector> {
+  const self = new SelfMetrics(VERSION);
+  const store = new SeriesStore(config.limits);
+  const graph = new ServiceGraph(store, config.limits.edges);
+
+  const { maxMessageBytes } = config.grpc;
+  const grpc = new GrpcServer({ address: formatAddress(config.grpc.address), maxMessageBytes, log: logOf("grpc") });
+  const als = new AlsReceiver({ sink: (record) => store.observe(record), self, log: logOf("als") });
+  als.register(grpc);
+  const scraper = new Scraper({ ...config.scrape, sink: (report) => store.report(report), self, log: logOf("scrape") });
+
+  let isStopping = false;
+  const pending = () => [...(isStopping ? ["shutting down"] : []), ...(scraper.isReady ? [] : ["first scrape round"])];
+  const web = new WebServer({
+    ...config.http.address,
+    store,
+    graph,
+    self,
+    pending,
+    version: VERSION,
+    log: logOf("web"),
+  });
+
+  const grpcPort = await grpc.start();
+  const httpPort = await web.start().catch(async (error: unknown) => {
+    await grpc.stop(0);
+    throw error;
+  });
+  scraper.start();
+  const timers = [
+    setInterval(() => graph.tick(), GRAPH_TICK_MS),
+    setInterval(() => store.retireSuperseded(), RETIRE_TICK_MS),
+  ];
+
+  return {
+    grpcAddress: formatAddress({ host: config.grpc.address.host, port: grpcPort }),
+    httpAddress: formatAddress({ host: config.http.address.host, port: httpPort }),
+    scrapeNow: () => scraper.scrapeNow(),
+    stop: async () => {
+      isStopping = true;
+      const { drainMs } = config.shutdown;
+      await Promise.all([scraper.stop(), grpc.stop(drainMs)]);
+      for (const timer of timers) clearInterval(timer);
+      await web.stop(drainMs); // last, so that what was drained can still be read
+    },
+  };
+}

@@ -1,0 +1,402 @@
+// envoy.data.accesslog.v3.HTTPAccessLogEntry, as far as it becomes a record.
+// https://github.com/envoyproxy/envoy/blob/main/api/envoy/data/accesslog/v3/accesslog.proto
+//
+//   HTTPAccessLogEntry { AccessLogCommon common_properties 1, HTTPRequestProperties request 3, HTTPResponseProperties response 4 }
+//
+// Fast: EntryScan looks for what the filter itself counted, and for nothing else.
+// Slow: HttpEntry reads every field from which labels are derived.
+// Repeated occurrences of a message are merged, as protobuf demands, except in a map's value, where the last one counts.
+
+import { DOWNSTREAM_PEER, OBSERVATION, UPSTREAM_PEER, WASM_STATE_PREFIX } from "../vocabulary.ts";
+import { FilterState, MapEntryReader } from "./map-entry.ts";
+import { bytesTag, varintTag, WireReader } from "./wire.ts";
+
+const COMMON_PROPERTIES = bytesTag(1);
+const REQUEST = bytesTag(3);
+const RESPONSE = bytesTag(4);
+
+// AccessLogCommon
+const TLS_PROPERTIES = bytesTag(4);
+const TIME_TO_LAST_DOWNSTREAM_TX = bytesTag(12);
+const UPSTREAM_CLUSTER = bytesTag(15);
+const RESPONSE_FLAGS = bytesTag(16);
+const ROUTE_NAME = bytesTag(19);
+const FILTER_STATE_OBJECTS = bytesTag(21);
+const CUSTOM_TAGS = bytesTag(22);
+const DURATION = bytesTag(23);
+const ACCESS_LOG_TYPE = varintTag(33);
+
+// TLSProperties, CertificateProperties, SubjectAltName
+const LOCAL_CERTIFICATE = bytesTag(4);
+const PEER_CERTIFICATE = bytesTag(5);
+const SUBJECT_ALT_NAME = bytesTag(1);
+const SAN_URI = bytesTag(1);
+const SAN_DNS = bytesTag(2);
+
+// HTTPRequestProperties
+const AUTHORITY = bytesTag(3);
+const REQUEST_HEADERS_BYTES = varintTag(11);
+const REQUEST_BODY_BYTES = varintTag(12);
+const REQUEST_HEADERS = bytesTag(13);
+
+// HTTPResponseProperties
+const RESPONSE_CODE = bytesTag(1);
+const RESPONSE_HEADERS_BYTES = varintTag(2);
+const RESPONSE_BODY_BYTES = varintTag(3);
+const RESPONSE_HEADERS = bytesTag(4);
+const RESPONSE_TRAILERS = bytesTag(5);
+
+// Duration, UInt32Value
+const SECONDS = varintTag(1);
+const NANOS = varintTag(2);
+const UINT32_VALUE = varintTag(1);
+
+const CONTENT_TYPE = Buffer.from("content-type");
+const GRPC_STATUS = Buffer.from("grpc-status");
+
+const OBSERVATION_STATE = Buffer.from(WASM_STATE_PREFIX + OBSERVATION);
+const WASM_UPSTREAM_PEER = Buffer.from(WASM_STATE_PREFIX + UPSTREAM_PEER);
+const WASM_DOWNSTREAM_PEER = Buffer.from(WASM_STATE_PREFIX + DOWNSTREAM_PEER);
+const ISTIO_UPSTREAM_PEER = Buffer.from(UPSTREAM_PEER);
+const ISTIO_DOWNSTREAM_PEER = Buffer.from(DOWNSTREAM_PEER);
+
+// Custom tags by which an access logger hands on what an entry has no field for (as YAML: test/fixtures/envoy-als/README.md).
+const UPSTREAM_PEER_URI_SAN = Buffer.from("upstream_peer_uri_san");
+const UPSTREAM_LOCAL_URI_SAN = Buffer.from("upstream_local_uri_san");
+const UPSTREAM_WORKLOAD = Buffer.from("upstream_workload");
+const DESTINATION_SERVICE_HOST = Buffer.from("destination_service_host");
+const DESTINATION_SERVICE_NAME = Buffer.from("destination_service_name");
+const DESTINATION_SERVICE_NAMESPACE = Buffer.from("destination_service_namespace");
+
+/** As many flags as Envoy has bits for; it has named 30. */
+const MAX_RESPONSE_FLAG = 64;
+
+/** `access_log_type` of an entry whose logger says nothing (Envoy before 1.27), and of a request's end. */
+export const NOT_SET = 0;
+export const DOWNSTREAM_END = 6;
+
+// The walkers of this file, one per nesting level. Nothing here is re-entered, so all entries share them.
+const entryFields = new WireReader();
+const sectionFields = new WireReader();
+const fields = new WireReader();
+const certificateFields = new WireReader();
+const sanFields = new WireReader();
+const mapEntry = new MapEntryReader();
+
+/** Fast path: the kind of an entry, and the observation in it. */
+export class EntryScan {
+  accessLogType = NOT_SET;
+  readonly observation = new FilterState();
+
+  /** False when what was walked is malformed; request and response are not looked into. */
+  read(bytes: Buffer, start: number, stop: number): boolean {
+    this.accessLogType = NOT_SET;
+    this.observation.clear();
+    entryFields.open(bytes, start, stop);
+    while (entryFields.next()) {
+      if (entryFields.tag !== COMMON_PROPERTIES) continue;
+      if (!this.readCommonProperties(bytes, entryFields.start, entryFields.stop)) return false;
+    }
+    return !entryFields.isMalformed;
+  }
+
+  private readCommonProperties(bytes: Buffer, start: number, stop: number): boolean {
+    sectionFields.open(bytes, start, stop);
+    while (sectionFields.next()) {
+      if (sectionFields.tag === ACCESS_LOG_TYPE) {
+        this.accessLogType = sectionFields.low;
+      } else if (sectionFields.tag === FILTER_STATE_OBJECTS) {
+        if (!mapEntry.read(bytes, sectionFields.start, sectionFields.stop)) return false;
+        if (!mapEntry.hasKey(OBSERVATION_STATE)) continue;
+        if (!this.observation.read(bytes, mapEntry.valueStart, mapEntry.valueStop)) return false;
+        if (this.observation.kind !== "bytes") return false;
+      }
+    }
+    return !sectionFields.isMalformed;
+  }
+}
+
+/** Slow path: the fields of one entry. Reused: `read` overwrites all of them. Absent text is "", absent numbers are 0. */
+export class HttpEntry {
+  /** First URI SAN of either certificate of the downstream connection. */
+  downstreamPeerUriSan = "";
+  downstreamLocalUriSan = "";
+  upstreamCluster = "";
+  routeName = "";
+  /** Field numbers of the members of ResponseFlags that are set, ascending. */
+  readonly responseFlags: number[] = [];
+  readonly duration = new Duration();
+  readonly timeToLastDownstreamTx = new Duration();
+
+  /** Peers as a wasm filter leaves them and as Istio's native filter does (1.24 and later). */
+  readonly wasmUpstreamPeer = new FilterState();
+  readonly wasmDownstreamPeer = new FilterState();
+  readonly upstreamPeer = new FilterState();
+  readonly downstreamPeer = new FilterState();
+
+  // Custom tags.
+  upstreamPeerUriSan = "";
+  upstreamLocalUriSan = "";
+  upstreamWorkload = "";
+  destinationServiceHost = "";
+  destinationServiceName = "";
+  destinationServiceNamespace = "";
+
+  authority = "";
+  contentType = "";
+  requestHeadersBytes = 0;
+  requestBodyBytes = 0;
+
+  responseCode = 0;
+  responseHeadersBytes = 0;
+  responseBodyBytes = 0;
+  headerGrpcStatus = "";
+  trailerGrpcStatus = "";
+
+  /** False when the entry is malformed; what was read of it then means nothing. */
+  read(bytes: Buffer, start: number, stop: number): boolean {
+    this.clear();
+    entryFields.open(bytes, start, stop);
+    while (entryFields.next()) {
+      if (!this.readSection(bytes, entryFields.tag, entryFields.start, entryFields.stop)) return false;
+    }
+    return !entryFields.isMalformed;
+  }
+
+  private readSection(bytes: Buffer, tag: number, start: number, stop: number): boolean {
+    switch (tag) {
+      case COMMON_PROPERTIES:
+        return this.readCommonProperties(bytes, start, stop);
+      case REQUEST:
+        return this.readRequest(bytes, start, stop);
+      case RESPONSE:
+        return this.readResponse(bytes, start, stop);
+      default:
+        return true;
+    }
+  }
+
+  private readCommonProperties(bytes: Buffer, start: number, stop: number): boolean {
+    sectionFields.open(bytes, start, stop);
+    while (sectionFields.next()) {
+      if (!this.readCommonProperty(bytes, sectionFields)) return false;
+    }
+    return !sectionFields.isMalformed;
+  }
+
+  private readCommonProperty(bytes: Buffer, field: WireReader): boolean {
+    switch (field.tag) {
+      case TLS_PROPERTIES:
+        return this.readTls(bytes, field.start, field.stop);
+      case TIME_TO_LAST_DOWNSTREAM_TX:
+        return this.timeToLastDownstreamTx.read(bytes, field.start, field.stop);
+      case UPSTREAM_CLUSTER:
+        this.upstreamCluster = field.text();
+        return true;
+      case RESPONSE_FLAGS:
+        return this.readResponseFlags(bytes, field.start, field.stop);
+      case ROUTE_NAME:
+        this.routeName = field.text();
+        return true;
+      case FILTER_STATE_OBJECTS:
+        return mapEntry.read(bytes, field.start, field.stop) && this.readFilterState(bytes);
+      case CUSTOM_TAGS:
+        if (!mapEntry.read(bytes, field.start, field.stop)) return false;
+        this.readCustomTag();
+        return true;
+      case DURATION:
+        return this.duration.read(bytes, field.start, field.stop);
+      default:
+        return true;
+    }
+  }
+
+  private readTls(bytes: Buffer, start: number, stop: number): boolean {
+    fields.open(bytes, start, stop);
+    while (fields.next()) {
+      if (fields.tag === LOCAL_CERTIFICATE) {
+        const uri = readUriSan(bytes, fields.start, fields.stop);
+        if (uri === null) return false;
+        this.downstreamLocalUriSan ||= uri;
+      } else if (fields.tag === PEER_CERTIFICATE) {
+        const uri = readUriSan(bytes, fields.start, fields.stop);
+        if (uri === null) return false;
+        this.downstreamPeerUriSan ||= uri;
+      }
+    }
+    return !fields.isMalformed;
+  }
+
+  /** All members are bools but one, `unauthorized_details`, a message: there, to be present is to be set. */
+  private readResponseFlags(bytes: Buffer, start: number, stop: number): boolean {
+    fields.open(bytes, start, stop);
+    while (fields.next()) {
+      const isMessage = (fields.tag & 7) !== 0;
+      const field = fields.tag >>> 3;
+      if (field <= MAX_RESPONSE_FLAG) this.setResponseFlag(field, isMessage || fields.bool());
+    }
+    return !fields.isMalformed;
+  }
+
+  private setResponseFlag(field: number, isSet: boolean): void {
+    const { responseFlags } = this;
+    const at = responseFlags.indexOf(field);
+    if (at >= 0) responseFlags.splice(at, 1);
+    if (!isSet) return;
+    responseFlags.push(field);
+    responseFlags.sort((a, b) => a - b);
+  }
+
+  private readFilterState(bytes: Buffer): boolean {
+    const state = this.peerState();
+    return state === null || state.read(bytes, mapEntry.valueStart, mapEntry.valueStop);
+  }
+
+  private peerState(): FilterState | null {
+    if (mapEntry.hasKey(WASM_UPSTREAM_PEER)) return this.wasmUpstreamPeer;
+    if (mapEntry.hasKey(WASM_DOWNSTREAM_PEER)) return this.wasmDownstreamPeer;
+    if (mapEntry.hasKey(ISTIO_UPSTREAM_PEER)) return this.upstreamPeer;
+    if (mapEntry.hasKey(ISTIO_DOWNSTREAM_PEER)) return this.downstreamPeer;
+    return null;
+  }
+
+  private readCustomTag(): void {
+    if (mapEntry.hasKey(UPSTREAM_PEER_URI_SAN)) this.upstreamPeerUriSan = mapEntry.text();
+    else if (mapEntry.hasKey(UPSTREAM_LOCAL_URI_SAN)) this.upstreamLocalUriSan = mapEntry.text();
+    else if (mapEntry.hasKey(UPSTREAM_WORKLOAD)) this.upstreamWorkload = mapEntry.text();
+    else if (mapEntry.hasKey(DESTINATION_SERVICE_HOST)) this.destinationServiceHost = mapEntry.text();
+    else if (mapEntry.hasKey(DESTINATION_SERVICE_NAME)) this.destinationServiceName = mapEntry.text();
+    else if (mapEntry.hasKey(DESTINATION_SERVICE_NAMESPACE)) this.destinationServiceNamespace = mapEntry.text();
+  }
+
+  private readRequest(bytes: Buffer, start: number, stop: number): boolean {
+    sectionFields.open(bytes, start, stop);
+    while (sectionFields.next()) {
+      switch (sectionFields.tag) {
+        case AUTHORITY:
+          this.authority = sectionFields.text();
+          break;
+        case REQUEST_HEADERS_BYTES:
+          this.requestHeadersBytes = sectionFields.uint64();
+          break;
+        case REQUEST_BODY_BYTES:
+          this.requestBodyBytes = sectionFields.uint64();
+          break;
+        case REQUEST_HEADERS:
+          if (!mapEntry.read(bytes, sectionFields.start, sectionFields.stop)) return false;
+          if (mapEntry.hasKey(CONTENT_TYPE)) this.contentType = mapEntry.text();
+          break;
+      }
+    }
+    return !sectionFields.isMalformed;
+  }
+
+  private readResponse(bytes: Buffer, start: number, stop: number): boolean {
+    sectionFields.open(bytes, start, stop);
+    while (sectionFields.next()) {
+      switch (sectionFields.tag) {
+        case RESPONSE_CODE:
+          if (!this.readResponseCode(bytes, sectionFields.start, sectionFields.stop)) return false;
+          break;
+        case RESPONSE_HEADERS_BYTES:
+          this.responseHeadersBytes = sectionFields.uint64();
+          break;
+        case RESPONSE_BODY_BYTES:
+          this.responseBodyBytes = sectionFields.uint64();
+          break;
+        case RESPONSE_HEADERS:
+          if (!mapEntry.read(bytes, sectionFields.start, sectionFields.stop)) return false;
+          if (mapEntry.hasKey(GRPC_STATUS)) this.headerGrpcStatus = mapEntry.text();
+          break;
+        case RESPONSE_TRAILERS:
+          if (!mapEntry.read(bytes, sectionFields.start, sectionFields.stop)) return false;
+          if (mapEntry.hasKey(GRPC_STATUS)) this.trailerGrpcStatus = mapEntry.text();
+          break;
+      }
+    }
+    return !sectionFields.isMalformed;
+  }
+
+  private readResponseCode(bytes: Buffer, start: number, stop: number): boolean {
+    fields.open(bytes, start, stop);
+    while (fields.next()) {
+      if (fields.tag === UINT32_VALUE) this.responseCode = fields.low >>> 0;
+    }
+    return !fields.isMalformed;
+  }
+
+  private clear(): void {
+    this.downstreamPeerUriSan = "";
+    this.downstreamLocalUriSan = "";
+    this.upstreamCluster = "";
+    this.routeName = "";
+    this.responseFlags.length = 0;
+    this.duration.clear();
+    this.timeToLastDownstreamTx.clear();
+    this.wasmUpstreamPeer.clear();
+    this.wasmDownstreamPeer.clear();
+    this.upstreamPeer.clear();
+    this.downstreamPeer.clear();
+    this.upstreamPeerUriSan = "";
+    this.upstreamLocalUriSan = "";
+    this.upstreamWorkload = "";
+    this.destinationServiceHost = "";
+    this.destinationServiceName = "";
+    this.destinationServiceNamespace = "";
+    this.authority = "";
+    this.contentType = "";
+    this.requestHeadersBytes = 0;
+    this.requestBodyBytes = 0;
+    this.responseCode = 0;
+    this.responseHeadersBytes = 0;
+    this.responseBodyBytes = 0;
+    this.headerGrpcStatus = "";
+    this.trailerGrpcStatus = "";
+  }
+}
+
+/** google.protobuf.Duration. */
+class Duration {
+  isPresent = false;
+  private seconds = 0;
+  private nanos = 0;
+
+  /** Whole milliseconds, the rest cut off; 0 when it is not positive. */
+  get milliseconds(): number {
+    return Math.max(0, this.seconds * 1000 + Math.trunc(this.nanos / 1e6));
+  }
+
+  clear(): void {
+    this.isPresent = false;
+    this.seconds = 0;
+    this.nanos = 0;
+  }
+
+  read(bytes: Buffer, start: number, stop: number): boolean {
+    this.isPresent = true;
+    fields.open(bytes, start, stop);
+    while (fields.next()) {
+      if (fields.tag === SECONDS) this.seconds = fields.int64();
+      else if (fields.tag === NANOS) this.nanos = fields.low;
+    }
+    return !fields.isMalformed;
+  }
+}
+
+/** First URI among the subject alternative names of CertificateProperties; "" when there is none, null when malformed. */
+function readUriSan(bytes: Buffer, start: number, stop: number): string | null {
+  let first = "";
+  certificateFields.open(bytes, start, stop);
+  while (certificateFields.next()) {
+    if (certificateFields.tag !== SUBJECT_ALT_NAME) continue;
+    let uri = "";
+    sanFields.open(bytes, certificateFields.start, certificateFields.stop);
+    while (sanFields.next()) {
+      if (sanFields.tag === SAN_URI) uri = sanFields.text();
+      else if (sanFields.tag === SAN_DNS) uri = ""; // a oneof: the member that stands last counts
+    }
+    if (sanFields.isMalformed) return null;
+    first ||= uri;
+  }
+  return certificateFields.isMalformed ? null : first;
+}

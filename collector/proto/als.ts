@@ -1,0 +1,96 @@
+// envoy.service.accesslog.v3.StreamAccessLogsMessage: who sends, and where in the bytes each log entry lies.
+// https://github.com/envoyproxy/envoy/blob/main/api/envoy/service/accesslog/v3/als.proto
+//
+//   StreamAccessLogsMessage { Identifier 1 { Node 1 { string id 1, string cluster 2, Struct metadata 3 }, string log_name 2 },
+//                             HTTPAccessLogEntries 2 { HTTPAccessLogEntry 1 ... }, TCPAccessLogEntries 3 { ... 1 ... } }
+
+import { type Metadata, mergeMetadata } from "./struct.ts";
+import { bytesTag, WireReader } from "./wire.ts";
+
+const IDENTIFIER = bytesTag(1);
+const HTTP_LOGS = bytesTag(2);
+const TCP_LOGS = bytesTag(3);
+const LOG_ENTRY = bytesTag(1);
+const NODE = bytesTag(1);
+const LOG_NAME = bytesTag(2);
+const NODE_ID = bytesTag(1);
+const NODE_METADATA = bytesTag(3);
+
+/** Bounds on what one message makes us do and hold. An entry of Envoy's is longer than 64 bytes: 4 MiB hold fewer than these. */
+const MAX_ENTRIES = 65_536;
+const MAX_NODE_ID_BYTES = 1024;
+
+/** The sender, which a stream's first message names. Absent text is "". */
+export interface AlsIdentifier {
+  /** `sidecar~127.0.1.4~reviews-v1.default~default.svc.cluster.local` */
+  nodeId: string;
+  /** `common_config.log_name` of the access logger. */
+  logName: string;
+  readonly metadata: Metadata;
+}
+
+export interface AlsMessage {
+  /** Null when the message names no sender: it is the one named before on the stream. */
+  readonly identifier: AlsIdentifier | null;
+  /** Start and end of each HTTP entry in the bytes, flat: [start, end, start, end, ...]. */
+  readonly httpEntries: readonly number[];
+  readonly tcpEntryCount: number;
+}
+
+const message = new WireReader();
+const nested = new WireReader();
+const node = new WireReader();
+
+/**
+ * Reads a message down to its entries, which are not looked into. Null when that framing is broken anywhere, or beyond a bound: then
+ * no entry of it is taken, so none is counted twice or by half. Fields that occur more than once are merged, as protobuf demands.
+ */
+export function decodeAlsMessage(bytes: Buffer): AlsMessage | null {
+  let identifier: AlsIdentifier | null = null;
+  let tcpEntryCount = 0;
+  const httpEntries: number[] = [];
+  message.open(bytes, 0, bytes.length);
+  while (message.next()) {
+    switch (message.tag) {
+      case IDENTIFIER:
+        identifier ??= { nodeId: "", logName: "", metadata: { texts: new Map(), labels: new Map() } };
+        if (!mergeIdentifier(bytes, message.start, message.stop, identifier)) return null;
+        break;
+      case HTTP_LOGS:
+      case TCP_LOGS: {
+        const isHttp = message.tag === HTTP_LOGS;
+        nested.open(bytes, message.start, message.stop);
+        while (nested.next()) {
+          if (nested.tag !== LOG_ENTRY) continue;
+          if (isHttp) httpEntries.push(nested.start, nested.stop);
+          else tcpEntryCount++;
+        }
+        if (nested.isMalformed || httpEntries.length > MAX_ENTRIES * 2) return null;
+        break;
+      }
+    }
+  }
+  return message.isMalformed ? null : { identifier, httpEntries, tcpEntryCount };
+}
+
+function mergeIdentifier(bytes: Buffer, start: number, stop: number, identifier: AlsIdentifier): boolean {
+  nested.open(bytes, start, stop);
+  while (nested.next()) {
+    if (nested.tag === LOG_NAME) identifier.logName = nested.text();
+    else if (nested.tag === NODE && !mergeNode(bytes, nested.start, nested.stop, identifier)) return false;
+  }
+  return !nested.isMalformed;
+}
+
+function mergeNode(bytes: Buffer, start: number, stop: number, identifier: AlsIdentifier): boolean {
+  node.open(bytes, start, stop);
+  while (node.next()) {
+    if (node.tag === NODE_ID) {
+      if (node.stop - node.start > MAX_NODE_ID_BYTES) return false;
+      identifier.nodeId = node.text();
+    } else if (node.tag === NODE_METADATA) {
+      if (!mergeMetadata(bytes, node.start, node.stop, identifier.metadata)) return false;
+    }
+  }
+  return !node.isMalformed;
+}

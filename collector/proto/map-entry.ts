@@ -1,0 +1,114 @@
+// One entry of a protobuf map, and the google.protobuf.Any that a map of filter state holds.
+// https://protobuf.dev/programming-guides/proto3/#maps
+
+import { bytesTag, WireReader } from "./wire.ts";
+
+const KEY = bytesTag(1);
+const VALUE = bytesTag(2);
+const TYPE_URL = bytesTag(1);
+const ANY_VALUE = bytesTag(2);
+const BYTES_VALUE = bytesTag(1);
+
+const BYTES_TYPE = Buffer.from("/google.protobuf.BytesValue");
+const STRUCT_TYPE = Buffer.from("/google.protobuf.Struct");
+
+/** An entry of `map<string, string>` or `map<string, Message>`, read in place. A value given twice reads as the last one. */
+export class MapEntryReader {
+  bytes: Buffer = Buffer.alloc(0);
+  valueStart = 0;
+  valueStop = 0;
+  private keyStart = 0;
+  private keyStop = 0;
+  private readonly fields = new WireReader();
+
+  /** False when the entry is malformed. */
+  read(bytes: Buffer, start: number, stop: number): boolean {
+    const { fields } = this;
+    this.bytes = bytes;
+    this.keyStart = 0;
+    this.keyStop = 0;
+    this.valueStart = 0;
+    this.valueStop = 0;
+    fields.open(bytes, start, stop);
+    while (fields.next()) {
+      if (fields.tag === KEY) {
+        this.keyStart = fields.start;
+        this.keyStop = fields.stop;
+      } else if (fields.tag === VALUE) {
+        this.valueStart = fields.start;
+        this.valueStop = fields.stop;
+      }
+    }
+    return !fields.isMalformed;
+  }
+
+  hasKey(key: Buffer): boolean {
+    return this.keyStop - this.keyStart === key.length && isAt(this.bytes, this.keyStart, key);
+  }
+
+  /** The value of a `map<string, string>`. */
+  text(): string {
+    return this.bytes.toString("utf8", this.valueStart, this.valueStop);
+  }
+}
+
+/** What a filter state holds, unpacked. "none": absent, of another type, or no BytesValue although its type says so. */
+export class FilterState {
+  kind: "none" | "bytes" | "struct" = "none";
+  /** The bytes of a BytesValue, or the Struct. */
+  start = 0;
+  stop = 0;
+  private readonly fields = new WireReader();
+
+  clear(): void {
+    this.kind = "none";
+  }
+
+  /** Unpacks an Any; false when the Any itself is malformed. */
+  read(bytes: Buffer, start: number, stop: number): boolean {
+    const { fields } = this;
+    let typeStart = 0;
+    let typeStop = 0;
+    this.kind = "none";
+    this.start = 0;
+    this.stop = 0;
+    fields.open(bytes, start, stop);
+    while (fields.next()) {
+      if (fields.tag === TYPE_URL) {
+        typeStart = fields.start;
+        typeStop = fields.stop;
+      } else if (fields.tag === ANY_VALUE) {
+        this.start = fields.start;
+        this.stop = fields.stop;
+      }
+    }
+    if (fields.isMalformed) return false;
+    if (endsWith(bytes, typeStart, typeStop, BYTES_TYPE)) this.unwrap(bytes);
+    else if (endsWith(bytes, typeStart, typeStop, STRUCT_TYPE)) this.kind = "struct";
+    return true;
+  }
+
+  private unwrap(bytes: Buffer): void {
+    const { fields } = this;
+    fields.open(bytes, this.start, this.stop);
+    this.stop = this.start;
+    while (fields.next()) {
+      if (fields.tag !== BYTES_VALUE) continue;
+      this.start = fields.start;
+      this.stop = fields.stop;
+    }
+    if (!fields.isMalformed) this.kind = "bytes";
+  }
+}
+
+function endsWith(bytes: Buffer, start: number, stop: number, suffix: Buffer): boolean {
+  return stop - start >= suffix.length && isAt(bytes, stop - suffix.length, suffix);
+}
+
+/** A loop, not `compare`: for so few bytes the native call costs more. */
+function isAt(bytes: Buffer, start: number, expected: Buffer): boolean {
+  for (let i = 0; i < expected.length; i++) {
+    if (bytes[start + i] !== expected[i]) return false;
+  }
+  return true;
+}

@@ -1,0 +1,282 @@
+// Scraper: reads the proxies' own stats from their admin interfaces, every few seconds, each target on its own clock.
+// https://www.envoyproxy.io/docs/envoy/latest/operations/admin
+
+import http from "node:http";
+import https from "node:https";
+import { setTimeout as sleep } from "node:timers/promises";
+import { createGunzip } from "node:zlib";
+import type { Log } from "../log.ts";
+import { LabelTexts, StatsParser } from "../record/from-stats.ts";
+import type { StatsReport } from "../record/record.ts";
+import type { ScrapeResult, SelfMetrics } from "../self.ts";
+import { FIELD_SEPARATOR, HTTP_METRICS, START_TIME_METRIC } from "../vocabulary.ts";
+import { LogLimit } from "./log-limit.ts";
+
+/**
+ * Envoy matches `filter` against the whole stat name, before it cuts the tags out (seen on 1.40.0):
+ * `wasmcustom.reporter=.=source;.;...;.;istio_requests_total`, `wasmcustom.meshtally_filter_start_time_milliseconds`.
+ */
+const NAME_FILTER =
+  `${FIELD_SEPARATOR.replaceAll(".", "\\.")}(${HTTP_METRICS.map((metric) => metric.name).join("|")})$` +
+  `|^wasmcustom\\.${START_TIME_METRIC}$`;
+const STATS_PATH = `/stats/prometheus?usedonly&filter=${encodeURIComponent(NAME_FILTER)}`;
+const SERVER_INFO_PATH = "/server_info";
+const SERVER_INFO_MAX_BYTES = 4 * 1024 * 1024;
+
+/** Scrapes of one target begin so much earlier or later than the interval says, so that targets do not fall into step. */
+const JITTER = 0.1;
+
+export interface ScraperOptions {
+  /** Base URLs of admin interfaces: "http://127.0.0.1:9901". */
+  readonly targets: readonly string[];
+  readonly intervalMs: number;
+  /** For one reading of one target, all its requests together. */
+  readonly timeoutMs: number;
+  /** Longest answer, unpacked. */
+  readonly maxBodyBytes: number;
+  /** Targets read at the same moment. */
+  readonly concurrency: number;
+  /** Takes what a scrape says, or says why it does not. */
+  readonly sink: (report: StatsReport) => ScrapeResult;
+  readonly self: SelfMetrics;
+  readonly log: Log;
+}
+
+export class Scraper {
+  private readonly targets: readonly Target[];
+  private readonly slots: Slots;
+  private readonly stopping = new AbortController();
+  private readonly agents = {
+    "http:": new http.Agent({ keepAlive: true, maxFreeSockets: 1 }),
+    "https:": new https.Agent({ keepAlive: true, maxFreeSockets: 1 }),
+  };
+  private loops: Promise<void>[] = [];
+  private isRoundTried = false;
+
+  constructor(private readonly options: ScraperOptions) {
+    const texts = new LabelTexts();
+    this.slots = new Slots(options.concurrency);
+    this.targets = options.targets.map((url) => {
+      const agent = url.startsWith("https:") ? this.agents["https:"] : this.agents["http:"];
+      return new Target(url, agent, texts, options);
+    });
+  }
+
+  /** Whether every target was read, or tried to be, at least once. True when there is none. */
+  get isReady(): boolean {
+    return this.isRoundTried;
+  }
+
+  start(): void {
+    const firstTries: Promise<void>[] = [];
+    this.loops = this.targets.map((target) => {
+      const firstTry = this.scrape(target);
+      firstTries.push(firstTry);
+      return this.repeat(target, firstTry);
+    });
+    Promise.all(firstTries).then(() => {
+      this.isRoundTried = true;
+    });
+  }
+
+  /** Reads every target once more, from now on; for tests. */
+  async scrapeNow(): Promise<void> {
+    await Promise.all(this.targets.map((target) => this.scrape(target)));
+  }
+
+  /** Breaks off what is under way. */
+  async stop(): Promise<void> {
+    this.stopping.abort();
+    await Promise.all(this.loops);
+    for (const agent of Object.values(this.agents)) agent.destroy();
+  }
+
+  private async repeat(target: Target, firstTry: Promise<void>): Promise<void> {
+    let beganMs = Date.now();
+    await firstTry;
+    while (!this.stopping.signal.aborted) {
+      const nextMs = beganMs + this.options.intervalMs * (1 + JITTER * (2 * Math.random() - 1));
+      await pause(nextMs - Date.now(), this.stopping.signal);
+      if (this.stopping.signal.aborted) return;
+      beganMs = Date.now();
+      await this.scrape(target);
+    }
+  }
+
+  /** One reading of one target, after the one that is under way. Never rejects. */
+  private scrape(target: Target): Promise<void> {
+    return target.inTurn(() => this.slots.run(() => target.scrape(this.stopping.signal)));
+  }
+}
+
+/** A few places for many: `run` waits for one. */
+class Slots {
+  private readonly waiting: (() => void)[] = [];
+
+  constructor(private free: number) {}
+
+  async run(work: () => Promise<void>): Promise<void> {
+    if (this.free > 0) this.free--;
+    else await new Promise<void>((resolve) => this.waiting.push(resolve));
+    try {
+      await work();
+    } finally {
+      const next = this.waiting.shift();
+      if (next) next();
+      else this.free++;
+    }
+  }
+}
+
+/** Why a reading came to nothing. */
+class ScrapeFault extends Error {
+  constructor(
+    readonly result: ScrapeResult,
+    message: string,
+    options?: { cause?: unknown },
+  ) {
+    super(message, options);
+  }
+}
+
+class Target {
+  /** Which process was read last, and what it calls itself. */
+  private known: { readonly lifeMs: number; readonly nodeId: string } | null = null;
+  private turn: Promise<void> = Promise.resolve();
+  private readonly faults: LogLimit;
+
+  constructor(
+    private readonly url: string,
+    private readonly agent: http.Agent,
+    private readonly texts: LabelTexts,
+    private readonly options: ScraperOptions,
+  ) {
+    this.faults = new LogLimit(options.log);
+  }
+
+  inTurn(work: () => Promise<void>): Promise<void> {
+    this.turn = this.turn.then(work);
+    return this.turn;
+  }
+
+  /** Reads once; the result is counted, and logged if it is not "ok". */
+  async scrape(stopping: AbortSignal): Promise<void> {
+    if (stopping.aborted) return;
+    const abort = new AbortController();
+    const breakOff = () => abort.abort();
+    stopping.addEventListener("abort", breakOff);
+    let isLate = false;
+    const timer = setTimeout(() => {
+      isLate = true;
+      breakOff();
+    }, this.options.timeoutMs);
+    try {
+      this.report(await this.read(abort.signal), {});
+    } catch (error: unknown) {
+      if (stopping.aborted) return;
+      if (!(error instanceof ScrapeFault)) this.report("internal", { err: error });
+      else this.report(isLate ? "timeout" : error.result, { detail: error.message });
+    } finally {
+      clearTimeout(timer);
+      stopping.removeEventListener("abort", breakOff);
+    }
+  }
+
+  private report(result: ScrapeResult, fields: object): void {
+    this.options.self.scrapes.inc({ result });
+    if (result === "ok") return;
+    this.faults.warn(result, { target: this.url, result, ...fields }, "proxy could not be scraped");
+  }
+
+  /**
+   * Stats name the process life, /server_info names the node; both must be of one process. So for a life that is new here the
+   * node is asked for between two readings of the stats that name the same life. After that the life stands for the node.
+   */
+  private async read(signal: AbortSignal): Promise<ScrapeResult> {
+    const report = await this.readStats(signal);
+    if (report.lifeMs === 0) return "no_start_time";
+    if (this.known?.lifeMs === report.lifeMs) return this.options.sink({ ...report, proxy: this.known.nodeId });
+    const nodeId = await this.readNodeId(signal);
+    const again = await this.readStats(signal);
+    if (again.lifeMs !== report.lifeMs) return "restarted";
+    this.known = { lifeMs: report.lifeMs, nodeId };
+    return this.options.sink({ ...again, proxy: nodeId });
+  }
+
+  private async readStats(signal: AbortSignal): Promise<StatsReport> {
+    const parser = new StatsParser(this.texts);
+    await this.get(STATS_PATH, this.options.maxBodyBytes, signal, (chunk) => parser.write(chunk));
+    const report = parser.end("");
+    const { scrapeSkipped } = this.options.self;
+    if (parser.malformedLines > 0) scrapeSkipped.inc({ reason: "malformed" }, parser.malformedLines);
+    if (parser.foreignLabelSets > 0) scrapeSkipped.inc({ reason: "foreign" }, parser.foreignLabelSets);
+    return report;
+  }
+
+  private async readNodeId(signal: AbortSignal): Promise<string> {
+    const chunks: Buffer[] = [];
+    await this.get(SERVER_INFO_PATH, SERVER_INFO_MAX_BYTES, signal, (chunk) => chunks.push(chunk));
+    let info: unknown;
+    try {
+      info = JSON.parse(Buffer.concat(chunks).toString("utf8"));
+    } catch (error: unknown) {
+      throw new ScrapeFault("malformed", "/server_info is no JSON", { cause: error });
+    }
+    const id = (info as { node?: { id?: unknown } } | null)?.node?.id;
+    if (typeof id !== "string" || id === "") throw new ScrapeFault("node_missing", "/server_info names no node");
+    return id;
+  }
+
+  /** GETs a path and hands on the unpacked body as it comes. Rejects with ScrapeFault. */
+  private async get(
+    path: string,
+    maxBytes: number,
+    signal: AbortSignal,
+    onChunk: (chunk: Buffer) => void,
+  ): Promise<void> {
+    const response = await this.request(path, signal);
+    if (response.statusCode !== 200) {
+      response.resume();
+      throw new ScrapeFault("http_status", `${path.split("?")[0]} answered ${response.statusCode}`);
+    }
+    const isPacked = response.headers["content-encoding"] === "gzip";
+    const body = isPacked ? response.pipe(createGunzip()) : response;
+    if (isPacked) response.on("error", (error) => body.destroy(error));
+    let bytes = 0;
+    try {
+      for await (const chunk of body as AsyncIterable<Buffer>) {
+        bytes += chunk.length;
+        if (bytes > maxBytes)
+          throw new ScrapeFault("too_large", `${path.split("?")[0]} is longer than ${maxBytes} bytes`);
+        onChunk(chunk);
+      }
+    } catch (error: unknown) {
+      response.destroy();
+      throw error instanceof ScrapeFault ? error : bodyFault(error);
+    }
+  }
+
+  private request(path: string, signal: AbortSignal): Promise<http.IncomingMessage> {
+    const client = this.url.startsWith("https:") ? https : http;
+    return new Promise((resolve, reject) => {
+      const headers = { accept: "text/plain, application/json", "accept-encoding": "gzip", "user-agent": "meshtally" };
+      const request = client.get(this.url + path, { agent: this.agent, headers, signal }, resolve);
+      request.on("error", (error) => reject(new ScrapeFault("unreachable", error.message, { cause: error })));
+    });
+  }
+}
+
+/** zlib's errors have codes such as Z_DATA_ERROR; every other one is the connection's. */
+function bodyFault(error: unknown): ScrapeFault {
+  const { code = "", message = String(error) } = error as NodeJS.ErrnoException;
+  return new ScrapeFault(code.startsWith("Z_") ? "malformed" : "unreachable", message, { cause: error });
+}
+
+/** Waits, or until the signal. Never rejects. */
+async function pause(ms: number, signal: AbortSignal): Promise<void> {
+  try {
+    await sleep(Math.max(0, ms), undefined, { signal });
+  } catch (error: unknown) {
+    if (!signal.aborted) throw error;
+  }
+}

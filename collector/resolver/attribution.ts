@@ -1,0 +1,296 @@
+// Derives the 25 label values of a log entry that carries no observation, by the rules by which filter/labels.ts derives them
+// from the request itself (docs/metrics.md): same facts, same values. What an entry has no field for, custom tags may bring.
+
+import type { AlsIdentifier } from "../proto/als.ts";
+import type { HttpEntry } from "../proto/als-entry.ts";
+import { packLabels } from "../series/key.ts";
+import {
+  BLACK_HOLE_CLUSTER,
+  CATCH_ALL_CLUSTERS,
+  cleanValue,
+  LABELS,
+  Label,
+  NO_FLAGS,
+  PASSTHROUGH_CLUSTER,
+  POLICY_MUTUAL_TLS,
+  POLICY_NONE,
+  PROTOCOL_GRPC,
+  PROTOCOL_HTTP,
+  REPORTER_DESTINATION,
+  REPORTER_SOURCE,
+  RESPONSE_FLAGS,
+  ROUTE_ALLOW_ANY,
+  ROUTE_BLOCK_ALL,
+  UNKNOWN,
+} from "../vocabulary.ts";
+import { ownWorkload, Peers, UNKNOWN_PEER, type Workload } from "./workload.ts";
+
+/** The proxy that sends a stream of entries. */
+export interface Sender {
+  /** Envoy node id. */
+  readonly id: string;
+  readonly own: Workload;
+  /** Which listener the log belongs to, when its name tells. */
+  readonly direction: "inbound" | "outbound" | null;
+  /** A gateway's callers choose the authority freely, so it never names a service. */
+  readonly isGateway: boolean;
+}
+
+/** A log named `...inbound...` or `...outbound...` says its direction; one named both, or neither, does not. */
+export function identifySender({ nodeId, logName, metadata }: AlsIdentifier): Sender {
+  const isInbound = logName.includes("inbound");
+  const isOutbound = logName.includes("outbound");
+  return {
+    id: nodeId,
+    own: ownWorkload(metadata),
+    direction: isInbound === isOutbound ? null : isInbound ? "inbound" : "outbound",
+    isGateway: nodeId.startsWith("router~"),
+  };
+}
+
+/** What decides the labels of an entry: equal facts have equal labels. */
+interface Facts {
+  readonly isDestination: boolean;
+  readonly own: Workload;
+  readonly peer: Workload;
+  /** First URI SAN of our own and of the peer's certificate on this hop; "" without mTLS. */
+  readonly ownPrincipal: string;
+  readonly peerPrincipal: string;
+  readonly service: Service;
+  readonly isGrpc: boolean;
+  readonly grpcStatus: string;
+  readonly responseCode: number;
+  readonly responseFlags: string;
+}
+
+/** The service that was called, as far as route, cluster and authority name it; "" where they do not. */
+interface Service {
+  readonly host: string;
+  readonly name: string;
+  readonly namespace: string;
+}
+
+/** Together at most 64 MiB, and a few MiB with facts as they are: callers choose the length of an authority. */
+const MAX_CACHED_KEYS = 16_384;
+const MAX_CACHED_KEY_LENGTH = 4096;
+
+export class Attribution {
+  private readonly peers = new Peers();
+  private readonly labelKeys = new Map<string, string>();
+
+  /** The packed label set of an entry (series/key.ts). `bytes` are those that `entry` was read from. */
+  resolve(bytes: Buffer, entry: HttpEntry, sender: Sender): string {
+    const facts = readFacts(bytes, entry, sender, this.peers);
+    const key = keyOf(facts);
+    const known = this.labelKeys.get(key);
+    if (known !== undefined) return known; // fast path: packing takes longer than all the rest
+    const labelKey = packLabels(labelValues(facts));
+    if (key.length > MAX_CACHED_KEY_LENGTH) return labelKey;
+    if (this.labelKeys.size >= MAX_CACHED_KEYS) this.labelKeys.clear();
+    this.labelKeys.set(key, labelKey);
+    return labelKey;
+  }
+}
+
+function readFacts(bytes: Buffer, entry: HttpEntry, sender: Sender, peers: Peers): Facts {
+  const isDestination = isInbound(entry, sender);
+  const isGrpc = isGrpcContentType(entry.contentType);
+  return {
+    isDestination,
+    own: sender.own,
+    peer: resolvePeer(bytes, entry, isDestination, peers),
+    ownPrincipal: isDestination ? entry.downstreamLocalUriSan : firstUri(entry.upstreamLocalUriSan),
+    peerPrincipal: isDestination ? entry.downstreamPeerUriSan : firstUri(entry.upstreamPeerUriSan),
+    // A sidecar's client meant what it asked for, so there the authority may name the service.
+    service: resolveService(entry, isDestination || sender.isGateway ? "" : entry.authority),
+    isGrpc,
+    grpcStatus: isGrpc ? grpcStatus(entry) : "",
+    responseCode: entry.responseCode,
+    responseFlags: flagNames(entry.responseFlags),
+  };
+}
+
+/** Lengths before texts, so that no two facts make one key. */
+function keyOf(facts: Facts): string {
+  const { own, peer, ownPrincipal, peerPrincipal, service, isDestination, isGrpc } = facts;
+  const bits = (isDestination ? 1 : 0) | (isGrpc ? 2 : 0);
+  const numbers = `${own.serial},${peer.serial},${bits},${facts.responseCode},${facts.grpcStatus},${facts.responseFlags}`;
+  const lengths = `${ownPrincipal.length},${peerPrincipal.length},${service.host.length},${service.name.length}`;
+  return `${numbers};${lengths};${ownPrincipal}${peerPrincipal}${service.host}${service.name}${service.namespace}`;
+}
+
+/** All values, in the order of LABELS, clean. */
+function labelValues(facts: Facts): string[] {
+  const { own, peer, ownPrincipal, peerPrincipal, isDestination } = facts;
+  const values = new Array<string>(LABELS.length).fill(UNKNOWN);
+  values[Label.Reporter] = isDestination ? REPORTER_DESTINATION : REPORTER_SOURCE;
+  workloadLabels(values, isDestination ? DESTINATION : SOURCE, own, own.namespace, ownPrincipal || UNKNOWN);
+  workloadLabels(
+    values,
+    isDestination ? SOURCE : DESTINATION,
+    peer,
+    spiffeNamespace(peerPrincipal) || peer.namespace,
+    peerPrincipal || (isDestination ? UNKNOWN : peer.identity),
+  );
+  serviceLabels(values, facts);
+  values[Label.RequestProtocol] = facts.isGrpc ? PROTOCOL_GRPC : PROTOCOL_HTTP;
+  values[Label.ResponseCode] = facts.responseCode.toString();
+  values[Label.GrpcResponseStatus] = facts.grpcStatus;
+  values[Label.ResponseFlags] = facts.responseFlags;
+  if (isDestination) {
+    const isMutual = peerPrincipal !== "" && ownPrincipal !== "";
+    values[Label.ConnectionSecurityPolicy] = isMutual ? POLICY_MUTUAL_TLS : POLICY_NONE;
+  }
+  return values;
+}
+
+/** Where the labels of one side of a call stand in LABELS. */
+interface Side {
+  readonly workload: Label;
+  readonly canonicalService: Label;
+  readonly canonicalRevision: Label;
+  readonly namespace: Label;
+  readonly principal: Label;
+  readonly app: Label;
+  readonly version: Label;
+  readonly cluster: Label;
+}
+
+const SOURCE: Side = {
+  workload: Label.SourceWorkload,
+  canonicalService: Label.SourceCanonicalService,
+  canonicalRevision: Label.SourceCanonicalRevision,
+  namespace: Label.SourceWorkloadNamespace,
+  principal: Label.SourcePrincipal,
+  app: Label.SourceApp,
+  version: Label.SourceVersion,
+  cluster: Label.SourceCluster,
+};
+
+const DESTINATION: Side = {
+  workload: Label.DestinationWorkload,
+  canonicalService: Label.DestinationCanonicalService,
+  canonicalRevision: Label.DestinationCanonicalRevision,
+  namespace: Label.DestinationWorkloadNamespace,
+  principal: Label.DestinationPrincipal,
+  app: Label.DestinationApp,
+  version: Label.DestinationVersion,
+  cluster: Label.DestinationCluster,
+};
+
+/** The log's name says it, else the cluster: Istio names those of its inbound listener so. */
+function isInbound({ upstreamCluster }: HttpEntry, { direction }: Sender): boolean {
+  if (direction !== null) return direction === "inbound";
+  return upstreamCluster.startsWith("inbound|") || upstreamCluster.startsWith("InboundPassthrough");
+}
+
+/** What the peer told, else (for a client) what the endpoint's metadata says. */
+function resolvePeer(bytes: Buffer, entry: HttpEntry, isDestination: boolean, peers: Peers): Workload {
+  const wasmState = isDestination ? entry.wasmDownstreamPeer : entry.wasmUpstreamPeer;
+  const istioState = isDestination ? entry.downstreamPeer : entry.upstreamPeer;
+  const peer = peers.resolveState(bytes, wasmState) ?? peers.resolveState(bytes, istioState);
+  if (peer !== null) return peer;
+  return isDestination ? UNKNOWN_PEER : peers.resolveEndpoint(entry.upstreamWorkload);
+}
+
+/** The eight labels of one side; of either side, by either reporter. */
+function workloadLabels(values: string[], side: Side, of: Workload, namespace: string, principal: string): void {
+  values[side.workload] = of.workload;
+  values[side.canonicalService] = of.canonicalService;
+  values[side.canonicalRevision] = of.canonicalRevision;
+  values[side.namespace] = cleanValue(namespace);
+  values[side.principal] = cleanValue(principal);
+  values[side.app] = of.app;
+  values[side.version] = of.version;
+  values[side.cluster] = of.cluster;
+}
+
+/** A server knows what it is: its own name stands in for a service that nothing names. */
+function serviceLabels(values: string[], { isDestination, own, service }: Facts): void {
+  const fallback = isDestination ? own.canonicalService : UNKNOWN;
+  const peerNamespace = values[Label.DestinationWorkloadNamespace] as string;
+  values[Label.DestinationService] = cleanValue(service.host || fallback);
+  values[Label.DestinationServiceName] = cleanValue(service.name || fallback);
+  values[Label.DestinationServiceNamespace] = isDestination
+    ? own.namespace
+    : cleanValue(service.namespace || peerNamespace);
+}
+
+/** Route, then cluster, then the cluster's first service (custom tags); `authority` is the name until one of them knows better. */
+function resolveService(entry: HttpEntry, authority: string): Service {
+  const { routeName, upstreamCluster, destinationServiceHost, destinationServiceName, destinationServiceNamespace } =
+    entry;
+  if (routeName === ROUTE_BLOCK_ALL) return { host: authority, name: BLACK_HOLE_CLUSTER, namespace: "" };
+  if (routeName === ROUTE_ALLOW_ANY) return { host: authority, name: PASSTHROUGH_CLUSTER, namespace: "" };
+  if (CATCH_ALL_CLUSTERS.includes(upstreamCluster)) return { host: authority, name: upstreamCluster, namespace: "" };
+  if (destinationServiceHost === "" && destinationServiceName === "" && destinationServiceNamespace === "") {
+    return { host: authority, name: authority, namespace: "" };
+  }
+  const host = destinationServiceHost || authority;
+  return { host, name: destinationServiceName || firstSegment(host), namespace: destinationServiceNamespace };
+}
+
+function firstSegment(host: string): string {
+  const dot = host.indexOf(".");
+  return dot < 0 ? host : host.substring(0, dot);
+}
+
+/** `%UPSTREAM_PEER_URI_SAN%` joins several by commas, which no SPIFFE id contains. */
+function firstUri(sans: string): string {
+  const comma = sans.indexOf(",");
+  return comma < 0 ? sans : sans.substring(0, comma);
+}
+
+/** `ns1` of `spiffe://cluster.local/ns/ns1/sa/default`; "" for another form. */
+function spiffeNamespace(principal: string): string {
+  const start = principal.indexOf("/ns/");
+  if (start < 0) return "";
+  const end = principal.indexOf("/sa/", start + 4);
+  return end < 0 ? "" : principal.substring(start + 4, end);
+}
+
+/** `application/grpc`, alone or followed by `+`. */
+function isGrpcContentType(contentType: string): boolean {
+  return contentType === "application/grpc" || contentType.startsWith("application/grpc+");
+}
+
+const MAX_GRPC_STATUS = 16;
+const GRPC_UNKNOWN = 2;
+/** What a gRPC client makes of an HTTP status. https://github.com/grpc/grpc/blob/master/doc/http-grpc-status-mapping.md */
+const GRPC_STATUS_OF_CODE = new Map([
+  [400, 13],
+  [401, 16],
+  [403, 7],
+  [404, 12],
+  [429, 14],
+  [502, 14],
+  [503, 14],
+  [504, 14],
+]);
+
+/**
+ * From the trailers, else the headers, else from an HTTP status that is an error. A 200 without any status is left open: the
+ * logger may just not be told to log `grpc-status`.
+ */
+function grpcStatus({ trailerGrpcStatus, headerGrpcStatus, responseCode }: HttpEntry): string {
+  const text = trailerGrpcStatus || headerGrpcStatus;
+  if (text !== "") {
+    const status = /^\d+$/.test(text) ? Number(text) : MAX_GRPC_STATUS + 1;
+    return status > MAX_GRPC_STATUS ? "" : status.toString();
+  }
+  if (responseCode === 0 || responseCode === 200) return "";
+  return (GRPC_STATUS_OF_CODE.get(responseCode) ?? GRPC_UNKNOWN).toString();
+}
+
+/** ALS numbers its flags from 1 in the order of RESPONSE_FLAGS, but it has none for the 28th, `DO`: its 28 is `DR`. */
+const FIRST_SHIFTED_FIELD = 28;
+
+/** Short names joined by commas in the order of RESPONSE_FLAGS; `-` for none. A flag that has no name yet reads as its number. */
+function flagNames(fields: readonly number[]): string {
+  if (fields.length === 0) return NO_FLAGS;
+  return fields.map((field) => (field > FIRST_SHIFTED_FIELD ? field : flagName(field))).join(",");
+}
+
+function flagName(field: number): string | undefined {
+  return RESPONSE_FLAGS[field < FIRST_SHIFTED_FIELD ? field - 1 : field];
+}

@@ -1,0 +1,153 @@
+// Workload: one end of a call as its labels call it. The logging proxy's own comes from its node metadata, the peer's from the
+// metadata exchange (mx-mesh). Values are clean and final: what is missing already reads as its label will.
+
+import { BytesCache } from "../proto/bytes-cache.ts";
+import { decodeFlatNode } from "../proto/flat-node.ts";
+import type { FilterState } from "../proto/map-entry.ts";
+import { decodeMetadata, type Metadata } from "../proto/struct.ts";
+import {
+  APP_LABEL,
+  CANONICAL_NAME_LABEL,
+  CANONICAL_REVISION_LABEL,
+  CLUSTER_ID,
+  cleanValue,
+  IDENTITY,
+  LATEST,
+  NAMESPACE,
+  RECOMMENDED_APP_LABEL,
+  RECOMMENDED_VERSION_LABEL,
+  UNKNOWN,
+  VERSION_LABEL,
+  WORKLOAD_NAME,
+} from "../vocabulary.ts";
+
+export interface Workload {
+  /** Different for each Workload: stands for its content in keys. */
+  readonly serial: number;
+  readonly workload: string;
+  readonly namespace: string;
+  readonly canonicalService: string;
+  readonly canonicalRevision: string;
+  readonly app: string;
+  readonly version: string;
+  readonly cluster: string;
+  /** SPIFFE id that the peer states of itself; `unknown` for most. */
+  readonly identity: string;
+}
+
+let nextSerial = 1;
+
+/** The own side: node metadata as it is, "" where it says nothing; of the labels only the short `app` and `version`. */
+export function ownWorkload({ texts, labels }: Metadata): Workload {
+  return {
+    serial: nextSerial++,
+    workload: cleanValue(textOf(texts, WORKLOAD_NAME)),
+    namespace: cleanValue(textOf(texts, NAMESPACE)),
+    canonicalService: cleanValue(labels.get(CANONICAL_NAME_LABEL) ?? ""),
+    canonicalRevision: cleanValue(labels.get(CANONICAL_REVISION_LABEL) ?? ""),
+    app: cleanValue(labels.get(APP_LABEL) ?? ""),
+    version: cleanValue(labels.get(VERSION_LABEL) ?? ""),
+    cluster: cleanValue(textOf(texts, CLUSTER_ID)),
+    identity: cleanValue(textOf(texts, IDENTITY)),
+  };
+}
+
+/** A peer of which nothing is known. */
+export const UNKNOWN_PEER = peer({});
+
+/**
+ * A peer as a Struct, in either spelling: `WORKLOAD_NAME`, `NAMESPACE`, `LABELS{}` as exchanged, or `workload`, `namespace`,
+ * `service`, `revision`, `app`, `version` as Istio's native filter leaves it (1.24 and later). Null when it is malformed.
+ */
+function peerFromStruct(bytes: Buffer, start: number, stop: number): Workload | null {
+  const metadata = decodeMetadata(bytes, start, stop);
+  if (metadata === null) return null;
+  const { texts, labels } = metadata;
+  return peer({
+    workload: texts.get("workload") || textOf(texts, WORKLOAD_NAME),
+    namespace: textOf(texts, NAMESPACE),
+    canonicalService: texts.get("service") || labels.get(CANONICAL_NAME_LABEL),
+    canonicalRevision: texts.get("revision") || labels.get(CANONICAL_REVISION_LABEL),
+    app: texts.get("app") || labels.get(RECOMMENDED_APP_LABEL) || labels.get(APP_LABEL),
+    version: texts.get("version") || labels.get(RECOMMENDED_VERSION_LABEL) || labels.get(VERSION_LABEL),
+    cluster: texts.get("cluster") || textOf(texts, CLUSTER_ID),
+    identity: textOf(texts, IDENTITY),
+  });
+}
+
+/** A peer as a FlatNode; null when it is malformed. */
+function peerFromFlatNode(bytes: Buffer, start: number, stop: number): Workload | null {
+  const node = decodeFlatNode(bytes, start, stop);
+  if (node === null) return null;
+  const { namespace, workloadName, clusterId, labels } = node;
+  return peer({
+    workload: workloadName,
+    namespace,
+    canonicalService: labels.get(CANONICAL_NAME_LABEL),
+    canonicalRevision: labels.get(CANONICAL_REVISION_LABEL),
+    app: labels.get(RECOMMENDED_APP_LABEL) || labels.get(APP_LABEL),
+    version: labels.get(RECOMMENDED_VERSION_LABEL) || labels.get(VERSION_LABEL),
+    cluster: clusterId,
+  });
+}
+
+/**
+ * A server as istiod describes it in endpoint metadata `istio.workload`: `reviews-v1;default;reviews;v1;Kubernetes`
+ * (workload, namespace, canonical name, canonical revision, cluster). Fewer parts say nothing.
+ */
+function peerFromEndpoint(text: string): Workload {
+  const parts = text.split(";");
+  if (parts.length < 5) return UNKNOWN_PEER;
+  const [workload, namespace, canonicalService, canonicalRevision, cluster] = parts;
+  return peer({ workload, namespace, canonicalService, canonicalRevision, cluster });
+}
+
+/** Missing and empty facts read `unknown`, the canonical revision `latest`. */
+function peer(facts: { readonly [fact in Exclude<keyof Workload, "serial">]?: string | undefined }): Workload {
+  return {
+    serial: nextSerial++,
+    workload: cleanValue(facts.workload || UNKNOWN),
+    namespace: cleanValue(facts.namespace || UNKNOWN),
+    canonicalService: cleanValue(facts.canonicalService || UNKNOWN),
+    canonicalRevision: cleanValue(facts.canonicalRevision || LATEST),
+    app: cleanValue(facts.app || UNKNOWN),
+    version: cleanValue(facts.version || UNKNOWN),
+    cluster: cleanValue(facts.cluster || UNKNOWN),
+    identity: cleanValue(facts.identity || UNKNOWN),
+  };
+}
+
+/** Metadata holds its texts by lower-case key. */
+function textOf(texts: ReadonlyMap<string, string>, key: string): string {
+  return texts.get(key.toLowerCase()) ?? "";
+}
+
+/** Together at most 16 MiB of keys. */
+const MAX_CACHED_PEERS = 4096;
+const MAX_CACHED_BYTES = 4096;
+
+/** Peers by what describes them, so that each distinct description is decoded once. */
+export class Peers {
+  private readonly flatNodes = new BytesCache<Workload | null>(MAX_CACHED_PEERS, MAX_CACHED_BYTES);
+  private readonly structs = new BytesCache<Workload | null>(MAX_CACHED_PEERS, MAX_CACHED_BYTES);
+  private readonly endpoints = new Map<string, Workload>();
+
+  /** The peer that a filter state describes; null when there is none or it cannot be read. */
+  resolveState(bytes: Buffer, { kind, start, stop }: FilterState): Workload | null {
+    if (kind === "none") return null;
+    if (kind === "bytes") return this.flatNodes.resolve(bytes, start, stop, peerFromFlatNode);
+    return this.structs.resolve(bytes, start, stop, peerFromStruct);
+  }
+
+  /** The server that endpoint metadata `istio.workload` describes. */
+  resolveEndpoint(text: string): Workload {
+    if (text === "") return UNKNOWN_PEER;
+    const known = this.endpoints.get(text);
+    if (known !== undefined) return known;
+    const peer = peerFromEndpoint(text);
+    if (text.length > MAX_CACHED_BYTES) return peer;
+    if (this.endpoints.size >= MAX_CACHED_PEERS) this.endpoints.clear();
+    this.endpoints.set(text, peer);
+    return peer;
+  }
+}

@@ -1,0 +1,162 @@
+// The collector's own metrics: what it received, could not use, and holds. The only importer of prom-client.
+
+import { Counter, collectDefaultMetrics, Gauge, Registry } from "prom-client";
+
+/** Why an access-log message or entry was dropped; the label `reason`. */
+const DROP_REASONS = [
+  /** The message is no StreamAccessLogsMessage: broken wire bytes. */
+  "message_malformed",
+  /** One entry's bytes are broken; the rest of the message goes on. */
+  "entry_malformed",
+  /** No message of the stream has named a node yet. */
+  "node_missing",
+  /** TCP entries: not counted yet. */
+  "tcp_unsupported",
+  /** Not the end of a request (periodic, start, upstream): it would count the request twice. */
+  "not_final",
+  /** The process life was already folded into the totals. */
+  "life_retired",
+  /** More proxies or process lives than `limits.proxies`. */
+  "proxies_full",
+  /** Taking it in failed in a way that is a fault of ours; the log has the exception. */
+  "internal",
+] as const;
+export type DropReason = (typeof DROP_REASONS)[number];
+
+/** How one scrape ended; the label `result`. */
+const SCRAPE_RESULTS = [
+  "ok",
+  /** No connection, or it broke before the answer was complete. */
+  "unreachable",
+  /** No complete answer within `scrape.timeout`. */
+  "timeout",
+  /** Another status than 200. */
+  "http_status",
+  /** An answer longer than `scrape.max_body`. */
+  "too_large",
+  /** An answer that cannot be unpacked or, of /server_info, is no JSON. */
+  "malformed",
+  /** /server_info names no node, so nobody could be told apart by it. */
+  "node_missing",
+  /** The proxy restarted while it was read; the next round reads the new process. */
+  "restarted",
+  /** The stats lack START_TIME_METRIC: no filter there, or none that ran yet. */
+  "no_start_time",
+  /** The process life was already folded into the totals. */
+  "life_retired",
+  /** More proxies or process lives than `limits.proxies`. */
+  "proxies_full",
+  /** Taking it in failed in a way that is a fault of ours; the log has the exception. */
+  "internal",
+] as const;
+export type ScrapeResult = (typeof SCRAPE_RESULTS)[number];
+
+/** Why a line of a scrape was passed over; the label `reason`. */
+const SCRAPE_SKIP_REASONS = [
+  /** No sample in Prometheus' text format. */
+  "malformed",
+  /** In one of our families, but without our labels: another writer's. Counted once per label set and scrape. */
+  "foreign",
+] as const;
+
+/** What is held now, asked for when the metrics are read. */
+export interface Holdings {
+  readonly labelSets: number;
+  readonly lives: number;
+  readonly overflowedRequests: number;
+  readonly edges: number;
+}
+
+export class SelfMetrics {
+  readonly registry = new Registry();
+
+  readonly accessLogStreams = new Gauge({
+    name: "meshtally_access_log_streams",
+    help: "Access-log streams open now.",
+    registers: [this.registry],
+  });
+  /** `how`: "completed" (all that arrived was read) or "broken_off" (not: a message beyond the limit, our own stop, a reset). */
+  readonly accessLogStreamsEnded = new Counter({
+    name: "meshtally_access_log_streams_ended_total",
+    help: "Access-log streams that ended, by how.",
+    labelNames: ["how"] as const,
+    registers: [this.registry],
+  });
+  readonly accessLogMessages = new Counter({
+    name: "meshtally_access_log_messages_total",
+    help: "Access-log messages received.",
+    registers: [this.registry],
+  });
+  /** `labels`: "observation" (taken as the filter counted it) or "derived" (from the entry's own fields). */
+  readonly accessLogEntries = new Counter({
+    name: "meshtally_access_log_entries_total",
+    help: "Access-log entries counted, by where their labels came from.",
+    labelNames: ["labels"] as const,
+    registers: [this.registry],
+  });
+  readonly accessLogDropped = new Counter({
+    name: "meshtally_access_log_dropped_total",
+    help: "Access-log messages and entries that were not counted, by reason.",
+    labelNames: ["reason"] as const,
+    registers: [this.registry],
+  });
+  readonly scrapes = new Counter({
+    name: "meshtally_scrapes_total",
+    help: "Scrapes of proxies, by result.",
+    labelNames: ["result"] as const,
+    registers: [this.registry],
+  });
+  readonly scrapeSkipped = new Counter({
+    name: "meshtally_scrape_lines_skipped_total",
+    help: "Lines of scrapes that were passed over, by reason.",
+    labelNames: ["reason"] as const,
+    registers: [this.registry],
+  });
+  private readonly labelSets = new Gauge({
+    name: "meshtally_label_sets",
+    help: "Distinct label sets held.",
+    registers: [this.registry],
+  });
+  private readonly overflowed = new Counter({
+    name: "meshtally_label_sets_overflowed_total",
+    help: "Requests counted under the overflow label set, every label `other`: beyond limits.label_sets, or the filter's own cap.",
+    registers: [this.registry],
+  });
+  private readonly lives = new Gauge({
+    name: "meshtally_proxy_lives",
+    help: "Process lives of proxies held.",
+    registers: [this.registry],
+  });
+  private readonly edges = new Gauge({
+    name: "meshtally_graph_edges",
+    help: "Edges of the service graph held.",
+    registers: [this.registry],
+  });
+
+  constructor(version: string) {
+    collectDefaultMetrics({ register: this.registry });
+    new Gauge({
+      name: "meshtally_build_info",
+      help: "Always 1; the labels say what runs.",
+      labelNames: ["version", "node_version"] as const,
+      registers: [this.registry],
+    }).set({ version, node_version: process.version }, 1);
+    // Every reason exists from the start, so that a first drop is an increase and not a new series.
+    for (const reason of DROP_REASONS) this.accessLogDropped.inc({ reason }, 0);
+    for (const result of SCRAPE_RESULTS) this.scrapes.inc({ result }, 0);
+    for (const reason of SCRAPE_SKIP_REASONS) this.scrapeSkipped.inc({ reason }, 0);
+  }
+
+  /**
+   * All of them in Prometheus' text format 0.0.4. (prom-client's own OpenMetrics form is of no use beside it: rendering that once
+   * cuts `_total` off the counters' names for good. web/exposition.ts turns this text into OpenMetrics.)
+   */
+  render(holdings: Holdings): Promise<string> {
+    this.labelSets.set(holdings.labelSets);
+    this.lives.set(holdings.lives);
+    this.edges.set(holdings.edges);
+    this.overflowed.reset();
+    this.overflowed.inc(holdings.overflowedRequests);
+    return this.registry.metrics();
+  }
+}

@@ -1,0 +1,38 @@
+// Series and Cell: what the store holds per label set, and per label set and process life.
+
+/** One label set over all proxies. */
+export class Series {
+  /** Row of the total that is exposed: the sum over all lives, living and retired. */
+  total: number;
+  /** Row of that part of the total which had happened before the collector first saw the proxy; -1 when there is none. */
+  history = -1;
+  /** Whether the total grew since `takeChanged`. */
+  isChanged = false;
+
+  constructor(
+    /** Place in `SeriesStore.series`; never reused. */
+    readonly index: number,
+    /** Packed label values (key.ts). */
+    readonly labelKey: string,
+    total: number,
+  ) {
+    this.total = total;
+  }
+}
+
+/**
+ * Two readings of the same requests; what counts is the larger, field by field. In a process life: the proxy's own stats and
+ * its access log. In the unstamped life of a proxy: what its stamped lives come to, and the log entries that name no life.
+ */
+export class Cell {
+  /** Row of the first reading, -1 before there is one. */
+  stats = -1;
+  /** Row of the second reading, -1 before there is one. */
+  log = -1;
+
+  constructor(
+    readonly series: Series,
+    /** The cell of the proxy's unstamped life that takes in what this one gains; null when it goes straight to the total. */
+    public account: Cell | null,
+  ) {}
+}

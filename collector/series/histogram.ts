@@ -1,0 +1,61 @@
+// Histogram buckets as Envoy counts them, so that the access log and the proxy's own stats put one value into one bucket.
+//
+// Envoy keeps a value by libcircllhist in a bin of two significant decimal digits: 1234 is in [1200, 1300), 7 in [7.0, 7.1).
+// Bucket `le=B` holds the bins whose LOWER end is <= B; so all of 100..109 are in le="100", and 110 is not.
+// Seen with a filter that recorded single values, on Envoy 1.39.3 and 1.40.0 (test/collector/histogram.test.ts has the table).
+// Envoy 1.36.2 still held a bin only if all of it is below B (a value equal to a bound fell into the next bucket:
+// envoyproxy/envoy#36549, openhistogram/libcircllhist#72). From such a proxy the merged bucket is the larger, newer reading.
+// `sum` is approximate in Envoy too: each value counts as the harmonic middle of its bin, at most 5 % off. We do the same,
+// since the larger of an exact and an approximate sum would be neither.
+
+import { HISTOGRAM_BOUNDS } from "../vocabulary.ts";
+
+export const BUCKET_COUNT = HISTOGRAM_BOUNDS.length;
+
+/** For each bound the largest integer that Envoy counts under it: 0 for le=0.5, 5 for le=5, 109 for le=100, 2599 for le=2500. */
+const LAST_VALUES: readonly number[] = HISTOGRAM_BOUNDS.map((bound) => Math.ceil(bound + binWidth(bound)) - 1);
+
+/**
+ * Index in HISTOGRAM_BOUNDS of the first bucket that holds `value`, a whole number >= 0; BUCKET_COUNT when only `+Inf` does.
+ */
+export function bucketIndex(value: number): number {
+  let index = 0;
+  while (index < BUCKET_COUNT && value > (LAST_VALUES[index] as number)) index++;
+  return index;
+}
+
+/** What Envoy adds to a histogram's sum for `value`, a whole number >= 0: 0 for 0, 5.0495 for 5, 1248 for 1234. */
+export function binMiddle(value: number): number {
+  if (value === 0) return 0;
+  const width = binWidth(value);
+  const lower = value < 10 ? value : Math.floor(value / width) * width;
+  const upper = lower + width;
+  return (2 * lower * upper) / (lower + upper);
+}
+
+/** Width of the two-digit bin of a value: 0.1 for 5, 1 for 42, 10 for 250. Bounds below 1 count as alone in their bin. */
+function binWidth(value: number): number {
+  if (value < 10) return 0.1;
+  let width = 1;
+  while (value >= width * 100) width *= 10;
+  return width;
+}
+
+/**
+ * The q-quantile (0 < q < 1) from cumulative bucket counts and the count of `+Inf`, by linear interpolation inside the bucket, as
+ * Prometheus' histogram_quantile does: what lies beyond the last bound reads as the last bound. Null for an empty histogram.
+ */
+export function quantile(q: number, cumulative: ArrayLike<number>, count: number): number | null {
+  if (count <= 0) return null;
+  const rank = q * count;
+  let lowerBound = 0;
+  let below = 0;
+  for (let index = 0; index < BUCKET_COUNT; index++) {
+    const bound = HISTOGRAM_BOUNDS[index] as number;
+    const upTo = cumulative[index] as number;
+    if (upTo >= rank && upTo > below) return lowerBound + ((bound - lowerBound) * (rank - below)) / (upTo - below);
+    lowerBound = bound;
+    below = upTo;
+  }
+  return lowerBound;
+}

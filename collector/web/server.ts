@@ -1,0 +1,166 @@
+// The HTTP side: metrics, API, health. GET and HEAD only; it changes nothing.
+
+import { createServer, type IncomingMessage, type Server, type ServerResponse } from "node:http";
+import type { AddressInfo } from "node:net";
+import { Readable } from "node:stream";
+import { pipeline } from "node:stream/promises";
+import { createGzip } from "node:zlib";
+import { CollectorError } from "../error.ts";
+import type { Log } from "../log.ts";
+import type { SelfMetrics } from "../self.ts";
+import type { SeriesStore } from "../series/store.ts";
+import type { ServiceGraph } from "../service-graph/graph.ts";
+import { type Answer, failure, readGraph } from "./api.ts";
+import { CONTENT_TYPES, type Format, negotiateFormat, TrafficExposition, toOpenMetrics } from "./exposition.ts";
+
+const MAX_CONNECTIONS = 512;
+/** A connection over which nothing went for so long is closed, so a reader that stalls cannot hold /metrics open. */
+const IDLE_TIMEOUT_MS = 30_000;
+/** Expositions written at the same moment. */
+const MAX_EXPOSITIONS = 8;
+/** Label texts repeat so much that the fastest level already packs them more than tenfold. */
+const GZIP_LEVEL = 1;
+
+export interface WebOptions {
+  readonly host: string;
+  /** 0 picks a free one. */
+  readonly port: number;
+  readonly store: SeriesStore;
+  readonly graph: ServiceGraph;
+  readonly self: SelfMetrics;
+  /** What is not ready yet; empty when all is. */
+  readonly pending: () => readonly string[];
+  readonly version: string;
+  readonly log: Log;
+}
+
+export class WebServer {
+  private readonly server: Server;
+  private readonly traffic: TrafficExposition;
+  private expositions = 0;
+
+  constructor(private readonly options: WebOptions) {
+    this.traffic = new TrafficExposition(options.store);
+    this.server = createServer((request, response) => this.serve(request, response));
+    this.server.maxConnections = MAX_CONNECTIONS;
+    this.server.timeout = IDLE_TIMEOUT_MS;
+  }
+
+  /** Resolves to the port; rejects when the address cannot be listened on. */
+  start(): Promise<number> {
+    const { host, port } = this.options;
+    return new Promise((resolve, reject) => {
+      this.server.once("error", (error) => {
+        reject(
+          new CollectorError("unavailable", `cannot listen for HTTP on ${host}:${port}: ${error.message}`, {
+            cause: error,
+          }),
+        );
+      });
+      this.server.listen(port, host, () => resolve((this.server.address() as AddressInfo).port));
+    });
+  }
+
+  /** Takes no new connection; answers under way may be read to their end, for `graceMs` at most. */
+  async stop(graceMs: number): Promise<void> {
+    const timer = setTimeout(() => this.server.closeAllConnections(), graceMs);
+    await new Promise<void>((resolve) => {
+      this.server.close(() => resolve());
+      this.server.closeIdleConnections();
+    });
+    clearTimeout(timer);
+  }
+
+  private serve(request: IncomingMessage, response: ServerResponse): void {
+    this.answer(request, response).catch((error: unknown) => {
+      // A client that leaves before the end is no fault of anyone.
+      if (response.destroyed) return;
+      this.options.log.error({ err: error, path: request.url }, "request failed");
+      if (response.headersSent) response.destroy();
+      else sendJson(response, failure(500, "internal", "the request failed; the log has the reason"));
+    });
+  }
+
+  private async answer(request: IncomingMessage, response: ServerResponse): Promise<void> {
+    const [path = "", query = ""] = (request.url ?? "").split("?", 2);
+    const route = this.routes[path];
+    if (!route) {
+      const expected = Object.keys(this.routes).join(", ");
+      sendJson(response, failure(404, "not_found", `there is no such path; there are ${expected}`));
+    } else if (request.method !== "GET" && request.method !== "HEAD") {
+      response.setHeader("allow", "GET, HEAD");
+      sendJson(response, failure(405, "method_not_allowed", "expected GET or HEAD"));
+    } else {
+      await route(request, response, new URLSearchParams(query));
+    }
+  }
+
+  private readonly routes: Readonly<
+    Record<string, (request: IncomingMessage, response: ServerResponse, query: URLSearchParams) => Promise<void> | void>
+  > = {
+    "/metrics": (request, response) => this.sendMetrics(request, response),
+    "/api/v1/graph": (_, response, query) => sendJson(response, readGraph(this.options.graph, query)),
+    "/livez": (_, response) => sendText(response, 200, "ok\n"),
+    "/readyz": (_, response) => this.sendReadiness(response),
+    "/healthz": (_, response) => this.sendReadiness(response),
+    "/version": (_, response) => {
+      sendJson(response, { status: 200, body: { version: this.options.version, node_version: process.version } });
+    },
+  };
+
+  private sendReadiness(response: ServerResponse): void {
+    const pending = this.options.pending();
+    if (pending.length === 0) sendText(response, 200, "ok\n");
+    else sendText(response, 503, `not ready: ${pending.join(", ")}\n`);
+  }
+
+  private async sendMetrics(request: IncomingMessage, response: ServerResponse): Promise<void> {
+    if (this.expositions >= MAX_EXPOSITIONS) {
+      sendJson(response, failure(503, "limit_exceeded", `more than ${MAX_EXPOSITIONS} readers of /metrics at once`));
+      return;
+    }
+    const format = negotiateFormat(request.headers.accept);
+    const isPacked = /\bgzip\b/.test(String(request.headers["accept-encoding"] ?? ""));
+    response.setHeader("content-type", CONTENT_TYPES[format]);
+    response.setHeader("vary", "accept, accept-encoding");
+    if (isPacked) response.setHeader("content-encoding", "gzip");
+    if (request.method === "HEAD") {
+      response.end();
+      return;
+    }
+    this.expositions++;
+    try {
+      const pieces = Readable.from(this.pieces(format));
+      if (isPacked) await pipeline(pieces, createGzip({ level: GZIP_LEVEL }), response);
+      else await pipeline(pieces, response);
+    } finally {
+      this.expositions--;
+    }
+  }
+
+  private async *pieces(format: Format): AsyncGenerator<string> {
+    yield* this.traffic.render(format);
+    const { self, store, graph } = this.options;
+    const text = await self.render({
+      labelSets: store.series.length,
+      lives: store.lifeCount,
+      overflowedRequests: store.overflowedRequests,
+      edges: graph.edgeCount,
+    });
+    yield format === "openmetrics" ? `${toOpenMetrics(text)}# EOF\n` : text;
+  }
+}
+
+function sendText(response: ServerResponse, status: number, text: string): void {
+  response.writeHead(status, {
+    "content-type": "text/plain; charset=utf-8",
+    "content-length": Buffer.byteLength(text),
+  });
+  response.end(text);
+}
+
+function sendJson(response: ServerResponse, { status, body }: Answer): void {
+  const text = `${JSON.stringify(body)}\n`;
+  response.writeHead(status, { "content-type": "application/json", "content-length": Buffer.byteLength(text) });
+  response.end(text);
+}

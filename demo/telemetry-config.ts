@@ -1,0 +1,103 @@
+// The part of an Envoy configuration that makes it report: the filter, the access log and the stats. The same in envoy/*.yaml,
+// where it is written out with comments.
+
+import {
+  DOWNSTREAM_PEER,
+  LABELS,
+  OBSERVATION,
+  REASON_LABEL,
+  tagRegex,
+  UPSTREAM_PEER,
+  WASM_STATE_PREFIX,
+} from "../collector/vocabulary.ts";
+
+/** A piece of Envoy configuration in its JSON form. */
+export type Config = { readonly [field: string]: unknown };
+
+/** Name of the cluster through which a proxy reaches the collector. */
+const COLLECTOR_CLUSTER = "meshtally_collector";
+
+export type Direction = "inbound" | "outbound" | "gateway";
+
+/** The filter as an HTTP filter, running the wasm of that file. It must stand first, so that it sees each request whole. */
+export function filterConfig(direction: Direction, wasmFile: string): Config {
+  const plugin = {
+    direction,
+    // As Istio does: only a sidecar's own application is trusted to name its destination in the host header.
+    disable_host_header_fallback: direction !== "outbound",
+  };
+  return {
+    name: "envoy.filters.http.wasm",
+    typed_config: {
+      "@type": "type.googleapis.com/envoy.extensions.filters.http.wasm.v3.Wasm",
+      config: {
+        name: "meshtally",
+        root_id: direction === "inbound" ? "stats_inbound" : "stats_outbound",
+        failure_policy: "FAIL_OPEN",
+        vm_config: {
+          vm_id: `meshtally_${direction}`,
+          runtime: "envoy.wasm.runtime.v8",
+          code: { local: { filename: wasmFile } },
+        },
+        configuration: {
+          "@type": "type.googleapis.com/google.protobuf.StringValue",
+          value: JSON.stringify(plugin),
+        },
+      },
+    },
+  };
+}
+
+/** The access log that streams each finished request to the collector. Its name tells the direction to who derives labels. */
+export function accessLogConfig(direction: Direction): Config {
+  return {
+    name: "envoy.access_loggers.http_grpc",
+    typed_config: {
+      "@type": "type.googleapis.com/envoy.extensions.access_loggers.grpc.v3.HttpGrpcAccessLogConfig",
+      common_config: {
+        log_name: `meshtally_${direction}`,
+        transport_api_version: "V3",
+        grpc_service: { envoy_grpc: { cluster_name: COLLECTOR_CLUSTER } },
+        buffer_flush_interval: "1s",
+        // What does not fit is dropped, and the default of 16 KiB does not hold twenty entries.
+        buffer_size_bytes: 1024 * 1024,
+        filter_state_objects_to_log: [UPSTREAM_PEER, DOWNSTREAM_PEER, OBSERVATION].map(
+          (name) => WASM_STATE_PREFIX + name,
+        ),
+      },
+      additional_request_headers_to_log: ["content-type"],
+      additional_response_headers_to_log: ["grpc-status"],
+      additional_response_trailers_to_log: ["grpc-status"],
+    },
+  };
+}
+
+/** The cluster of the collector, an address as "127.0.0.1:11800". */
+export function collectorClusterConfig(address: string): Config {
+  return {
+    name: COLLECTOR_CLUSTER,
+    type: "STATIC",
+    connect_timeout: "1s",
+    load_assignment: {
+      cluster_name: COLLECTOR_CLUSTER,
+      endpoints: [{ lb_endpoints: [{ endpoint: { address: socketAddress(address) } }] }],
+    },
+    typed_extension_protocol_options: {
+      "envoy.extensions.upstreams.http.v3.HttpProtocolOptions": {
+        "@type": "type.googleapis.com/envoy.extensions.upstreams.http.v3.HttpProtocolOptions",
+        explicit_http_config: { http2_protocol_options: {} },
+      },
+    },
+  };
+}
+
+/** `stats_config`: one tag for each label, in the order in which Prometheus is to show them. */
+export function statsConfig(): Config {
+  return { stats_tags: [...LABELS, REASON_LABEL].map((name) => ({ tag_name: name, regex: tagRegex(name) })) };
+}
+
+/** "127.0.0.1:11800" as Envoy's address. */
+export function socketAddress(address: string): Config {
+  const colon = address.lastIndexOf(":");
+  return { socket_address: { address: address.slice(0, colon), port_value: Number(address.slice(colon + 1)) } };
+}

@@ -1,0 +1,105 @@
+// What is generated from the vocabulary, and into which files it goes.
+
+import { readdir, readFile } from "node:fs/promises";
+import { join } from "node:path";
+import { METRIC_HELP } from "../collector/help.ts";
+import {
+  FAULT_REASONS,
+  FAULTS_METRIC,
+  HISTOGRAM_BOUNDS,
+  HTTP_METRICS,
+  LABELS,
+  Metric,
+  MetricKind,
+  REASON_LABEL,
+  START_TIME_METRIC,
+  tagRegex,
+} from "../collector/vocabulary.ts";
+import { fillBlocks } from "./blocks.ts";
+import { FAULT_HELP, LABEL_HELP } from "./vocabulary-help.ts";
+
+/** A file with generated blocks: its path from the project's root, what it holds, and what it should hold. */
+export interface GeneratedFile {
+  readonly path: string;
+  readonly current: string;
+  readonly fresh: string;
+}
+
+const KIND_NAMES: readonly string[] = ["counter", "gauge", "histogram"];
+
+/** Every block by the name in its marker. */
+const BLOCKS: { readonly [name: string]: () => string[] } = {
+  stats_tags: statsTags,
+  labels: labelsTable,
+  metrics: metricsTable,
+  buckets: () => [`\`${HISTOGRAM_BOUNDS.join("`, `")}\`, \`+Inf\``],
+  fault_reasons: faultReasonsTable,
+};
+
+/** All of them: each yaml in envoy/, and docs/metrics.md. */
+export async function readGeneratedFiles(root: string): Promise<GeneratedFile[]> {
+  const names = (await readdir(join(root, "envoy"))).filter((name) => name.endsWith(".yaml")).sort();
+  const paths = [...names.map((name) => join("envoy", name)), join("docs", "metrics.md")];
+  return Promise.all(
+    paths.map(async (path) => {
+      const current = await readFile(join(root, path), "utf8");
+      try {
+        return { path, current, fresh: fillBlocks(current, renderBlock) };
+      } catch (error: unknown) {
+        throw new Error(`${path}: ${error instanceof Error ? error.message : String(error)}`, { cause: error });
+      }
+    }),
+  );
+}
+
+/** The lines of a block: renderBlock("buckets"). Throws Error for a name that is none. */
+function renderBlock(name: string): string[] {
+  const render = BLOCKS[name];
+  if (render === undefined) {
+    throw new Error(`no generated block is named ${name}; there are ${Object.keys(BLOCKS).join(", ")}`);
+  }
+  return render();
+}
+
+/** Prometheus shows labels in this order, whatever the order in the stat's name. */
+function statsTags(): string[] {
+  const tags = [...LABELS, REASON_LABEL].flatMap((name) => [`  - tag_name: ${name}`, `    regex: '${tagRegex(name)}'`]);
+  return ["stats_tags:", ...tags];
+}
+
+function labelsTable(): string[] {
+  const rows = LABELS.map((name, index) => [String(index + 1), `\`${name}\``, describe(LABEL_HELP, name)]);
+  return table(["#", "label", "value"], rows);
+}
+
+function metricsTable(): string[] {
+  const own = [
+    new Metric(START_TIME_METRIC, MetricKind.Gauge, "milliseconds"),
+    new Metric(FAULTS_METRIC, MetricKind.Counter, ""),
+  ];
+  const rows = [...HTTP_METRICS, ...own].map((metric) => [
+    `\`${metric.name}\``,
+    KIND_NAMES[metric.kind] ?? "",
+    metric.unit === "" ? "1" : metric.unit,
+    describe(METRIC_HELP, metric.name),
+  ]);
+  return table(["metric", "kind", "unit", "what it measures"], rows);
+}
+
+function faultReasonsTable(): string[] {
+  return table(
+    [`\`${REASON_LABEL}\``, "what happened"],
+    FAULT_REASONS.map((reason) => [`\`${reason}\``, describe(FAULT_HELP, reason)]),
+  );
+}
+
+function describe(help: { readonly [name: string]: string | undefined }, name: string): string {
+  const text = help[name];
+  if (text === undefined) throw new Error(`${name} has no help text`);
+  return text;
+}
+
+function table(titles: readonly string[], rows: readonly (readonly string[])[]): string[] {
+  const line = (cells: readonly string[]) => `| ${cells.map((cell) => cell.replaceAll("|", "\\|")).join(" | ")} |`;
+  return [line(titles), line(titles.map(() => "---")), ...rows.map(line)];
+}

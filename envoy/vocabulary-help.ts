@@ -1,0 +1,42 @@
+// What each label and each fault reason means, for the tables of docs/metrics.md. Kept apart from the vocabulary, whose text
+// would all end up in the wasm.
+
+/** By the names of LABELS. "own" is the proxy that reports; "peer" is the other end. */
+export const LABEL_HELP: { readonly [label: string]: string } = {
+  reporter: "`source` from an outbound listener or a gateway, `destination` from an inbound listener",
+  source_workload: "workload of the caller",
+  source_canonical_service: "canonical name of the caller",
+  source_canonical_revision: "canonical revision of the caller; `latest` if a peer names none",
+  source_workload_namespace: "namespace of the caller; for a peer, the one in its SPIFFE id comes first",
+  source_principal: "SPIFFE id in the caller's certificate",
+  source_app: "label `app` of the caller (of a peer: `app.kubernetes.io/name` comes first)",
+  source_version: "label `version` of the caller (of a peer: `app.kubernetes.io/version` comes first)",
+  source_cluster: "cluster id of the caller",
+  destination_workload: "workload of the callee",
+  destination_workload_namespace: "namespace of the callee; for a peer, the one in its SPIFFE id comes first",
+  destination_principal: "SPIFFE id in the callee's certificate",
+  destination_app: "label `app` of the callee (of a peer: `app.kubernetes.io/name` comes first)",
+  destination_version: "label `version` of the callee (of a peer: `app.kubernetes.io/version` comes first)",
+  destination_service: "host of the service that was called",
+  destination_canonical_service: "canonical name of the callee",
+  destination_canonical_revision: "canonical revision of the callee; `latest` if a peer names none",
+  destination_service_name:
+    "short name of the service that was called; `BlackHoleCluster` or `PassthroughCluster` for none",
+  destination_service_namespace: "namespace of the service that was called",
+  destination_cluster: "cluster id of the callee",
+  request_protocol: "`http` or `grpc`",
+  response_code: "HTTP status, `0` if there was no answer",
+  grpc_response_status: "gRPC status as a number; empty if not gRPC or not known",
+  response_flags: "Envoy's response flags by their short names, joined by commas; `-` for none",
+  connection_security_policy: "`mutual_tls` or `none` from a destination; a source always reports `unknown`",
+};
+
+/** By the names of FAULT_REASONS. */
+export const FAULT_HELP: { readonly [reason: string]: string } = {
+  peer_malformed: "A peer's metadata header was no base64 of a Struct. The peer counts as unknown.",
+  label_sets_full:
+    "The cap on label sets was reached. The request went to the overflow series, whose labels all read `other`.",
+  streams_full: "The cap on requests in flight was reached. The request was counted without its peer.",
+  host_call: "Envoy answered a call of the filter with an error. The value counts as absent.",
+  configuration: "The plugin configuration was not as expected. Defaults stand in for the broken part.",
+};

@@ -1,0 +1,104 @@
+// The promise on which the unification rests: what is derived from a log entry is what the filter counted for it. Checked on
+// entries of a real Envoy (fixtures/envoy-als), each of which holds both.
+
+import { readFileSync } from "node:fs";
+import { join } from "node:path";
+import { expect, test } from "vitest";
+import { EntryScan, HttpEntry } from "../../collector/proto/als-entry.ts";
+import { AlsDecoder, type AlsRecord, type Sender } from "../../collector/record/from-als.ts";
+import { unpackLabels } from "../../collector/series/key.ts";
+import { LABELS } from "../../collector/vocabulary.ts";
+import { encodeEntry, readEntry } from "../fixtures/als.ts";
+
+const OBSERVATION_STATE = "wasm.meshtally.observation";
+const NODE = {
+  nodeId: "sidecar~127.0.0.1~a.ns-a~ns-a.svc.cluster.local",
+  metadata: {
+    texts: new Map([
+      ["name", "a"],
+      ["namespace", "ns-a"],
+      ["workload_name", "wl-a"],
+      ["cluster_id", "Kubernetes"],
+    ]),
+    labels: new Map([
+      ["app", "a"],
+      ["app.kubernetes.io/name", "aa"],
+      ["version", "v3"],
+      ["service.istio.io/canonical-name", "a"],
+    ]),
+  },
+};
+
+function load(name: string): Buffer {
+  return readFileSync(join(import.meta.dirname, "../fixtures/envoy-als", `${name}.bin`));
+}
+
+function decode(name: string, bytes: Buffer): AlsRecord {
+  const decoder = new AlsDecoder();
+  const sender: Sender = decoder.identify({ ...NODE, logName: name });
+  const record = decoder.decode(bytes, 0, bytes.length, sender);
+  if (typeof record === "string") throw new Error(`${name}: ${record}`);
+  return record;
+}
+
+/** The entry as a proxy without the filter would have sent it. */
+function withoutObservation(bytes: Buffer): Buffer {
+  const entry = readEntry(bytes) as { commonProperties: { filterStateObjects: Record<string, unknown> } };
+  const { [OBSERVATION_STATE]: _observation, ...states } = entry.commonProperties.filterStateObjects;
+  return encodeEntry({ ...entry, commonProperties: { ...entry.commonProperties, filterStateObjects: states } });
+}
+
+function labelsOf(record: AlsRecord): Record<string, string> {
+  const values = unpackLabels(record.labelKey) ?? [];
+  return Object.fromEntries(LABELS.map((label, i) => [label, values[i] as string]));
+}
+
+test.each([
+  ["outbound-200", "200", "-", "wl-a", "b"],
+  ["inbound-200", "200", "-", "wl-a", "a"],
+  ["outbound-direct-response", "418", "-", "unknown", "127.0.0.1:28181"],
+  ["outbound-no-cluster", "503", "NC", "unknown", "127.0.0.1:28181"],
+  ["outbound-connection-refused", "503", "UF,URX", "unknown", "127.0.0.1:28181"],
+  ["outbound-timeout", "504", "UT", "w", "b"],
+  ["inbound-caller-gone", "0", "DC", "wl-a", "a"],
+  ["inbound-connection-lost", "503", "UC", "wl-a", "a"],
+  ["inbound-grpc-local-reply", "200", "UC", "wl-a", "a"],
+  ["outbound-grpc-status-5", "200", "-", "wl-a", "b"],
+  ["inbound-caller-without-sidecar", "200", "-", "unknown", "a"],
+  ["outbound-reset-by-caller", "0", "DR", "w", "b"],
+])("%s: derived is observed, in all labels and numbers", (name, code, flags, peer, service) => {
+  const bytes = load(name);
+  const observed = decode(name, bytes);
+  const derived = decode(name, withoutObservation(bytes));
+  expect(observed.labels).toBe("observation");
+  expect(derived).toEqual({ ...observed, lifeMs: 0, labels: "derived" });
+  expect(labelsOf(derived)).toMatchObject({
+    response_code: code,
+    response_flags: flags,
+    destination_service_name: service,
+    [name.startsWith("inbound") ? "source_workload" : "destination_workload"]: peer,
+  });
+});
+
+test.each([
+  // Only Envoy itself knows that a 200 had no status: an entry without one may come of a logger that was not told to log it.
+  ["outbound-grpc-without-status", { grpc_response_status: "2" }, { grpc_response_status: "" }],
+  // The log's ResponseFlags have no field for it.
+  ["outbound-dropped", { response_flags: "UDO" }, { response_flags: "-" }],
+])("%s: here the entry does not say all that the filter saw", (name, seen, said) => {
+  const bytes = load(name);
+  const observed = labelsOf(decode(name, bytes));
+  const derived = labelsOf(decode(name, withoutObservation(bytes)));
+  expect(observed).toMatchObject(seen);
+  expect(derived).toEqual({ ...observed, ...said });
+});
+
+test("the filter's peers are readable, each on its own side", () => {
+  const bytes = load("inbound-200");
+  const entry = new HttpEntry();
+  expect(entry.read(bytes, 0, bytes.length)).toBe(true);
+  expect([entry.wasmDownstreamPeer.kind, entry.wasmUpstreamPeer.kind]).toEqual(["bytes", "none"]);
+  const scan = new EntryScan();
+  expect(scan.read(bytes, 0, bytes.length)).toBe(true);
+  expect(scan.accessLogType).toBe(6);
+});

@@ -1,0 +1,181 @@
+import { mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join, resolve } from "node:path";
+import { afterAll, describe, expect, it } from "vitest";
+import { type Config, FILE_SCHEMA, formatAddress, loadConfig } from "../../collector/config.ts";
+import { CollectorError } from "../../collector/error.ts";
+import { VERSION } from "../../collector/version.ts";
+
+const ROOT = resolve(import.meta.dirname, "../..");
+const folder = mkdtempSync(join(tmpdir(), "meshtally-config-"));
+afterAll(() => rmSync(folder, { recursive: true }));
+
+const PATH = join(folder, "collector.yaml");
+
+function load(text: string, env: NodeJS.ProcessEnv = {}): Config {
+  writeFileSync(PATH, text);
+  return loadConfig({ path: PATH, env });
+}
+
+/** The faults, without the name of the file in front. */
+function faults(text: string, env: NodeJS.ProcessEnv = {}): string[] {
+  try {
+    load(text, env);
+  } catch (error: unknown) {
+    if (!(error instanceof CollectorError)) throw error;
+    expect(error.code).toBe("config_invalid");
+    return error.message.split("\n").map((line) => line.replace(`${PATH}:`, ""));
+  }
+  return [];
+}
+
+describe("loadConfig", () => {
+  it("gives the defaults without a file, and for files that say nothing", () => {
+    const defaults = loadConfig({ path: null, env: {} });
+    expect(defaults).toEqual({
+      grpc: { address: { host: "127.0.0.1", port: 11800 }, maxMessageBytes: 4 * 2 ** 20 },
+      http: { address: { host: "127.0.0.1", port: 12800 } },
+      scrape: { targets: [], intervalMs: 5000, timeoutMs: 4000, maxBodyBytes: 2 ** 28, concurrency: 64 },
+      limits: { proxies: 5000, labelSets: 50_000, retireAfterMs: 600_000, edges: 2000 },
+      log: { level: "info" },
+      shutdown: { drainMs: 2000 },
+    });
+    for (const text of ["", "# nothing\n", "{}", "scrape:\n  # targets: []\n", "grpc:\nhttp:\n"]) {
+      expect(load(text)).toEqual(defaults);
+    }
+  });
+
+  it("reads every key", () => {
+    const config = load(`
+grpc: { address: "[::1]:0", max_message: 1KiB }
+http: { address: 0.0.0.0:80, insecure: true }
+scrape: { targets: ["127.0.0.1:9901", "https://a.example/envoy/"], interval: 500ms, timeout: 1m, max_body: 2GiB, concurrency: 2 }
+limits: { proxies: 1, label_sets: 2, retire_after: 1h, edges: 3 }
+log: { level: warn }
+shutdown: { drain: 0s }`);
+    expect(config).toEqual({
+      grpc: { address: { host: "::1", port: 0 }, maxMessageBytes: 1024 },
+      http: { address: { host: "0.0.0.0", port: 80 } },
+      scrape: {
+        targets: ["http://127.0.0.1:9901", "https://a.example/envoy"],
+        intervalMs: 500,
+        timeoutMs: 60_000,
+        maxBodyBytes: 2 ** 31,
+        concurrency: 2,
+      },
+      limits: { proxies: 1, labelSets: 2, retireAfterMs: 3_600_000, edges: 3 },
+      log: { level: "warn" },
+      shutdown: { drainMs: 0 },
+    });
+    expect(formatAddress(config.grpc.address)).toBe("[::1]:0");
+  });
+
+  it("lists every fault at once, each with its place, what was found and what was expected", () => {
+    const text = [
+      "scrape:",
+      "  interval: 5",
+      "  targets: [127.0.0.1:1, 7, ftp://x]",
+      "limits:",
+      "  proxies: 0",
+      "loog: {}",
+    ];
+    expect(faults(text.join("\n"), { LOG_LEVEL: "loud" })).toEqual([
+      "2:13: scrape.interval: found 5, expected a duration of 10ms or more, such as 5s",
+      "3:26: scrape.targets.1: found 7, expected host:port or URL of an Envoy's admin interface, such as 127.0.0.1:9901",
+      '3:29: scrape.targets.2: found "ftp://x", expected host:port or URL of an Envoy\'s admin interface, such as 127.0.0.1:9901',
+      "5:12: limits.proxies: found 0, expected a whole number from 1 to 1000000",
+      "6:1: loog: found an unknown key, expected log (known here: grpc, http, scrape, limits, log, shutdown)",
+      'LOG_LEVEL: found "loud", expected one of info, warn, error, silent',
+    ]);
+  });
+
+  it.each([
+    [
+      "an unknown key, with the nearest known one",
+      "scrape: { intervall: 5s }",
+      "1:11: scrape.intervall: found an unknown key, expected interval",
+    ],
+    ["a section that is none", "scrape: 7", "1:9: scrape: found 7, expected a section with keys"],
+    ["a file that is no section", "- 1", "1:1: the file: found [1], expected a section with keys"],
+    [
+      "an address without a port",
+      "http: { address: localhost }",
+      '1:18: http.address: found "localhost", expected host:port',
+    ],
+    [
+      "a port that is none",
+      "http: { address: 127.0.0.1:70000 }",
+      '1:18: http.address: found "127.0.0.1:70000", expected host:port',
+    ],
+    [
+      "an interval of nothing",
+      "scrape: { interval: 0s }",
+      '1:21: scrape.interval: found "0s", expected a duration of 10ms',
+    ],
+    ["a level that is none", "log: { level: debug }", '1:15: log.level: found "debug", expected one of info'],
+    ["two keys alike", "log: {}\nlog: {}", "2:1: Map keys must be unique"],
+    ["broken YAML", "log: [", "1:7: Flow sequence in block collection must be"],
+    [
+      "a long value, cut",
+      `log: { level: ${"x".repeat(300)} }`,
+      `1:15: log.level: found "${"x".repeat(96)}..., expected`,
+    ],
+  ])("names %s", (_fault, text, expected) => {
+    expect(faults(text)).toEqual([expect.stringContaining(expected)]);
+  });
+
+  it.each(["0.0.0.0:1", "[::]:1", "10.0.0.1:1", "collector.example:1"])("wants %s to be asked for", (address) => {
+    const text = `grpc: { address: "${address}" }`;
+    expect(faults(text)).toEqual([
+      expect.stringContaining("expected a loopback address, or `insecure: true` beside it"),
+    ]);
+    expect(faults(`grpc: { address: "${address}", insecure: true }`)).toEqual([]);
+  });
+
+  it.each(["127.0.0.1:1", "127.8.9.1:0", "[::1]:1", "localhost:65535"])("takes %s as it is", (address) => {
+    expect(faults(`http: { address: "${address}" }`)).toEqual([]);
+  });
+
+  it("says so when the file cannot be read", () => {
+    expect(() => loadConfig({ path: join(folder, "none.yaml"), env: {} })).toThrow(
+      /none\.yaml: cannot be read: ENOENT/,
+    );
+  });
+
+  it("lets LOG_LEVEL win over the file", () => {
+    expect(load("log: { level: warn }", { LOG_LEVEL: "ERROR" }).log.level).toBe("error");
+    expect(load("log: { level: warn }", { LOG_LEVEL: "" }).log.level).toBe("warn");
+  });
+});
+
+/** "scrape.interval" and so on, from the schema. */
+const KEYS = Object.entries(FILE_SCHEMA.properties).flatMap(([section, { properties }]) =>
+  Object.keys(properties).map((key) => `${section}.${key}`),
+);
+
+describe("what is written about the configuration", () => {
+  it("deploy/collector.yaml is valid, has every key, and gives the defaults, targets aside", () => {
+    const text = readFileSync(join(ROOT, "deploy/collector.yaml"), "utf8");
+    const config = load(text);
+    expect({ ...config, scrape: { ...config.scrape, targets: [] } }).toEqual(loadConfig({ path: null, env: {} }));
+    for (const key of KEYS) expect(text).toMatch(new RegExp(`^  ${key.split(".")[1]}:`, "m"));
+  });
+
+  it("docs/configuration.md has a row for every key, and no other, with its default", () => {
+    const rows = [
+      ...readFileSync(join(ROOT, "docs/configuration.md"), "utf8").matchAll(/^\| `([a-z_]+\.[a-z_]+)` \| (.+?) \|/gm),
+    ];
+    expect(rows.map((row) => row[1]).sort()).toEqual([...KEYS].sort());
+    const defaults = rows
+      .filter((row) => row[2] !== "none")
+      .map((row) => {
+        const [section, key] = (row[1] as string).split(".");
+        return `${section}: { ${key}: "${(row[2] as string).replaceAll("`", "")}" }`.replace(/"(\d+|false)"/, "$1");
+      });
+    for (const text of defaults) expect(load(text)).toEqual(loadConfig({ path: null, env: {} }));
+  });
+
+  it("the version is package.json's", () => {
+    expect(VERSION).toBe(JSON.parse(readFileSync(join(ROOT, "package.json"), "utf8")).version);
+  });
+});

@@ -1,0 +1,135 @@
+import { describe, expect, it } from "vitest";
+import { LabelTexts, StatsParser } from "../../collector/record/from-stats.ts";
+import { SelfMetrics } from "../../collector/self.ts";
+import { SeriesStore } from "../../collector/series/store.ts";
+import { type Format, negotiateFormat, TrafficExposition, toOpenMetrics } from "../../collector/web/exposition.ts";
+import { key, text } from "./labels.ts";
+
+const WEB = { reporter: "source", source_workload: "web", grpc_response_status: "" };
+const PROMETHEUS_ACCEPT =
+  "application/openmetrics-text;version=1.0.0;escaping=allow-utf-8;q=0.6,application/openmetrics-text;version=0.0.1;q=0.5," +
+  "text/plain;version=1.0.0;escaping=allow-utf-8;q=0.4,text/plain;version=0.0.4;q=0.3,*/*;q=0.2";
+
+function setUp() {
+  const store = new SeriesStore({ proxies: 10, labelSets: 1000, retireAfterMs: 1000 });
+  const exposition = new TrafficExposition(store);
+  const observe = (labels = {}, durationMs = 7) =>
+    store.observe({ proxy: "p", lifeMs: 1, labelKey: key(labels), durationMs, requestBytes: 0, responseBytes: 300 });
+  const render = (format: Format = "text") => [...exposition.render(format)].join("");
+  return { exposition, observe, render, store };
+}
+
+describe("negotiateFormat", () => {
+  it.each<[string | undefined, Format]>([
+    [undefined, "text"],
+    ["", "text"],
+    ["*/*", "text"],
+    ["text/html,application/xhtml+xml,*/*;q=0.8", "text"],
+    ["text/plain;version=0.0.4", "text"],
+    [PROMETHEUS_ACCEPT, "openmetrics"],
+    ["application/openmetrics-text", "openmetrics"],
+    ['Application/OpenMetrics-Text; Version="1.0.0"', "openmetrics"],
+    ["application/openmetrics-text; version=0.0.1", "text"],
+    ["application/openmetrics-text;q=0.3,text/plain;q=0.5", "text"],
+    ["application/openmetrics-text;q=0", "text"],
+  ])("reads %j as %s", (accept, format) => {
+    expect(negotiateFormat(accept)).toBe(format);
+  });
+});
+
+describe("TrafficExposition", () => {
+  it("renders counters and histograms as Prometheus reads them", () => {
+    const { observe, render } = setUp();
+    observe(WEB);
+    observe(WEB, 100_000);
+    const lines = render().split("\n");
+    expect(lines.slice(0, 4)).toEqual([
+      "# HELP istio_requests_total Requests, HTTP and gRPC, counted when they end; one that got no answer counts with response_code 0.",
+      "# TYPE istio_requests_total counter",
+      `istio_requests_total{${text(WEB)}} 2`,
+      expect.stringMatching(/^# HELP istio_request_duration_milliseconds /),
+    ]);
+    expect(lines).toContain(`istio_request_duration_milliseconds_bucket{${text(WEB)},le="0.5"} 0`);
+    expect(lines).toContain(`istio_request_duration_milliseconds_bucket{${text(WEB)},le="10"} 1`);
+    expect(lines).toContain(`istio_request_duration_milliseconds_bucket{${text(WEB)},le="+Inf"} 2`);
+    expect(lines).toContain(`istio_request_duration_milliseconds_count{${text(WEB)}} 2`);
+    expect(lines).toContain(`istio_request_bytes_bucket{${text(WEB)},le="0.5"} 2`);
+    expect(lines).toContain(`istio_request_bytes_sum{${text(WEB)}} 0`);
+    expect(lines.at(-1)).toBe("");
+  });
+
+  it("renders OpenMetrics by its own rules", () => {
+    const { observe, render } = setUp();
+    observe(WEB);
+    const lines = render("openmetrics").split("\n");
+    expect(lines).toContain("# TYPE istio_requests counter");
+    expect(lines).toContain(`istio_requests_total{${text(WEB)}} 1`);
+    expect(lines).toContain("# UNIT istio_response_bytes bytes");
+    expect(lines).toContain(`istio_response_bytes_bucket{${text(WEB)},le="500.0"} 1`);
+    expect(lines).toContain(`istio_response_bytes_bucket{${text(WEB)},le="0.5"} 0`);
+  });
+
+  it("escapes label values, and renders no histogram without observations", () => {
+    const { observe, render } = setUp();
+    const labels = { source_workload: 'say "hi" \\ ü' };
+    observe(labels, -1);
+    expect(render()).toContain(`istio_requests_total{${text(labels)}} 1\n`);
+    expect(render()).not.toContain("istio_request_duration_milliseconds_bucket");
+  });
+
+  it("is read back by our own parser as it was counted", () => {
+    const { observe, render, store } = setUp();
+    for (let index = 0; index < 50; index++) observe({ source_workload: `w${index}"\\` }, index * 100);
+    const parser = new StatsParser(new LabelTexts());
+    parser.write(Buffer.from(render()));
+    const report = { ...parser.end("p"), lifeMs: 1 };
+    expect(parser.malformedLines + parser.foreignLabelSets).toBe(0);
+    const copy = setUp();
+    copy.store.report(report);
+    expect(copy.store.series).toHaveLength(store.series.length);
+    expect(copy.render()).toBe(render());
+  });
+
+  it("comes in pieces that end at line ends and are not long", () => {
+    const { exposition, observe } = setUp();
+    for (let index = 0; index < 200; index++) observe({ source_workload: `w${index}` });
+    const pieces = [...exposition.render("text")];
+    expect(pieces.length).toBeGreaterThan(50);
+    for (const piece of pieces) {
+      expect(piece.endsWith("\n")).toBe(true);
+      expect(piece.length).toBeLessThan(100_000);
+    }
+  });
+});
+
+describe("toOpenMetrics", () => {
+  it("turns the collector's own metrics into OpenMetrics, and leaves them as they are for the next reader", async () => {
+    const self = new SelfMetrics("1.2.3");
+    self.accessLogDropped.inc({ reason: "node_missing" }, 3);
+    const holdings = { labelSets: 1, lives: 2, overflowedRequests: 3, edges: 4 };
+    const before = await self.render(holdings);
+    const lines = toOpenMetrics(before).split("\n");
+    expect(lines).toContain("# TYPE meshtally_access_log_dropped counter");
+    expect(lines).toContain('meshtally_access_log_dropped_total{reason="node_missing"} 3');
+    expect(lines).toContain("# TYPE meshtally_label_sets gauge");
+    expect(lines).toContain("meshtally_label_sets_overflowed_total 3");
+    expect(lines.slice(0, -1)).not.toContain("");
+    expect(await self.render(holdings)).toContain("# TYPE meshtally_access_log_dropped_total counter");
+  });
+
+  it("knows help, quotes, le and names as they come", () => {
+    const from = [
+      '# HELP a_total say "hi"',
+      "# TYPE a_total counter",
+      "a_total 1",
+      "",
+      "# HELP b b",
+      "# TYPE b histogram",
+    ];
+    const more = ['b_bucket{le="1"} 1', 'b_bucket{le="0.5"} 1', 'b_bucket{le="+Inf"} 1', ""];
+    expect(toOpenMetrics([...from, ...more].join("\n"))).toBe(
+      '# HELP a say \\"hi\\"\n# TYPE a counter\na_total 1\n# HELP b b\n# TYPE b histogram\n' +
+        'b_bucket{le="1.0"} 1\nb_bucket{le="0.5"} 1\nb_bucket{le="+Inf"} 1\n',
+    );
+  });
+});

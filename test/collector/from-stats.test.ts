@@ -1,0 +1,173 @@
+import { describe, expect, it } from "vitest";
+import { LabelTexts, StatsParser } from "../../collector/record/from-stats.ts";
+import type { StatsReport } from "../../collector/record/record.ts";
+import { HISTOGRAM_BOUNDS, HttpMetric } from "../../collector/vocabulary.ts";
+import { key, text } from "./labels.ts";
+
+interface Read extends StatsReport {
+  readonly malformedLines: number;
+  readonly foreignLabelSets: number;
+}
+
+function read(body: string, chunkBytes = 1 << 20): Read {
+  const parser = new StatsParser(new LabelTexts());
+  const bytes = Buffer.from(body, "utf8");
+  for (let at = 0; at < bytes.length; at += chunkBytes) parser.write(bytes.subarray(at, at + chunkBytes));
+  const report = parser.end("p");
+  return { ...report, malformedLines: parser.malformedLines, foreignLabelSets: parser.foreignLabelSets };
+}
+
+function histogram(name: string, labels: string, cumulative: Readonly<Record<string, number>>, sum: number): string {
+  const lines = Object.entries(cumulative).map(([le, count]) => `${name}_bucket{${labels},le="${le}"} ${count}`);
+  return [...lines, `${name}_sum{${labels}} ${sum}`, `${name}_count{${labels}} ${cumulative["+Inf"]}`].join("\n");
+}
+
+const WEB = { reporter: "source", source_workload: "web" };
+const START = "meshtally_filter_start_time_milliseconds{} 1785000000123\n";
+
+describe("StatsParser", () => {
+  it("reads start time, counter and histogram of one label set", () => {
+    const full = Object.fromEntries([...HISTOGRAM_BOUNDS.map((bound, index) => [bound, index]), ["+Inf", 30]]);
+    const report = read(
+      `# TYPE istio_request_bytes histogram\n${histogram("istio_request_bytes", text(WEB), full, 70.5)}\n` +
+        `# TYPE istio_requests_total counter\nistio_requests_total{${text(WEB)}} 9\n` +
+        `# TYPE meshtally_filter_start_time_milliseconds gauge\n${START}`,
+    );
+    expect(report).toMatchObject({ proxy: "p", lifeMs: 1785000000123, malformedLines: 0, foreignLabelSets: 0 });
+    expect(report.samples).toHaveLength(1);
+    const [sample] = report.samples;
+    expect(sample).toMatchObject({ labelKey: key(WEB), requests: 9 });
+    expect(sample?.histograms[HttpMetric.RequestBytes]).toEqual({
+      cumulative: Float64Array.from(HISTOGRAM_BOUNDS, (_, index) => index),
+      count: 30,
+      sum: 70.5,
+    });
+    expect(sample?.histograms[HttpMetric.Duration]).toBeNull();
+  });
+
+  it("gives the same report however the body is cut into chunks", () => {
+    const body =
+      START +
+      histogram("istio_response_bytes", text({ source_workload: "bücher" }), { 1: 2, 5: 3, "+Inf": 4 }, 9) +
+      `\nistio_requests_total{${text({ source_workload: "bücher" })}} 4`;
+    const whole = read(body);
+    for (const chunkBytes of [1, 7, 64, 1000]) expect(read(body, chunkBytes)).toEqual(whole);
+    expect(whole.samples[0]?.labelKey).toBe(key({ source_workload: "bücher" }));
+  });
+
+  it("says lifeMs 0 and requests -1 when the scrape has neither", () => {
+    const report = read(histogram("istio_request_bytes", text(), { "+Inf": 1 }, 1));
+    expect(report.lifeMs).toBe(0);
+    expect(report.samples[0]?.requests).toBe(-1);
+  });
+
+  it.each([
+    ["labels in another order, with one that is not ours", (labels: string[]) => [...labels.reverse(), 'pod="x"']],
+    ["a label of ours whose name ends as another's does", (labels: string[]) => ['xreporter="y"', ...labels]],
+  ])("knows %s", (_claim, shuffle) => {
+    const labels = shuffle(text(WEB).split(",")).join(",");
+    expect(read(`istio_requests_total{${labels}} 3\n`).samples[0]).toMatchObject({ labelKey: key(WEB), requests: 3 });
+  });
+
+  it.each(['say "hi"', "back\\slash", "two\nlines", 'a}b{c,le="d"', "ü", ""])("unescapes %j", (value) => {
+    const labels = { source_workload: value };
+    const body = `istio_requests_total{${text(labels)}} 1\n${histogram("istio_request_bytes", text(labels), { 5: 1, "+Inf": 1 }, 5)}\n`;
+    const report = read(body);
+    expect(report.samples.map((sample) => sample.labelKey)).toEqual([key(labels)]);
+    expect(report.malformedLines).toBe(0);
+  });
+
+  it("finds `le` wherever it stands", () => {
+    const body = [
+      `istio_request_bytes_bucket{le="5",${text()}} 1`,
+      `istio_request_bytes_bucket{${text().replace(",", ',le="10",')}} 2`,
+    ].join("\n");
+    const [sample] = read(body).samples;
+    expect([...(sample?.histograms[HttpMetric.RequestBytes]?.cumulative ?? [])].slice(0, 5)).toEqual([0, 0, 1, 2, 2]);
+  });
+
+  it("ignores bounds that we do not have and carries the bucket below over to those that the scrape lacks", () => {
+    const body = histogram("istio_request_bytes", text(), { 3: 1, 5: 2, 7: 5, 10: 6, "+Inf": 8 }, 1);
+    const cumulative = read(body).samples[0]?.histograms[HttpMetric.RequestBytes]?.cumulative;
+    expect([...(cumulative ?? [])]).toEqual([0, 0, 2, ...new Array(16).fill(6)]);
+  });
+
+  it("adds up label sets that differ only in labels that are not ours", () => {
+    const body = ["a", "b"].map((pod) =>
+      [
+        `istio_requests_total{${text()},pod="${pod}"} 2`,
+        histogram("istio_request_bytes", `${text()},pod="${pod}"`, { 5: 1, "+Inf": 2 }, 7),
+      ].join("\n"),
+    );
+    const { samples } = read(body.join("\n"));
+    expect(samples).toHaveLength(1);
+    expect(samples[0]?.requests).toBe(4);
+    expect(samples[0]?.histograms[HttpMetric.RequestBytes]).toMatchObject({ count: 4, sum: 14 });
+  });
+
+  it("skips and counts label sets of another writer", () => {
+    const withoutOne = text().replace(/,request_protocol="[^"]*"/, "");
+    const report = read(`istio_requests_total{${withoutOne}} 1\nistio_requests_total{${text()}} 2\n`);
+    expect(report.foreignLabelSets).toBe(1);
+    expect(report.samples).toHaveLength(1);
+    const tooLong = text({ source_workload: "x".repeat(256) });
+    expect(read(`istio_requests_total{${tooLong}} 1\n`).foreignLabelSets).toBe(1);
+  });
+
+  it.each([
+    ["no labels", "istio_requests_total 5"],
+    ["no value", `istio_requests_total{${text()}}`],
+    ["a negative value", `istio_requests_total{${text()}} -1`],
+    ["a value that is no number", `istio_requests_total{${text()}} many`],
+    ["a value beyond exact counts", `istio_requests_total{${text()}} 1e300`],
+    ["an infinite value", `istio_requests_total{${text()}} +Inf`],
+    ["a bucket without le", `istio_request_bytes_bucket{${text()}} 5`],
+    ["a start time that is no number", "meshtally_filter_start_time_milliseconds{} nan"],
+  ])("skips and counts a line with %s, and reads on", (_claim, line) => {
+    const report = read(`${line}\nistio_requests_total{${text(WEB)}} 7\n`);
+    expect(report.malformedLines).toBe(1);
+    expect(report.samples.map((sample) => sample.requests)).toEqual([7]);
+  });
+
+  it("skips other families, comments, and lines without end", () => {
+    const other = `istio_request_messages_total{${text()}} 5\nistio_build{component="proxy"} 1\nenvoy_x{} 1\n# HELP x y\n\n`;
+    expect(read(other)).toMatchObject({ samples: [], malformedLines: 0 });
+    expect(read(`istio_requests_total{${"x".repeat(40_000)}\nistio_requests_total{${text()}} 1\n`, 1000)).toMatchObject(
+      {
+        samples: [{ requests: 1 }],
+      },
+    );
+  });
+
+  it("never throws and never invents, whatever bytes come", () => {
+    let state = 20260101;
+    const random = (below: number): number => {
+      state = (Math.imul(state, 1103515245) + 12345) >>> 0;
+      return Math.floor((state / 2 ** 32) * below);
+    };
+    const good = `${START}istio_requests_total{${text(WEB)}} 9\n${histogram("istio_request_bytes", text(WEB), { 5: 3, "+Inf": 9 }, 9)}\n`;
+    for (let round = 0; round < 2000; round++) {
+      const bytes = Buffer.from(good, "utf8").subarray(random(200));
+      for (let flips = random(6); flips > 0; flips--) bytes[random(bytes.length)] = random(256);
+      for (const sample of read(bytes.toString("latin1"), 1 + random(3000)).samples) {
+        expect(Number.isSafeInteger(sample.requests)).toBe(true);
+        const cumulative = sample.histograms[HttpMetric.RequestBytes]?.cumulative ?? new Float64Array();
+        for (let index = 1; index < cumulative.length; index++) {
+          expect(cumulative[index]).toBeGreaterThanOrEqual(cumulative[index - 1] as number);
+        }
+      }
+    }
+  });
+});
+
+describe("LabelTexts", () => {
+  it("forgets the oldest texts beyond its bound and still answers", () => {
+    const texts = new LabelTexts(4);
+    for (let round = 0; round < 3; round++) {
+      for (let index = 0; index < 10; index++) {
+        expect(texts.labelKey(text({ source_workload: `w${index}` }))).toBe(key({ source_workload: `w${index}` }));
+      }
+    }
+    expect(texts.labelKey('reporter="x"')).toBeNull();
+  });
+});

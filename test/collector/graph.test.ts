@@ -1,0 +1,208 @@
+import { describe, expect, it } from "vitest";
+import { SeriesStore } from "../../collector/series/store.ts";
+import { ServiceGraph } from "../../collector/service-graph/graph.ts";
+import { key, type LabelValues } from "./labels.ts";
+
+const START_MS = 1_767_000_000_000;
+
+const WEB_TO_API: LabelValues = {
+  source_workload: "web",
+  source_workload_namespace: "default",
+  source_canonical_service: "web",
+  destination_workload: "api",
+  destination_workload_namespace: "default",
+  destination_canonical_service: "api",
+  destination_service_name: "api",
+  request_protocol: "http",
+  response_code: "200",
+  grpc_response_status: "",
+};
+const BY_SOURCE = { ...WEB_TO_API, reporter: "source", connection_security_policy: "unknown" };
+const BY_DESTINATION = { ...WEB_TO_API, reporter: "destination", connection_security_policy: "mutual_tls" };
+
+function setUp(limit = 100) {
+  const clock = { nowMs: START_MS };
+  const now = () => clock.nowMs;
+  const store = new SeriesStore({ proxies: 100, labelSets: 1000, retireAfterMs: 600_000 }, now);
+  const graph = new ServiceGraph(store, limit, now);
+  const send = (labels: LabelValues, times = 1, durationMs = 7): void => {
+    const record = {
+      proxy: "p",
+      lifeMs: START_MS,
+      labelKey: key(labels),
+      durationMs,
+      requestBytes: 1,
+      responseBytes: 1,
+    };
+    for (let time = 0; time < times; time++) store.observe(record);
+  };
+  /** Seconds go by, each with a tick and whatever else. */
+  const pass = (seconds: number, each = (): void => {}): void => {
+    for (let second = 0; second < seconds; second++) {
+      each();
+      clock.nowMs += 1000;
+      graph.tick();
+    }
+  };
+  return { clock, graph, pass, send, store };
+}
+
+describe("ServiceGraph", () => {
+  it("joins both reporters' counts of the same requests to one edge", () => {
+    const { graph, pass, send } = setUp();
+    send(BY_SOURCE, 10);
+    send(BY_DESTINATION, 9);
+    pass(10);
+    const { nodes, edges, coveredMs } = graph.read(60_000);
+    expect(coveredMs).toBe(10_000);
+    expect(nodes.map(({ id, service }) => [id, service])).toEqual([
+      ["default/web", "web"],
+      ["default/api", "api"],
+    ]);
+    expect(edges).toMatchObject([
+      {
+        source: "default/web",
+        destination: "default/api",
+        requests: 10,
+        errors: 0,
+        sourceRequests: 10,
+        destinationRequests: 9,
+        isMutualTls: true,
+        responseCodes: { "200": 10 },
+      },
+    ]);
+  });
+
+  it("tells durations by the buckets of the reporter that counted more", () => {
+    const { graph, send } = setUp();
+    send(BY_SOURCE, 1, 70);
+    send(BY_DESTINATION, 2, 7);
+    const [edge] = graph.read(60_000).edges;
+    expect(edge?.p50Ms).toBeCloseTo(7.5, 9);
+    expect(edge?.p99Ms).toBeCloseTo(9.95, 9);
+  });
+
+  it("has no percentiles for requests that did not finish", () => {
+    const { graph, send } = setUp();
+    send({ ...BY_SOURCE, response_code: "0" }, 3, -1);
+    expect(graph.read(1000).edges).toMatchObject([{ requests: 3, errors: 3, p50Ms: null, p99Ms: null }]);
+  });
+
+  it.each([
+    ["a 5xx", 1, { response_code: "503" }],
+    ["no answer", 1, { response_code: "0" }],
+    ["a 4xx", 0, { response_code: "404" }],
+    ["a gRPC status that is not OK", 1, { grpc_response_status: "14", request_protocol: "grpc" }],
+    ["gRPC OK", 0, { grpc_response_status: "0", request_protocol: "grpc" }],
+  ])("counts %s as %i errors", (_what, errors, labels) => {
+    const { graph, send } = setUp();
+    send({ ...BY_SOURCE, ...labels });
+    expect(graph.read(1000).edges).toMatchObject([{ requests: 1, errors }]);
+  });
+
+  it.each([
+    ["mutual_tls", true],
+    ["none", false],
+    ["unknown", null],
+  ])("reads a destination's policy %s as %s", (policy, isMutualTls) => {
+    const { graph, send } = setUp();
+    send({ ...BY_DESTINATION, connection_security_policy: policy });
+    expect(graph.read(1000).edges).toMatchObject([{ isMutualTls }]);
+  });
+
+  it("calls an edge mutual TLS only if all of it is", () => {
+    const { graph, send } = setUp();
+    send(BY_DESTINATION, 99);
+    send({ ...BY_DESTINATION, connection_security_policy: "none" });
+    expect(graph.read(1000).edges).toMatchObject([{ requests: 100, isMutualTls: false }]);
+  });
+
+  it("shows in a window what happened in it, and edges without requests not at all", () => {
+    const { graph, pass, send } = setUp();
+    pass(100, () => send(BY_SOURCE));
+    pass(30);
+    const requests = (seconds: number) => graph.read(seconds * 1000).edges[0]?.requests;
+    expect(requests(30)).toBeUndefined();
+    expect(requests(40)).toBe(10);
+    expect(requests(60)).toBe(30);
+    expect(requests(120)).toBe(90);
+    expect(requests(900)).toBe(100);
+    expect(graph.read(60_000).coveredMs).toBe(60_000);
+    expect(graph.read(900_000).coveredMs).toBe(130_000);
+  });
+
+  it("answers long windows to within ten seconds, and says how long they were", () => {
+    const { graph, pass, send } = setUp();
+    pass(1200, () => send(BY_SOURCE));
+    for (const seconds of [1, 60, 120, 121, 300, 555, 900]) {
+      const { coveredMs, edges } = graph.read(seconds * 1000);
+      expect(edges[0]?.requests).toBe(coveredMs / 1000);
+      expect(coveredMs).toBeGreaterThanOrEqual(seconds * 1000);
+      expect(coveredMs).toBeLessThan(seconds * 1000 + (seconds > 120 ? 10_000 : 1000));
+    }
+  });
+
+  it("counts right across the wrap of its 32-bit columns", () => {
+    const { graph, pass, store } = setUp();
+    const report = (requests: number) =>
+      store.report({ proxy: "p", lifeMs: START_MS, samples: [{ labelKey: key(BY_SOURCE), requests, histograms: [] }] });
+    report(2 ** 32 - 5);
+    pass(10);
+    report(2 ** 32 + 7);
+    expect(graph.read(5000).edges).toMatchObject([{ requests: 12 }]);
+  });
+
+  it("does not show as traffic what had happened before the collector first looked", () => {
+    const { clock, graph, store } = setUp();
+    clock.nowMs += 3_600_000;
+    const report = (requests: number) =>
+      store.report({ proxy: "p", lifeMs: START_MS, samples: [{ labelKey: key(BY_SOURCE), requests, histograms: [] }] });
+    report(1_000_000);
+    expect(graph.read(60_000).edges).toEqual([]);
+    report(1_000_003);
+    expect(graph.read(60_000).edges).toMatchObject([{ requests: 3 }]);
+  });
+
+  it("names a called service of which no workload answered, and callers that nobody knows", () => {
+    const { graph, send } = setUp();
+    send({
+      ...BY_SOURCE,
+      destination_workload: "unknown",
+      destination_workload_namespace: "unknown",
+      destination_canonical_service: "unknown",
+      destination_service_namespace: "default",
+    });
+    send({ ...BY_DESTINATION, source_workload: "unknown", source_workload_namespace: "unknown" });
+    expect(graph.read(1000).edges.map(({ source, destination }) => [source, destination])).toEqual([
+      ["default/web", "service/default/api"],
+      ["unknown", "default/api"],
+    ]);
+  });
+
+  it("learns of a node what another report knows of it", () => {
+    const { graph, send } = setUp();
+    send(BY_SOURCE);
+    send({ ...BY_DESTINATION, destination_version: "v2", destination_cluster: "east" });
+    expect(graph.read(1000).nodes[1]).toMatchObject({ id: "default/api", version: "v2", cluster: "east" });
+  });
+
+  it("shows edges beyond its limit as one edge from other to other", () => {
+    const { graph, send } = setUp(2);
+    for (const workload of ["a", "b", "c", "d"]) send({ ...BY_SOURCE, destination_workload: workload });
+    const edges = graph.read(1000).edges.map(({ source, destination, requests }) => [source, destination, requests]);
+    expect(edges).toEqual([
+      ["default/web", "default/a", 1],
+      ["default/web", "default/b", 1],
+      ["other", "other", 2],
+    ]);
+    expect(graph.edgeCount).toBe(3);
+  });
+
+  it("keeps a bounded number of response codes per edge", () => {
+    const { graph, send } = setUp();
+    for (let code = 200; code < 300; code++) send({ ...BY_SOURCE, response_code: String(code) });
+    const responseCodes = graph.read(1000).edges[0]?.responseCodes ?? {};
+    expect(Object.keys(responseCodes)).toHaveLength(25);
+    expect(responseCodes).toMatchObject({ "200": 1, other: 76 });
+  });
+});

@@ -1,0 +1,220 @@
+// The collector as a whole, in this process: what comes in over a scrape goes out over HTTP.
+
+import { createServer, request as httpRequest } from "node:http";
+import { type AddressInfo, connect } from "node:net";
+import { gunzipSync } from "node:zlib";
+import { afterEach, describe, expect, it } from "vitest";
+import { loadConfig } from "../../collector/config.ts";
+import { silentLog } from "../../collector/log.ts";
+import { type Collector, startCollector } from "../../collector/pipeline.ts";
+import { VERSION } from "../../collector/version.ts";
+import { text } from "./labels.ts";
+
+const closers: (() => unknown)[] = [];
+afterEach(async () => {
+  for (const close of closers.splice(0)) await close();
+});
+
+const LABELS = {
+  reporter: "source",
+  source_workload: "web",
+  source_workload_namespace: "default",
+  destination_workload: "api",
+  destination_workload_namespace: "default",
+  response_code: "200",
+  grpc_response_status: "",
+};
+
+/** An Envoy that says it counted `requests`. */
+async function startAdmin(requests: () => number): Promise<string> {
+  const lifeMs = Date.now() - 1000;
+  const server = createServer((request, response) => {
+    if (request.url === "/server_info") response.end('{"node":{"id":"sidecar~web"}}');
+    else
+      response.end(
+        `istio_requests_total{${text(LABELS)}} ${requests()}\nmeshtally_filter_start_time_milliseconds{} ${lifeMs}\n`,
+      );
+  });
+  await new Promise<void>((resolve) => server.listen(0, "127.0.0.1", resolve));
+  closers.push(() => {
+    server.closeAllConnections();
+    server.close();
+  });
+  return `http://127.0.0.1:${(server.address() as AddressInfo).port}`;
+}
+
+async function start(targets: readonly string[] = []): Promise<Collector> {
+  const defaults = loadConfig({ path: null, env: {} });
+  const address = { host: "127.0.0.1", port: 0 };
+  const config = {
+    ...defaults,
+    grpc: { ...defaults.grpc, address },
+    http: { address },
+    scrape: { ...defaults.scrape, targets },
+  };
+  const collector = await startCollector(config, () => silentLog);
+  closers.unshift(() => collector.stop());
+  return collector;
+}
+
+function get(collector: Collector, path: string, init?: RequestInit): Promise<Response> {
+  return fetch(`http://${collector.httpAddress}${path}`, init);
+}
+
+describe("the collector", () => {
+  it("shows on /metrics and in the graph what a scrape said", async () => {
+    let requests = 5;
+    const collector = await start([await startAdmin(() => requests)]);
+    await collector.scrapeNow();
+    requests = 8;
+    await collector.scrapeNow();
+
+    const metrics = await get(collector, "/metrics");
+    expect(metrics.headers.get("content-type")).toBe("text/plain; version=0.0.4; charset=utf-8");
+    const lines = (await metrics.text()).split("\n");
+    expect(lines).toContain(`istio_requests_total{${text(LABELS)}} 8`);
+    expect(lines).toContain('meshtally_scrapes_total{result="ok"} 3'); // the one at the start too
+    expect(lines).toContain("meshtally_label_sets 1");
+    expect(lines).toContain("meshtally_proxy_lives 1");
+
+    const graph = await (await get(collector, "/api/v1/graph")).json();
+    expect(graph).toEqual({
+      window_seconds: 60,
+      covered_seconds: expect.any(Number),
+      nodes: [
+        { id: "default/web", workload: "web", namespace: "default", service: "unknown" },
+        { id: "default/api", workload: "api", namespace: "default", service: "unknown" },
+      ],
+      edges: [
+        {
+          source: "default/web",
+          destination: "default/api",
+          requests: 8,
+          requests_per_second: expect.any(Number),
+          errors: 0,
+          error_ratio: 0,
+          p50_ms: null,
+          p90_ms: null,
+          p99_ms: null,
+          mtls: null,
+          reporters: { source: { requests: 8 }, destination: { requests: 0 } },
+          response_codes: { "200": 8 },
+        },
+      ],
+    });
+  });
+
+  it("speaks OpenMetrics and gzip to those who ask", async () => {
+    const collector = await start([await startAdmin(() => 5)]);
+    await collector.scrapeNow();
+    const headers = { accept: "application/openmetrics-text", "accept-encoding": "gzip" };
+    const body = await new Promise<Buffer>((resolve, reject) => {
+      const request = httpRequest(`http://${collector.httpAddress}/metrics`, { headers }, (response) => {
+        expect(response.headers["content-encoding"]).toBe("gzip");
+        expect(response.headers["content-type"]).toBe("application/openmetrics-text; version=1.0.0; charset=utf-8");
+        const chunks: Buffer[] = [];
+        response.on("data", (chunk) => chunks.push(chunk));
+        response.on("end", () => resolve(Buffer.concat(chunks)));
+      });
+      request.on("error", reject).end();
+    });
+    const metrics = gunzipSync(body).toString();
+    expect(metrics).toContain(`istio_requests_total{${text(LABELS)}} 5\n`);
+    expect(metrics.endsWith("# EOF\n")).toBe(true);
+    expect(metrics.match(/# EOF/g)).toHaveLength(1);
+    expect(metrics).not.toContain("\n\n");
+  });
+
+  it("is ready once the first round of scrapes was tried, also if it failed", async () => {
+    const collector = await start(["http://127.0.0.1:1"]);
+    await collector.scrapeNow();
+    for (const path of ["/readyz", "/healthz", "/livez"]) expect((await get(collector, path)).status).toBe(200);
+  });
+
+  it("is alive but not ready before", async () => {
+    const server = createServer(() => {}); // never answers
+    await new Promise<void>((resolve) => server.listen(0, "127.0.0.1", resolve));
+    closers.push(() => {
+      server.closeAllConnections();
+      server.close();
+    });
+    const collector = await start([`http://127.0.0.1:${(server.address() as AddressInfo).port}`]);
+    const readiness = await get(collector, "/readyz");
+    expect([readiness.status, await readiness.text()]).toEqual([503, "not ready: first scrape round\n"]);
+    expect((await get(collector, "/livez")).status).toBe(200);
+  });
+
+  it("takes access-log streams on the address that it names", async () => {
+    const collector = await start();
+    const [host, port] = collector.grpcAddress.split(":");
+    await new Promise<void>((resolve, reject) => {
+      const socket = connect(Number(port), host, () => {
+        socket.destroy();
+        resolve();
+      }).on("error", reject);
+    });
+  });
+
+  it.each(["0s", "901s", "16m", "60", "1h", "-5s", "", "x"])(
+    "answers 400 to the window %j, naming what was expected",
+    async (window) => {
+      const collector = await start();
+      const answer = await get(collector, `/api/v1/graph?window=${window}`);
+      expect(answer.status).toBe(400);
+      const message = `window: found ${JSON.stringify(window)}, expected a duration from 1s to 15m such as 60s or 5m`;
+      expect(await answer.json()).toEqual({ error: { code: "bad_request", message } });
+    },
+  );
+
+  it.each(["1s", "15m", "900s"])("takes the window %s", async (window) => {
+    const collector = await start();
+    expect((await get(collector, `/api/v1/graph?window=${window}`)).status).toBe(200);
+  });
+
+  it("answers unknown paths and methods in JSON", async () => {
+    const collector = await start();
+    for (const path of ["/", "/metrics/", "/api/v1/graphs", "//metrics", "/__proto__"]) {
+      const answer = await get(collector, path);
+      expect([answer.status, (await answer.json()).error.code]).toEqual([404, "not_found"]);
+    }
+    const answer = await get(collector, "/metrics", { method: "POST", body: "x" });
+    expect([answer.status, answer.headers.get("allow")]).toEqual([405, "GET, HEAD"]);
+    expect((await answer.json()).error.code).toBe("method_not_allowed");
+  });
+
+  it("answers HEAD without a body, and /version", async () => {
+    const collector = await start();
+    const head = await get(collector, "/metrics", { method: "HEAD" });
+    expect([head.status, await head.text()]).toEqual([200, ""]);
+    const version = await (await get(collector, "/version")).json();
+    expect(version).toEqual({ version: VERSION, node_version: process.version });
+  });
+
+  it("goes on when a reader of /metrics leaves in the middle", async () => {
+    const collector = await start([await startAdmin(() => 5)]);
+    for (let round = 0; round < 20; round++) {
+      await new Promise<void>((resolve) => {
+        const request = httpRequest(`http://${collector.httpAddress}/metrics`, (response) => response.resume());
+        request
+          .on("error", () => {})
+          .on("close", resolve)
+          .end();
+        setTimeout(() => request.destroy(), round / 4);
+      });
+    }
+    expect((await get(collector, "/metrics")).status).toBe(200);
+  });
+
+  it("starts nothing when an address is taken", async () => {
+    const collector = await start();
+    const defaults = loadConfig({ path: null, env: {} });
+    const [host = "", port] = collector.httpAddress.split(":");
+    const free = { host: "127.0.0.1", port: 0 };
+    const taken = {
+      ...defaults,
+      grpc: { ...defaults.grpc, address: free },
+      http: { address: { host, port: Number(port) } },
+    };
+    await expect(startCollector(taken, () => silentLog)).rejects.toMatchObject({ code: "unavailable" });
+  });
+});

@@ -1,0 +1,256 @@
+import { createServer, type RequestListener, type Server } from "node:http";
+import type { AddressInfo } from "node:net";
+import { setTimeout as sleep } from "node:timers/promises";
+import { gzipSync } from "node:zlib";
+import { afterEach, describe, expect, it } from "vitest";
+import { silentLog } from "../../collector/log.ts";
+import { Scraper } from "../../collector/receiver/scrape.ts";
+import type { StatsReport } from "../../collector/record/record.ts";
+import { type ScrapeResult, SelfMetrics } from "../../collector/self.ts";
+import { key, text } from "./labels.ts";
+
+const closers: (() => Promise<unknown>)[] = [];
+afterEach(async () => {
+  for (const close of closers.splice(0)) await close();
+});
+
+async function listen(listener: RequestListener): Promise<string> {
+  const server: Server = createServer(listener);
+  await new Promise<void>((resolve) => server.listen(0, "127.0.0.1", resolve));
+  closers.push(() => {
+    server.closeAllConnections();
+    return new Promise((resolve) => server.close(resolve));
+  });
+  return `http://127.0.0.1:${(server.address() as AddressInfo).port}`;
+}
+
+/** An admin interface whose answers a test may change as it goes. */
+class Admin {
+  nodeId = "node-1";
+  lifeMs = 1000;
+  requests = 1;
+  /** Paths asked for, query included. */
+  readonly asked: string[] = [];
+  onServerInfo = (): void => {};
+
+  readonly listener: RequestListener = ({ url = "" }, response) => {
+    this.asked.push(url);
+    if (url.startsWith("/server_info")) {
+      this.onServerInfo();
+      response.end(JSON.stringify({ version: "x", node: { id: this.nodeId } }));
+      return;
+    }
+    response.end(this.stats());
+  };
+
+  stats(): string {
+    return (
+      `istio_requests_total{${text()}} ${this.requests}\n` +
+      `meshtally_filter_start_time_milliseconds{} ${this.lifeMs}\n`
+    );
+  }
+
+  count(path: string): number {
+    return this.asked.filter((url) => url.startsWith(path)).length;
+  }
+}
+
+function setUp(
+  targets: readonly string[],
+  options: { timeoutMs?: number; maxBodyBytes?: number; concurrency?: number } = {},
+) {
+  const self = new SelfMetrics("test");
+  const reports: StatsReport[] = [];
+  const scraper = new Scraper({
+    targets,
+    intervalMs: 20,
+    timeoutMs: 2000,
+    maxBodyBytes: 1 << 20,
+    concurrency: 8,
+    ...options,
+    sink: (report) => {
+      reports.push(report);
+      return "ok";
+    },
+    self,
+    log: silentLog,
+  });
+  closers.unshift(() => scraper.stop());
+  const results = async (): Promise<Partial<Record<ScrapeResult, number>>> => {
+    const { values } = await self.scrapes.get();
+    return Object.fromEntries(
+      values.filter(({ value }) => value > 0).map(({ labels, value }) => [labels.result, value]),
+    );
+  };
+  return { scraper, reports, results, self };
+}
+
+describe("Scraper", () => {
+  it("hands on what a target's stats say, under the node's id", async () => {
+    const admin = new Admin();
+    const { scraper, reports, results } = setUp([await listen(admin.listener)]);
+    await scraper.scrapeNow();
+    expect(reports).toHaveLength(1);
+    expect(reports[0]).toMatchObject({ proxy: "node-1", lifeMs: 1000, samples: [{ labelKey: key(), requests: 1 }] });
+    expect(await results()).toEqual({ ok: 1 });
+  });
+
+  it("asks only for used stats of our own names", async () => {
+    const admin = new Admin();
+    const { scraper } = setUp([await listen(admin.listener)]);
+    await scraper.scrapeNow();
+    const { searchParams } = new URL(admin.asked[0] as string, "http://x");
+    expect(searchParams.has("usedonly")).toBe(true);
+    const filter = new RegExp(searchParams.get("filter") ?? "");
+    expect("wasmcustom.reporter=.=source;.;response_flags=.=-;.;istio_request_bytes").toMatch(filter);
+    expect("wasmcustom.meshtally_filter_start_time_milliseconds").toMatch(filter);
+    expect("wasmcustom.reporter=.=source;.;istio_request_messages_total").not.toMatch(filter);
+    expect("wasmcustom.reason=.=host_call;.;meshtally_filter_faults_total").not.toMatch(filter);
+    expect("cluster.istio_requests_total.upstream_rq").not.toMatch(filter);
+  });
+
+  it("asks a proxy for its node only when its process is another", async () => {
+    const admin = new Admin();
+    const { scraper, reports } = setUp([await listen(admin.listener)]);
+    for (let round = 0; round < 3; round++) await scraper.scrapeNow();
+    expect(admin.count("/server_info")).toBe(1);
+    admin.lifeMs = 2000;
+    admin.nodeId = "node-2";
+    await scraper.scrapeNow();
+    expect(admin.count("/server_info")).toBe(2);
+    expect(reports.map(({ proxy, lifeMs }) => [proxy, lifeMs])).toEqual([
+      ["node-1", 1000],
+      ["node-1", 1000],
+      ["node-1", 1000],
+      ["node-2", 2000],
+    ]);
+  });
+
+  it("never counts the stats of one process for the node of another", async () => {
+    const admin = new Admin();
+    const { scraper, reports, results } = setUp([await listen(admin.listener)]);
+    admin.onServerInfo = () => {
+      admin.lifeMs = 2000; // restarted since its stats were read
+      admin.nodeId = "node-2";
+      admin.onServerInfo = () => {};
+    };
+    await scraper.scrapeNow();
+    expect(reports).toEqual([]);
+    expect(await results()).toEqual({ restarted: 1 });
+    await scraper.scrapeNow();
+    expect(reports).toMatchObject([{ proxy: "node-2", lifeMs: 2000 }]);
+  });
+
+  it("takes gzip", async () => {
+    const admin = new Admin();
+    const url = await listen((request, response) => {
+      if (request.url?.startsWith("/server_info")) return admin.listener(request, response);
+      expect(request.headers["accept-encoding"]).toBe("gzip");
+      return response.setHeader("content-encoding", "gzip").end(gzipSync(admin.stats()));
+    });
+    const { scraper, reports } = setUp([url]);
+    await scraper.scrapeNow();
+    expect(reports).toHaveLength(1);
+  });
+
+  it.each<[ScrapeResult, string, (admin: Admin) => RequestListener]>([
+    ["http_status", "answers 503", () => (_, response) => response.writeHead(503).end("no")],
+    ["too_large", "answers with more than is allowed", () => (_, response) => response.end("x\n".repeat(1 << 20))],
+    ["unreachable", "breaks off", () => (_, response) => response.write("istio_", () => response.destroy())],
+    [
+      "malformed",
+      "says gzip and sends none",
+      () => (_, response) => response.setHeader("content-encoding", "gzip").end("plain"),
+    ],
+    [
+      "unreachable",
+      "breaks off inside gzip",
+      (admin) => (_, response) =>
+        response
+          .setHeader("content-encoding", "gzip")
+          .write(gzipSync(admin.stats()).subarray(0, 50), () => response.destroy()),
+    ],
+    [
+      "malformed",
+      "cuts its gzip short",
+      (admin) => (_, response) =>
+        response.setHeader("content-encoding", "gzip").end(gzipSync(admin.stats()).subarray(0, 50)),
+    ],
+    ["no_start_time", "has no filter", () => (_, response) => response.end("")],
+    [
+      "malformed",
+      "has a /server_info that is no JSON",
+      (admin) => (request, response) =>
+        request.url?.startsWith("/stats") ? admin.listener(request, response) : response.end("no"),
+    ],
+    [
+      "node_missing",
+      "has a /server_info without a node",
+      (admin) => (request, response) =>
+        request.url?.startsWith("/stats") ? admin.listener(request, response) : response.end("null"),
+    ],
+    ["timeout", "does not answer", () => () => {}],
+    ["timeout", "stops in the middle", () => (_, response) => response.write("istio_")],
+  ])("counts %s for a target that %s", async (result, _behaviour, listener) => {
+    const { scraper, reports, results } = setUp([await listen(listener(new Admin()))], { timeoutMs: 300 });
+    await scraper.scrapeNow();
+    expect(await results()).toEqual({ [result]: 1 });
+    expect(reports).toEqual([]);
+  });
+
+  it("counts a target that is not there, and what was passed over in one that is", async () => {
+    const url = await listen((request, response) => {
+      if (request.url?.startsWith("/server_info")) return response.end('{"node":{"id":"n"}}');
+      return response.end(`istio_requests_total{a="b"} 1\nistio_requests_total 1\n${new Admin().stats()}`);
+    });
+    const { scraper, results, self } = setUp(["http://127.0.0.1:1", url]);
+    await scraper.scrapeNow();
+    expect(await results()).toEqual({ unreachable: 1, ok: 1 });
+    const skipped = (await self.scrapeSkipped.get()).values.map(({ labels, value }) => [labels.reason, value]);
+    expect(skipped).toEqual([
+      ["malformed", 2], // twice read: before and after the node was asked for
+      ["foreign", 2],
+    ]);
+  });
+
+  it("reads on its own, is ready after the first round, and delays no target for a slow one", async () => {
+    const urls = [await listen(new Admin().listener), await listen(() => {})];
+    const { scraper, reports } = setUp(urls, { timeoutMs: 300 });
+    scraper.start();
+    expect(scraper.isReady).toBe(false);
+    await sleep(250);
+    expect(reports.length).toBeGreaterThan(3);
+    expect(scraper.isReady).toBe(false);
+    await sleep(250);
+    expect(scraper.isReady).toBe(true);
+  });
+
+  it("reads no more targets at once than it may, and each of them in the end", async () => {
+    let atOnce = 0;
+    let most = 0;
+    const admin = new Admin();
+    const url = await listen(async (request, response) => {
+      most = Math.max(most, ++atOnce);
+      await sleep(5);
+      atOnce--;
+      admin.listener(request, response);
+    });
+    const { scraper, results } = setUp(new Array(10).fill(url), { concurrency: 2 });
+    await scraper.scrapeNow();
+    expect(most).toBe(2);
+    expect(await results()).toEqual({ ok: 10 });
+  });
+
+  it("is ready at once without targets, and breaks off what is under way when it is stopped", async () => {
+    const none = setUp([]);
+    none.scraper.start();
+    await sleep(0);
+    expect(none.scraper.isReady).toBe(true);
+
+    const { scraper, results } = setUp([await listen(() => {})], { timeoutMs: 60_000 });
+    scraper.start();
+    await sleep(50);
+    await scraper.stop();
+    expect(await results()).toEqual({});
+  });
+});

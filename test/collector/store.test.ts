@@ -1,0 +1,303 @@
+import { describe, expect, it } from "vitest";
+import type { AccessRecord, StatsReport } from "../../collector/record/record.ts";
+import {
+  COUNTS_WIDTH,
+  HISTOGRAM_COUNT,
+  HISTOGRAM_SUM,
+  histogramField,
+  REQUESTS,
+} from "../../collector/series/counts.ts";
+import { BUCKET_COUNT } from "../../collector/series/histogram.ts";
+import { OVERFLOW_KEY, SeriesStore } from "../../collector/series/store.ts";
+import { HttpMetric } from "../../collector/vocabulary.ts";
+import { key } from "./labels.ts";
+
+const MINUTE_MS = 60_000;
+const KEY = key({ source_workload: "web" });
+const FIRST_LIFE = 1_000;
+const SECOND_LIFE = 2_000;
+
+function setUp(limits: { proxies?: number; labelSets?: number } = {}) {
+  const clock = { nowMs: FIRST_LIFE };
+  const store = new SeriesStore(
+    { proxies: limits.proxies ?? 100, labelSets: limits.labelSets ?? 100, retireAfterMs: 10 * MINUTE_MS },
+    () => clock.nowMs,
+  );
+  return { clock, store };
+}
+
+function record(some: Partial<AccessRecord> = {}): AccessRecord {
+  const plain = { proxy: "p", lifeMs: FIRST_LIFE, labelKey: KEY, durationMs: 7, requestBytes: 0, responseBytes: 1234 };
+  return { ...plain, ...some };
+}
+
+/** A scrape with counters only: `report({ [KEY]: 5 })`. */
+function report(requests: Readonly<Record<string, number>>, lifeMs = FIRST_LIFE, proxy = "p"): StatsReport {
+  const samples = Object.entries(requests).map(([labelKey, count]) => ({ labelKey, requests: count, histograms: [] }));
+  return { proxy, lifeMs, samples };
+}
+
+function counts(store: SeriesStore, labelKey = KEY): Float64Array {
+  const row = new Float64Array(COUNTS_WIDTH);
+  const series = store.series.find((candidate) => candidate.labelKey === labelKey);
+  if (series) store.readTotal(series, row);
+  return row;
+}
+
+const requests = (store: SeriesStore, labelKey = KEY): number => counts(store, labelKey)[REQUESTS] as number;
+
+function recent(store: SeriesStore, labelKey = KEY): number {
+  const row = new Float64Array(COUNTS_WIDTH);
+  const series = store.series.find((candidate) => candidate.labelKey === labelKey);
+  if (series) store.readRecent(series, row);
+  return row[REQUESTS] as number;
+}
+
+describe("SeriesStore.observe", () => {
+  it("counts a request in the counter and in all three histograms", () => {
+    const { store } = setUp();
+    expect(store.observe(record())).toBeNull();
+    const row = counts(store);
+    const duration = histogramField(HttpMetric.Duration);
+    expect(row[REQUESTS]).toBe(1);
+    expect([...row.subarray(duration, duration + BUCKET_COUNT)]).toEqual([0, 0, 0, ...new Array(16).fill(1)]);
+    expect(row[duration + HISTOGRAM_COUNT]).toBe(1);
+    expect(row[histogramField(HttpMetric.RequestBytes)]).toBe(1);
+    expect(row[histogramField(HttpMetric.ResponseBytes) + HISTOGRAM_SUM]).toBe(1248);
+  });
+
+  it("leaves a request that did not finish out of the durations, and counts it", () => {
+    const { store } = setUp();
+    store.observe(record({ durationMs: -1 }));
+    expect(requests(store)).toBe(1);
+    expect(counts(store)[histogramField(HttpMetric.Duration) + HISTOGRAM_COUNT]).toBe(0);
+    expect(counts(store)[histogramField(HttpMetric.RequestBytes) + HISTOGRAM_COUNT]).toBe(1);
+  });
+});
+
+describe("SeriesStore.report", () => {
+  it("merges with the access log by the larger count, whichever speaks first", () => {
+    const { store } = setUp();
+    store.observe(record());
+    store.observe(record());
+    store.report(report({ [KEY]: 1 }));
+    expect(requests(store)).toBe(2);
+    store.report(report({ [KEY]: 5 }));
+    expect(requests(store)).toBe(5);
+    store.observe(record());
+    expect(requests(store)).toBe(5);
+    for (let more = 0; more < 3; more++) store.observe(record());
+    expect(requests(store)).toBe(6);
+  });
+
+  it("changes nothing when a scrape comes again, or late", () => {
+    const { store } = setUp();
+    for (const count of [3, 9, 9, 3]) store.report(report({ [KEY]: count }));
+    expect(requests(store)).toBe(9);
+  });
+
+  it("merges each bucket alone while the histograms lag behind the counter", () => {
+    const { store } = setUp();
+    store.observe(record({ durationMs: 7 }));
+    const cumulative = new Float64Array(BUCKET_COUNT).fill(1); // one request of 0 ms, whose log entry was lost
+    const duration = { cumulative, count: 1, sum: 0 };
+    store.report({
+      proxy: "p",
+      lifeMs: FIRST_LIFE,
+      samples: [{ labelKey: KEY, requests: 2, histograms: [null, duration] }],
+    });
+    const at = histogramField(HttpMetric.Duration);
+    expect(requests(store)).toBe(2);
+    expect([...counts(store).subarray(at, at + 4)]).toEqual([1, 1, 1, 1]);
+    expect(counts(store)[at + HISTOGRAM_COUNT]).toBe(1);
+  });
+
+  it("refuses a scrape without a start time, and counts none of it", () => {
+    const { store } = setUp();
+    expect(store.report(report({ [KEY]: 5 }, 0))).toBe("no_start_time");
+    expect(store.series).toHaveLength(0);
+    expect(store.lifeCount).toBe(0);
+  });
+
+  it("reads the same label set of two proxies as two counts", () => {
+    const { store } = setUp();
+    store.report(report({ [KEY]: 5 }, FIRST_LIFE, "a"));
+    store.report(report({ [KEY]: 7 }, FIRST_LIFE, "b"));
+    expect(requests(store)).toBe(12);
+  });
+});
+
+describe("a restarted proxy", () => {
+  it("adds to what its former life counted", () => {
+    const { store } = setUp();
+    store.report(report({ [KEY]: 5 }));
+    store.report(report({ [KEY]: 2 }, SECOND_LIFE));
+    expect(requests(store)).toBe(7);
+  });
+
+  it("may still be told about its former life, late, within the grace", () => {
+    const { clock, store } = setUp();
+    store.observe(record());
+    store.report(report({ [KEY]: 2 }, SECOND_LIFE));
+    clock.nowMs += 9 * MINUTE_MS;
+    store.retireSuperseded();
+    expect(store.report(report({ [KEY]: 3 }))).toBe("ok");
+    expect(store.observe(record())).toBeNull();
+    expect(requests(store)).toBe(5);
+  });
+
+  it("keeps its counts, and takes no more for it, once the former life is retired", () => {
+    const { clock, store } = setUp();
+    store.report(report({ [KEY]: 5 }));
+    store.report(report({ [KEY]: 2 }, SECOND_LIFE));
+    clock.nowMs += 10 * MINUTE_MS;
+    store.retireSuperseded();
+    expect(store.lifeCount).toBe(1);
+    expect(store.observe(record())).toBe("life_retired");
+    expect(store.report(report({ [KEY]: 9 }))).toBe("life_retired");
+    expect(store.report(report({ [KEY]: 3 }, SECOND_LIFE))).toBe("ok");
+    expect(requests(store)).toBe(8);
+  });
+
+  it("has the grace counted from when it was superseded, however long the former life was silent", () => {
+    const { clock, store } = setUp();
+    store.report(report({ [KEY]: 5 }));
+    clock.nowMs += 60 * MINUTE_MS;
+    store.report(report({ [KEY]: 2 }, SECOND_LIFE));
+    store.retireSuperseded();
+    expect(store.observe(record())).toBeNull();
+  });
+
+  it("keeps its newest life, however long it is silent", () => {
+    const { clock, store } = setUp();
+    store.report(report({ [KEY]: 5 }));
+    clock.nowMs += 24 * 60 * MINUTE_MS;
+    store.retireSuperseded();
+    expect(store.report(report({ [KEY]: 6 }))).toBe("ok");
+    expect(requests(store)).toBe(6);
+  });
+});
+
+describe("entries that name no life", () => {
+  it("are simply counted for a proxy of which no stats are known", () => {
+    const { store } = setUp();
+    for (let count = 0; count < 3; count++) store.observe(record({ lifeMs: 0 }));
+    expect(requests(store)).toBe(3);
+  });
+
+  it.each(["before", "after"])(
+    "are not counted on top of stats that tell of the same requests, coming %s them",
+    (order) => {
+      const { store } = setUp();
+      const log = () => [1, 2, 3].map(() => store.observe(record({ lifeMs: 0 })));
+      if (order === "before") log();
+      store.report(report({ [KEY]: 3 }));
+      if (order === "after") log();
+      expect(requests(store)).toBe(3);
+      store.report(report({ [KEY]: 1 }, SECOND_LIFE));
+      store.observe(record({ lifeMs: 0 }));
+      expect(requests(store)).toBe(4);
+    },
+  );
+
+  it("still hold the balance after the stamped life they told of was retired", () => {
+    const { clock, store } = setUp();
+    store.report(report({ [KEY]: 2 }));
+    for (let count = 0; count < 4; count++) store.observe(record({ lifeMs: 0 }));
+    store.report(report({ [KEY]: 1 }, SECOND_LIFE));
+    clock.nowMs += 10 * MINUTE_MS;
+    store.retireSuperseded();
+    expect(requests(store)).toBe(4);
+    store.report(report({ [KEY]: 3 }, SECOND_LIFE));
+    expect(requests(store)).toBe(5);
+  });
+});
+
+describe("limits.labelSets", () => {
+  it("sends new label sets to the overflow label set, where stats and access log still merge exactly", () => {
+    const { store } = setUp({ labelSets: 1 });
+    const [a, b] = [key({ source_workload: "a" }), key({ source_workload: "b" })];
+    store.observe(record());
+    for (const labelKey of [a, a, b]) store.observe(record({ labelKey }));
+    expect(requests(store, OVERFLOW_KEY)).toBe(3);
+    store.report(report({ [KEY]: 1, [a]: 2, [b]: 1 }));
+    expect(requests(store, OVERFLOW_KEY)).toBe(3);
+    store.report(report({ [KEY]: 4, [a]: 2, [b]: 3 }));
+    expect(requests(store, OVERFLOW_KEY)).toBe(5);
+    expect(requests(store)).toBe(4);
+    expect(store.overflowedRequests).toBe(5);
+    expect(store.series).toHaveLength(2);
+  });
+
+  it("takes the filter's own overflow label set into the same series", () => {
+    const { store } = setUp({ labelSets: 1 });
+    store.report(report({ [KEY]: 1, [key({ source_workload: "a" })]: 2, [OVERFLOW_KEY]: 7 }));
+    expect(store.overflowedRequests).toBe(9);
+  });
+});
+
+describe("limits.proxies", () => {
+  it("refuses a further proxy while all others speak", () => {
+    const { store } = setUp({ proxies: 1 });
+    store.observe(record());
+    expect(store.observe(record({ proxy: "q" }))).toBe("proxies_full");
+    expect(store.report(report({ [KEY]: 5 }, FIRST_LIFE, "q"))).toBe("proxies_full");
+    expect(store.observe(record())).toBeNull();
+    expect(requests(store)).toBe(2);
+  });
+
+  it("lets go of the proxy that was silent longest, keeps its counts and never counts that life again", () => {
+    const { clock, store } = setUp({ proxies: 2 });
+    store.report(report({ [KEY]: 5 }, FIRST_LIFE, "gone"));
+    clock.nowMs += MINUTE_MS;
+    store.report(report({ [KEY]: 5 }, FIRST_LIFE, "quiet"));
+    clock.nowMs += 20 * MINUTE_MS;
+    expect(store.report(report({ [KEY]: 1 }, SECOND_LIFE, "new"))).toBe("ok");
+    expect(store.report(report({ [KEY]: 6 }, FIRST_LIFE, "gone"))).toBe("life_retired");
+    expect(store.report(report({ [KEY]: 6 }, FIRST_LIFE, "quiet"))).toBe("ok");
+    expect(requests(store)).toBe(12);
+    expect(store.lifeCount).toBe(2);
+  });
+
+  it("takes a proxy back that was let go, under a new life", () => {
+    const { clock, store } = setUp({ proxies: 1 });
+    store.report(report({ [KEY]: 5 }, FIRST_LIFE, "gone"));
+    clock.nowMs += 20 * MINUTE_MS;
+    store.report(report({ [KEY]: 1 }, SECOND_LIFE, "new"));
+    clock.nowMs += 20 * MINUTE_MS;
+    expect(store.report(report({ [KEY]: 2 }, SECOND_LIFE, "gone"))).toBe("ok");
+    expect(store.report(report({ [KEY]: 6 }, FIRST_LIFE, "gone"))).toBe("life_retired");
+    expect(requests(store)).toBe(8);
+  });
+});
+
+describe("what happened before the collector looked", () => {
+  it("is in the total and not in the recent counts", () => {
+    const { clock, store } = setUp();
+    clock.nowMs = FIRST_LIFE + 2 * MINUTE_MS;
+    store.report(report({ [KEY]: 100 }));
+    expect([requests(store), recent(store)]).toEqual([100, 0]);
+    store.report(report({ [KEY]: 103 }));
+    store.observe(record({ proxy: "q", lifeMs: clock.nowMs }));
+    expect([requests(store), recent(store)]).toEqual([104, 4]);
+  });
+
+  it("is recent when the process had just started", () => {
+    const { clock, store } = setUp();
+    clock.nowMs = FIRST_LIFE + MINUTE_MS / 2;
+    store.report(report({ [KEY]: 100 }));
+    expect(recent(store)).toBe(100);
+  });
+});
+
+describe("SeriesStore.takeChanged", () => {
+  it("names each series once that grew since the last time", () => {
+    const { store } = setUp();
+    store.observe(record());
+    store.observe(record());
+    expect(store.takeChanged().map((series) => series.labelKey)).toEqual([KEY]);
+    expect(store.takeChanged()).toEqual([]);
+    store.report(report({ [KEY]: 5 }));
+    expect(store.takeChanged()).toHaveLength(1);
+  });
+});

@@ -1,0 +1,83 @@
+// Exactness on real Envoys: 1,000 requests through gateway -> productpage -> reviews -> ratings, with known errors. The truth is
+// what the applications counted.
+
+import { afterAll, beforeAll, describe, expect, test } from "vitest";
+import { FAULT_HEADER } from "../../demo/bookinfo.ts";
+import type { Mesh } from "../../demo/mesh.ts";
+import { collectorSamples, counts, edges, proxySamples, settled, startTestMesh, total, truth } from "./observed.ts";
+
+const REQUESTS = 1000;
+const IN_PARALLEL = 8;
+
+/** Every 10th request makes ratings fail, every 25th details: known errors, whoever answers. */
+function faultOf(i: number): NodeJS.Dict<string> {
+  const faults = [...(i % 10 === 0 ? ["ratings=503"] : []), ...(i % 25 === 0 ? ["details=500"] : [])];
+  return faults.length === 0 ? {} : { [FAULT_HEADER]: faults.join(",") };
+}
+
+async function sendRequests(mesh: Mesh, from: number, to: number): Promise<number[]> {
+  const codes: number[] = [];
+  let next = from;
+  const client = async () => {
+    while (next < to) {
+      const { status } = await mesh.request("/productpage", faultOf(next++));
+      codes.push(status);
+    }
+  };
+  await Promise.all(Array.from({ length: IN_PARALLEL }, client));
+  return codes;
+}
+
+const CHANNELS = [
+  { name: "stats and access logs", scrape: true, als: true },
+  { name: "access logs only", scrape: false, als: true },
+  { name: "stats only", scrape: true, als: false },
+];
+
+describe.each(CHANNELS)("$name", ({ scrape, als }) => {
+  let mesh: Mesh;
+  let codes: number[];
+  const read = () => collectorSamples(mesh);
+  const allCounted = (samples: Awaited<ReturnType<typeof read>>) =>
+    total(edges(samples, "source")) >= total(truth(mesh)) && total(edges(samples, "destination")) >= total(truth(mesh));
+
+  beforeAll(async () => {
+    mesh = await startTestMesh({ scrape, als, faults: false });
+    codes = await sendRequests(mesh, 0, REQUESTS);
+  });
+  afterAll(() => mesh?.stop());
+
+  test("the client saw the errors that it ordered", () => {
+    expect(codes.length).toBe(REQUESTS);
+    expect(codes.filter((code) => code !== 200).length).toBe(REQUESTS / 25);
+  });
+
+  test("both reporters count on every edge what the servers counted", async () => {
+    const samples = await settled(read, allCounted);
+    expect(total(truth(mesh))).toBeGreaterThan(REQUESTS * 3);
+    expect(edges(samples, "destination")).toEqual(truth(mesh));
+    expect(edges(samples, "source")).toEqual(truth(mesh));
+  });
+
+  // With access logs only this says that log and stats agree for every label set, bucket by bucket.
+  test("every series of /metrics equals the proxies' own", async () => {
+    const own = counts(await settled(() => proxySamples(mesh), allCounted));
+    const collected = counts(await settled(read, (samples) => total(counts(samples)) === total(own)));
+    expect(Object.keys(own).length).toBeGreaterThan(100);
+    expect(collected).toEqual(own);
+  });
+
+  test("mutual TLS is seen on every hop between sidecars", async () => {
+    const samples = await read();
+    const policies = samples
+      .filter(({ name, labels }) => name === "istio_requests_total" && labels["reporter"] === "destination")
+      .map(({ labels }) => labels["connection_security_policy"]);
+    expect(new Set(policies)).toEqual(new Set(["mutual_tls"]));
+  });
+
+  test("no application saw an exchange header, and no client outside got one", async () => {
+    expect(mesh.exchangeHeadersSeen()).toBe(0);
+    const { headers } = await mesh.request();
+    expect(Object.keys(headers).filter((name) => name.startsWith("x-envoy-peer-metadata"))).toEqual([]);
+  });
+});

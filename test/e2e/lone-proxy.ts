@@ -1,0 +1,184 @@
+// One real Envoy with the filter, inbound and outbound, before a server of ours; its access log goes to a receiver in this process.
+// For what a whole mesh would only make slower to see.
+
+import { mkdtemp, writeFile } from "node:fs/promises";
+import { createServer, type IncomingHttpHeaders } from "node:http";
+import { type AddressInfo, connect } from "node:net";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { AlsReceiver } from "../../collector/receiver/als.ts";
+import { GrpcServer } from "../../collector/receiver/grpc.ts";
+import type { AccessRecord } from "../../collector/record/record.ts";
+import { SelfMetrics } from "../../collector/self.ts";
+import { EnvoyProcess } from "../../demo/envoy-process.ts";
+import {
+  accessLogConfig,
+  type Config,
+  collectorClusterConfig,
+  filterConfig,
+  socketAddress,
+  statsConfig,
+} from "../../demo/telemetry-config.ts";
+import { Watchdog } from "../../demo/watchdog.ts";
+import { findEnvoy } from "../../envoy/binary.ts";
+import { filterWasmPath } from "../../envoy/project.ts";
+
+const LOCALHOST = "127.0.0.1";
+const SILENT = { info: () => {}, warn: () => {}, error: () => {} };
+
+const NODE: Config = {
+  id: "sidecar~10.0.0.9~lone-1.default~default.svc.cluster.local",
+  cluster: "lone",
+  metadata: {
+    NAME: "lone-1",
+    NAMESPACE: "default",
+    WORKLOAD_NAME: "lone",
+    CLUSTER_ID: "test",
+    LABELS: { app: "lone", version: "v1", "service.istio.io/canonical-name": "lone" },
+  },
+};
+
+export interface LoneProxy {
+  readonly adminUrl: string;
+  readonly inboundPort: number;
+  readonly outboundPort: number;
+  /** What the receiver took in so far. */
+  readonly records: readonly AccessRecord[];
+  /** Headers of the requests that reached the server, in order. */
+  readonly received: readonly IncomingHttpHeaders[];
+  stop(): Promise<void>;
+}
+
+/** `answerHeaders`: what the server adds to each answer, given the request's path. */
+export async function startLoneProxy(answerHeaders: (path: string) => Record<string, string>): Promise<LoneProxy> {
+  const records: AccessRecord[] = [];
+  const received: IncomingHttpHeaders[] = [];
+  const grpc = new GrpcServer({ address: `${LOCALHOST}:0`, log: SILENT });
+  const sink = (record: AccessRecord) => {
+    records.push(record);
+    return null;
+  };
+  new AlsReceiver({ sink, self: new SelfMetrics("test"), log: SILENT }).register(grpc);
+  const grpcPort = await grpc.start();
+
+  const server = createServer((request, response) => {
+    received.push(request.headers);
+    response.writeHead(200, answerHeaders(request.url ?? "/")).end("ok");
+  });
+  await new Promise<void>((resolve) => server.listen(0, LOCALHOST, resolve));
+  const serverPort = (server.address() as AddressInfo).port;
+
+  const [inboundPort, outboundPort, adminPort] = [await freePort(), await freePort(), await freePort()];
+  const folder = await mkdtemp(join(tmpdir(), "meshtally-test-"));
+  const configFile = join(folder, "envoy.json");
+  const config: Config = {
+    node: NODE,
+    admin: { address: socketAddress(`${LOCALHOST}:${adminPort}`) },
+    stats_flush_interval: "1s",
+    stats_config: statsConfig(),
+    static_resources: {
+      listeners: [
+        listener("inbound", inboundPort, "inbound|80||"),
+        listener("outbound", outboundPort, "outbound|80||server.default.svc.cluster.local"),
+      ],
+      clusters: [
+        cluster("inbound|80||", serverPort),
+        cluster("outbound|80||server.default.svc.cluster.local", serverPort),
+        collectorClusterConfig(`${LOCALHOST}:${grpcPort}`),
+      ],
+    },
+  };
+  await writeFile(configFile, JSON.stringify(config));
+  const adminUrl = `http://${LOCALHOST}:${adminPort}`;
+  const watchdog = new Watchdog(folder);
+  const envoy = new EnvoyProcess({
+    title: "the lone proxy",
+    envoy: await findEnvoy(),
+    configFile,
+    adminUrl,
+    watchdog,
+    onCrash: (failure) => {
+      throw failure;
+    },
+  });
+  await envoy.start();
+  const stop = async () => {
+    await envoy.stop();
+    await grpc.stop(0);
+    server.closeAllConnections();
+    await new Promise((resolve) => server.close(resolve));
+    await watchdog.close();
+  };
+  return { adminUrl, inboundPort, outboundPort, records, received, stop };
+}
+
+function listener(direction: "inbound" | "outbound", port: number, to: string): Config {
+  return {
+    name: direction,
+    traffic_direction: direction.toUpperCase(),
+    address: socketAddress(`${LOCALHOST}:${port}`),
+    filter_chains: [
+      {
+        filters: [
+          {
+            name: "envoy.filters.network.http_connection_manager",
+            typed_config: {
+              "@type":
+                "type.googleapis.com/envoy.extensions.filters.network.http_connection_manager.v3.HttpConnectionManager",
+              stat_prefix: direction,
+              max_request_headers_kb: 2048,
+              access_log: [accessLogConfig(direction)],
+              route_config: {
+                name: "all",
+                virtual_hosts: [
+                  {
+                    name: "all",
+                    domains: ["*"],
+                    routes: [{ name: "default", match: { prefix: "/" }, route: { cluster: to } }],
+                  },
+                ],
+              },
+              http_filters: [
+                filterConfig(direction, filterWasmPath()),
+                {
+                  name: "envoy.filters.http.router",
+                  typed_config: { "@type": "type.googleapis.com/envoy.extensions.filters.http.router.v3.Router" },
+                },
+              ],
+            },
+          },
+        ],
+      },
+    ],
+  };
+}
+
+function cluster(name: string, port: number): Config {
+  return {
+    name,
+    type: "STATIC",
+    load_assignment: {
+      cluster_name: name,
+      endpoints: [{ lb_endpoints: [{ endpoint: { address: socketAddress(`${LOCALHOST}:${port}`) } }] }],
+    },
+  };
+}
+
+async function freePort(): Promise<number> {
+  const server = createServer();
+  await new Promise<void>((resolve) => server.listen(0, LOCALHOST, resolve));
+  const { port } = server.address() as AddressInfo;
+  await new Promise((resolve) => server.close(resolve));
+  return port;
+}
+
+/** Sends raw bytes on a connection of its own and returns all that comes back until it is closed. */
+export function sendRaw(port: number, bytes: Buffer): Promise<Buffer> {
+  return new Promise((resolve, reject) => {
+    const chunks: Buffer[] = [];
+    const socket = connect(port, LOCALHOST, () => socket.write(bytes));
+    socket.on("data", (chunk) => chunks.push(chunk));
+    socket.on("error", reject);
+    socket.on("close", () => resolve(Buffer.concat(chunks)));
+  });
+}

@@ -1,0 +1,140 @@
+// Decoders of access logs on bytes that nobody would send on purpose: nothing throws, and every entry is accounted for.
+
+import { describe, expect, test } from "vitest";
+import { silentLog } from "../../collector/log.ts";
+import { decodeAlsMessage } from "../../collector/proto/als.ts";
+import { EntryScan, HttpEntry } from "../../collector/proto/als-entry.ts";
+import { decodeFlatNode } from "../../collector/proto/flat-node.ts";
+import { decodeMetadata } from "../../collector/proto/struct.ts";
+import { AlsReceiver } from "../../collector/receiver/als.ts";
+import type { AccessRecord } from "../../collector/record/record.ts";
+import { SelfMetrics } from "../../collector/self.ts";
+import { unpackLabels } from "../../collector/series/key.ts";
+import { encodeMessage, encodeStruct } from "../fixtures/als.ts";
+import { pick, type Random, randomMessage } from "../fixtures/als-random.ts";
+import { encodeFlatNode } from "../fixtures/flat-node.ts";
+import { random } from "./random.ts";
+
+const SEED = 20_260_131;
+const MESSAGES = 20_000;
+const BASE_MESSAGES = 200;
+
+/** One to four injuries, mostly one: flipped bits, bytes replaced, cut out, put in or repeated, the end cut off. */
+function mutate(draw: Random, bytes: Buffer): Buffer {
+  let mutant: Buffer = bytes;
+  for (let i = Math.floor(draw() ** 3 * 4); i >= 0; i--) mutant = injure(draw, mutant);
+  return mutant;
+}
+
+function injure(draw: Random, bytes: Buffer): Buffer {
+  const at = Math.floor(draw() * bytes.length);
+  const end = Math.min(bytes.length, at + 1 + Math.floor(draw() * 16));
+  const kind = Math.floor(draw() * 6);
+  const copy = Buffer.from(bytes);
+  if (kind === 0) copy[at] = (copy[at] ?? 0) ^ (1 << Math.floor(draw() * 8));
+  if (kind === 1) copy[at] = pick(draw, [0, 1, 0x7f, 0x80, 0xff, Math.floor(draw() * 256)]);
+  if (kind === 2) return bytes.subarray(0, at);
+  if (kind === 3) return Buffer.concat([bytes.subarray(0, at), bytes.subarray(end)]);
+  if (kind === 4) return Buffer.concat([bytes.subarray(0, end), bytes.subarray(at)]);
+  if (kind === 5) return Buffer.concat([bytes.subarray(0, at), noise(draw), bytes.subarray(at)]);
+  return copy;
+}
+
+function noise(draw: Random): Buffer {
+  return Buffer.from(Array.from({ length: Math.floor(draw() * 12) }, () => Math.floor(draw() * 256)));
+}
+
+test(`${MESSAGES} injured messages: nothing throws, and counted and dropped entries add up (seed ${SEED})`, async () => {
+  const draw = random(SEED);
+  const bases = Array.from({ length: BASE_MESSAGES }, () => encodeMessage(randomMessage(draw)));
+  const records: AccessRecord[] = [];
+  const self = new SelfMetrics("test");
+  const receiver = new AlsReceiver({
+    sink: (record) => {
+      records.push(record);
+      return records.length % 20 === 0 ? "proxies_full" : null;
+    },
+    self,
+    log: silentLog,
+  });
+
+  let malformed = 0;
+  let entries = 0;
+  let stream = receiver.open();
+  for (let i = 0; i < MESSAGES; i++) {
+    const bytes = mutate(draw, pick(draw, bases));
+    const message = decodeAlsMessage(bytes);
+    if (message === null) malformed++;
+    else entries += message.httpEntries.length / 2 + message.tcpEntryCount;
+    stream.message(bytes);
+    if (i % 50 !== 0) continue;
+    stream.end("completed");
+    stream = receiver.open();
+  }
+  stream.end("completed");
+
+  const counted = await valuesOf(self, "meshtally_access_log_entries_total");
+  const { message_malformed, internal, ...dropped } = await valuesOf(self, "meshtally_access_log_dropped_total");
+  expect(await valuesOf(self, "meshtally_access_log_messages_total")).toEqual({ "": MESSAGES });
+  expect(message_malformed).toBe(malformed);
+  expect(internal).toBe(0);
+  expect(sum(counted) + sum(dropped)).toBe(entries);
+  expect(records.length).toBe(sum(counted) + (dropped["proxies_full"] ?? 0));
+  // The injuries reach every outcome, so the sums above mean something.
+  for (const reason of ["entry_malformed", "node_missing", "not_final", "tcp_unsupported", "proxies_full"]) {
+    expect(dropped[reason]).toBeGreaterThan(100);
+  }
+  expect(Object.keys(counted).sort()).toEqual(["derived", "observation"]);
+  expect(malformed).toBeGreaterThan(1000);
+  for (const record of records) expectUsable(record);
+});
+
+function expectUsable(record: AccessRecord): void {
+  const { proxy, lifeMs, labelKey, durationMs, requestBytes, responseBytes } = record;
+  const isUsable =
+    proxy !== "" &&
+    unpackLabels(labelKey) !== null &&
+    [lifeMs, requestBytes, responseBytes].every((value) => Number.isFinite(value) && value >= 0) &&
+    Number.isFinite(durationMs) &&
+    durationMs >= -1;
+  if (!isUsable) expect.fail(`no usable record: ${JSON.stringify(record)}`);
+}
+
+describe("random bytes", () => {
+  const decoders: [string, (bytes: Buffer) => unknown][] = [
+    ["a message", decodeAlsMessage],
+    ["an entry, fast", (bytes) => new EntryScan().read(bytes, 0, bytes.length)],
+    ["an entry, slow", (bytes) => new HttpEntry().read(bytes, 0, bytes.length)],
+    ["a Struct", (bytes) => decodeMetadata(bytes, 0, bytes.length)],
+    ["a FlatNode", (bytes) => decodeFlatNode(bytes, 0, bytes.length)],
+  ];
+
+  test.each(decoders)("never make the decoder of %s throw", (_name, decode) => {
+    const draw = random(SEED + 1);
+    for (let i = 0; i < 5000; i++) decode(Buffer.concat([noise(draw), noise(draw), noise(draw), noise(draw)]));
+  });
+});
+
+test("10,000 injured FlatNodes and Structs never throw, and hold no more than they may", () => {
+  const draw = random(SEED + 2);
+  const labels = { app: "reviews", version: "v1", "service.istio.io/canonical-name": "reviews" };
+  const node = encodeFlatNode({ name: "a", namespace: "ns", workloadName: "w", clusterId: "c", labels });
+  const struct = encodeStruct({ NAME: "a", NAMESPACE: "ns", LABELS: labels });
+  for (let i = 0; i < 10_000; i++) {
+    const flat = mutate(draw, node);
+    const decoded = decodeFlatNode(flat, 0, flat.length);
+    expect(decoded?.labels.size ?? 0).toBeLessThanOrEqual(256);
+    const bytes = mutate(draw, struct);
+    decodeMetadata(bytes, 0, bytes.length);
+  }
+});
+
+async function valuesOf(self: SelfMetrics, name: string): Promise<Record<string, number>> {
+  const metric = (await self.registry.getMetricsAsJSON()).find((each) => each.name === name);
+  const samples = (metric?.values ?? []) as { value: number; labels: Record<string, string> }[];
+  return Object.fromEntries(samples.map(({ value, labels }) => [Object.values(labels).join(), value]));
+}
+
+function sum(values: Record<string, number>): number {
+  return Object.values(values).reduce((total, value) => total + value, 0);
+}

@@ -1,0 +1,287 @@
+// The promise of the unification, on random histories: whatever is lost, late, repeated or reordered, and however often a proxy
+// restarts, a total is never above the truth and never goes down; and it is the truth once the stats were read after the last request.
+
+import { describe, expect, it } from "vitest";
+import type { AccessRecord, StatsReport } from "../../collector/record/record.ts";
+import {
+  COUNTS_WIDTH,
+  fillFromRecord,
+  HISTOGRAM_COUNT,
+  HISTOGRAM_SUM,
+  histogramField,
+  REQUESTS,
+} from "../../collector/series/counts.ts";
+import { BUCKET_COUNT } from "../../collector/series/histogram.ts";
+import { OVERFLOW_KEY, SeriesStore } from "../../collector/series/store.ts";
+import { HTTP_METRICS, HttpMetric } from "../../collector/vocabulary.ts";
+import { key } from "../collector/labels.ts";
+import { random } from "./random.ts";
+
+const RETIRE_AFTER_MS = 600_000;
+const SEED = Number(process.env["SEED"] ?? 20260131);
+
+/** How a proxy tells of its requests. */
+interface Telling {
+  /** Has the filter: keeps stats. */
+  readonly keepsStats: boolean;
+  /** Its stats are read at all. */
+  readonly isScraped: boolean;
+  /** It logs at all. */
+  readonly logs: boolean;
+  /** Log entries name the process life. */
+  readonly stampsEntries: boolean;
+}
+
+type Message = { at: number; record?: AccessRecord; report?: StatsReport };
+
+/** One process life of a proxy: what its filter counted, and what of the histograms the last flush made visible. */
+class ProcessLife {
+  readonly counts = new Map<string, Float64Array>();
+  readonly flushed = new Map<string, Float64Array>();
+
+  constructor(
+    readonly proxy: string,
+    readonly startMs: number,
+  ) {}
+
+  flush(): void {
+    for (const [labelKey, counts] of this.counts) this.flushed.set(labelKey, counts.slice());
+  }
+
+  report(): StatsReport {
+    const samples = [...this.counts].map(([labelKey, counts]) => {
+      const flushed = this.flushed.get(labelKey);
+      const histograms = HTTP_METRICS.map((_, metric) => {
+        if (metric === HttpMetric.Requests || !flushed) return null;
+        const at = histogramField(metric);
+        return {
+          cumulative: flushed.slice(at, at + BUCKET_COUNT),
+          count: flushed[at + HISTOGRAM_COUNT] as number,
+          sum: flushed[at + HISTOGRAM_SUM] as number,
+        };
+      });
+      return { labelKey, requests: counts[REQUESTS] as number, histograms };
+    });
+    return { proxy: this.proxy, lifeMs: this.startMs, samples };
+  }
+}
+
+class Mesh {
+  nowMs = 1_767_000_000_000;
+  readonly store: SeriesStore;
+  readonly truth = new Map<string, Float64Array>();
+  private readonly lives: ProcessLife[] = [];
+  private queue: Message[] = [];
+  private readonly shown = new Map<string, Float64Array>();
+  private readonly next: () => number;
+
+  constructor(
+    seed: number,
+    readonly tellings: readonly Telling[],
+    readonly labelKeys: readonly string[],
+    labelSets: number,
+    /** Scrapes get lost, and processes die unread. (Log entries of a scraped proxy get lost anyway.) */
+    readonly isLossy: boolean,
+  ) {
+    this.next = random(seed);
+    this.store = new SeriesStore({ proxies: 1000, labelSets, retireAfterMs: RETIRE_AFTER_MS }, () => this.nowMs);
+    for (const index of tellings.keys()) this.lives[index] = new ProcessLife(`proxy-${index}`, this.nowMs - index);
+  }
+
+  pick(below: number): number {
+    return Math.floor(this.next() * below);
+  }
+
+  /** Lets `steps` things happen, checking the store after each. */
+  run(steps: number): void {
+    for (let step = 0; step < steps; step++) {
+      this.nowMs += this.pick(20_000);
+      const proxy = this.pick(this.tellings.length);
+      const dice = this.pick(100);
+      if (dice < 60) this.request(proxy);
+      else if (dice < 75) this.lives[proxy]?.flush();
+      else if (dice < 90) this.scrape(proxy, this.isLossy ? this.pick(3) : 1);
+      else if (dice < 94) this.restart(proxy);
+      else this.store.retireSuperseded();
+      this.deliver(this.nowMs);
+      this.check();
+    }
+  }
+
+  request(proxy: number): void {
+    const life = this.lives[proxy] as ProcessLife;
+    const { keepsStats, isScraped, logs, stampsEntries } = this.tellings[proxy] as Telling;
+    const labelKey = this.labelKeys[this.pick(this.labelKeys.length)] as string;
+    const record: AccessRecord = {
+      proxy: life.proxy,
+      lifeMs: stampsEntries ? life.startMs : 0,
+      labelKey,
+      durationMs: this.pick(10) === 0 ? -1 : this.pick(3000),
+      requestBytes: this.pick(200_000),
+      responseBytes: this.pick(5),
+    };
+    for (const counts of [this.truth, ...(keepsStats ? [life.counts] : [])]) addRecord(counts, record);
+    const mayLose = this.isLossy || (keepsStats && isScraped);
+    if (logs && !(mayLose && this.pick(4) === 0)) this.send({ at: this.nowMs + this.delay(), record });
+  }
+
+  /** Reads the stats of the proxy's process as they are now; the answers arrive `copies` times, each some time later. */
+  scrape(proxy: number, copies: number): void {
+    const { keepsStats, isScraped } = this.tellings[proxy] as Telling;
+    if (!keepsStats || !isScraped) return;
+    const report = (this.lives[proxy] as ProcessLife).report();
+    for (let copy = 0; copy < copies; copy++) this.send({ at: this.nowMs + this.delay(), report });
+  }
+
+  restart(proxy: number): void {
+    if (!this.isLossy) {
+      this.lives[proxy]?.flush();
+      this.scrape(proxy, 1);
+    }
+    this.nowMs++;
+    this.lives[proxy] = new ProcessLife(`proxy-${proxy}`, this.nowMs);
+  }
+
+  /** Everything settles: all processes are read once more after their last request, and all that is under way arrives. */
+  settle(): void {
+    for (const [proxy, life] of this.lives.entries()) {
+      life.flush();
+      this.scrape(proxy, 1);
+    }
+    this.deliver(Number.POSITIVE_INFINITY);
+    this.check();
+  }
+
+  /** Less than the grace, else a late message is rightly refused. */
+  private delay(): number {
+    return this.pick(2) === 0 ? 0 : this.pick(RETIRE_AFTER_MS / 2);
+  }
+
+  private send(message: Message): void {
+    this.queue.push(message);
+  }
+
+  private deliver(untilMs: number): void {
+    const due = this.queue.filter((message) => message.at <= untilMs).sort((a, b) => a.at - b.at);
+    this.queue = this.queue.filter((message) => message.at > untilMs);
+    for (const { record, report } of due) {
+      if (record) expect(this.store.observe(record)).toBeNull();
+      if (report) expect(this.store.report(report)).toBe("ok");
+    }
+  }
+
+  /** The truth as the store may show it: label sets without a series of their own come together under the overflow. */
+  expected(): Map<string, Float64Array> {
+    const own = new Set(this.store.series.map((series) => series.labelKey));
+    const expected = new Map<string, Float64Array>();
+    for (const [labelKey, counts] of this.truth) {
+      const shownKey = own.has(labelKey) ? labelKey : OVERFLOW_KEY;
+      const sum = expected.get(shownKey) ?? new Float64Array(COUNTS_WIDTH);
+      for (let field = 0; field < COUNTS_WIDTH; field++)
+        sum[field] = (sum[field] as number) + (counts[field] as number);
+      expected.set(shownKey, sum);
+    }
+    return expected;
+  }
+
+  private check(): void {
+    const expected = this.expected();
+    for (const series of this.store.series) {
+      const counts = new Float64Array(COUNTS_WIDTH);
+      this.store.readTotal(series, counts);
+      const before = this.shown.get(series.labelKey);
+      const truth = expected.get(series.labelKey);
+      for (let field = 0; field < COUNTS_WIDTH; field++) {
+        const count = counts[field] as number;
+        const limit = (truth?.[field] ?? 0) * (1 + 1e-12); // sums are floats, added up in another order
+        if (count < (before?.[field] ?? 0)) throw new Error(`field ${field} went down`);
+        if (count > limit) throw new Error(`field ${field} is ${count}, above the truth ${limit}`);
+      }
+      this.shown.set(series.labelKey, counts);
+    }
+  }
+}
+
+function addRecord(counts: Map<string, Float64Array>, record: AccessRecord): void {
+  const added = new Float64Array(COUNTS_WIDTH);
+  fillFromRecord(added, record);
+  const sum = counts.get(record.labelKey) ?? new Float64Array(COUNTS_WIDTH);
+  for (let field = 0; field < COUNTS_WIDTH; field++) sum[field] = (sum[field] as number) + (added[field] as number);
+  counts.set(record.labelKey, sum);
+}
+
+function expectExact(mesh: Mesh, seed: number): void {
+  const expected = mesh.expected();
+  expect(mesh.store.series.length).toBe(expected.size);
+  for (const series of mesh.store.series) {
+    const counts = new Float64Array(COUNTS_WIDTH);
+    mesh.store.readTotal(series, counts);
+    for (let field = 0; field < COUNTS_WIDTH; field++) {
+      const truth = expected.get(series.labelKey)?.[field] as number;
+      const count = counts[field] as number;
+      if (Math.abs(count - truth) > truth * 1e-12)
+        throw new Error(`seed ${seed}: field ${field} is ${count}, not ${truth}`);
+    }
+  }
+}
+
+const KEYS = Array.from({ length: 5 }, (_, index) => key({ source_workload: `w${index}` }));
+const FULL: Telling = { keepsStats: true, isScraped: true, logs: true, stampsEntries: true };
+
+/** [what the proxies do, how they tell, room for label sets] */
+const MESHES: readonly [string, readonly Telling[], number][] = [
+  ["both ways", [FULL, FULL], 100],
+  ["by stats alone", [{ ...FULL, logs: false }, FULL], 100],
+  ["with label sets beyond the limit", [FULL, FULL], 2],
+  ["by stats alone, with label sets beyond the limit", [{ ...FULL, logs: false }, FULL], 2],
+  ["with entries that name no life", [{ ...FULL, stampsEntries: false }, FULL], 100],
+  ["with entries that name no life, beyond the limit", [{ ...FULL, stampsEntries: false }, FULL], 2],
+];
+const HISTORIES = 250;
+
+describe(`unification, seed ${SEED}`, () => {
+  it.each(MESHES)(
+    "never overshoots and never goes down when proxies tell %s and much is lost",
+    (_what, tellings, room) => {
+      for (let seed = SEED; seed < SEED + HISTORIES; seed++) {
+        const mesh = new Mesh(seed, tellings, KEYS, room, true);
+        mesh.run(60);
+        mesh.settle();
+      }
+    },
+  );
+
+  it.each(MESHES)(
+    "is exact once stats were read after the last request, when proxies tell %s",
+    (_what, tellings, room) => {
+      for (let seed = SEED; seed < SEED + HISTORIES; seed++) {
+        const mesh = new Mesh(seed, tellings, KEYS, room, false);
+        mesh.run(60);
+        mesh.settle();
+        expectExact(mesh, seed);
+      }
+    },
+  );
+
+  it.each([
+    ["with the scraper off", { ...FULL, isScraped: false }],
+    ["without filter", { keepsStats: false, isScraped: true, logs: true, stampsEntries: false }],
+  ])("is exact %s when no log entry is lost", (_what, telling) => {
+    for (let seed = SEED; seed < SEED + HISTORIES; seed++) {
+      const mesh = new Mesh(seed, [telling, telling], KEYS, 100, false);
+      mesh.run(60);
+      mesh.settle();
+      expectExact(mesh, seed);
+    }
+  });
+
+  it("is exact in the end though logs and scrapes were lost on the way, if the lost ones were not a life's last", () => {
+    for (let seed = SEED; seed < SEED + HISTORIES; seed++) {
+      const mesh = new Mesh(seed, [FULL, FULL], KEYS, 100, true);
+      mesh.restart = () => {};
+      mesh.run(80);
+      mesh.settle();
+      expectExact(mesh, seed);
+    }
+  });
+});
