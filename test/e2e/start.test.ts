@@ -63,7 +63,7 @@ const EDGES = [
 test("npm start -- --for 30s builds, counts all seven edges over mTLS, ends with code 0 and leaves nothing", async () => {
   const { code, output, firstTableMs } = await start(["--for", "30s"]);
   expect(code, output).toBe(0);
-  const final = output.slice(output.lastIndexOf("source"));
+  const final = output.slice(output.lastIndexOf("SOURCE"));
   for (const edge of EDGES) expect(final).toMatch(new RegExp(edge));
   expect(final.match(/\byes\b/g)?.length).toBe(EDGES.length);
   expect(output).toMatch(/http:\/\/127\.0\.0\.1:\d+\/metrics/);
