@@ -10,6 +10,9 @@ import { onLog, onRequestHeaders, onResponseHeaders, Root, Stream, Streams } fro
 
 const CONTINUE: i32 = 0;
 
+/** Each new plugin configuration in the VM makes a root; streams of one that was replaced so often end long before it goes. */
+const MAX_ROOTS = 256;
+
 const roots: Root[] = [];
 const streams = new Streams();
 const stray = new Stream();
@@ -78,6 +81,7 @@ function rootOf(id: u32): Root {
     if (roots[i].id === id) return roots[i];
   }
   const root = new Root(id);
+  if (roots.length >= MAX_ROOTS) roots.shift();
   roots.push(root);
   return root;
 }

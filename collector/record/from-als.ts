@@ -3,6 +3,7 @@
 // An entry of a proxy with our filter carries the observation: the label set and the numbers exactly as the filter counted them.
 // Any other entry's labels are derived from its own fields.
 
+import { isUtf8 } from "node:buffer";
 import type { AlsIdentifier } from "../proto/als.ts";
 import { DOWNSTREAM_END, EntryScan, HttpEntry, NOT_SET } from "../proto/als-entry.ts";
 import { BytesCache } from "../proto/bytes-cache.ts";
@@ -46,7 +47,7 @@ export class AlsDecoder {
   private readonly scan = new EntryScan();
   private readonly entry = new HttpEntry();
   /** The same string object for the same label set: a Map that it is looked up in need not hash it again. */
-  private readonly labelKeys = new BytesCache<string>(MAX_LABEL_KEYS, MAX_LABEL_KEY_BYTES);
+  private readonly labelKeys = new BytesCache<string | null>(MAX_LABEL_KEYS, MAX_LABEL_KEY_BYTES);
   private readonly attribution = new Attribution();
 
   /** Who sends the entries after this identifier. */
@@ -75,10 +76,12 @@ export class AlsDecoder {
   /** Layout: filter/vocabulary/observation.ts. */
   private recordObservation(bytes: Buffer, { start, stop }: FilterState, sender: Sender): AlsRecord | DropReason {
     if (!isObservation(bytes, start, stop)) return "entry_malformed";
+    const labelKey = this.labelKeys.resolve(bytes, start + OBSERVATION_LABELS_OFFSET, stop, readLabelKey);
+    if (labelKey === null) return "entry_malformed";
     return {
       proxy: sender.id,
       lifeMs: readUint64(bytes, start + OBSERVATION_START_OFFSET),
-      labelKey: this.labelKeys.resolve(bytes, start + OBSERVATION_LABELS_OFFSET, stop, readLabelKey),
+      labelKey,
       durationMs: readDuration(bytes, start + OBSERVATION_DURATION_OFFSET),
       requestBytes: readUint64(bytes, start + OBSERVATION_REQUEST_BYTES_OFFSET),
       responseBytes: readUint64(bytes, start + OBSERVATION_RESPONSE_BYTES_OFFSET),
@@ -87,7 +90,16 @@ export class AlsDecoder {
   }
 }
 
-function readLabelKey(bytes: Buffer, start: number, stop: number): string {
+/**
+ * Null when a value is no UTF-8: label sets that differ in broken bytes alone would be shown as one series twice, and Prometheus
+ * refuses such a page whole. (A length byte of 128 or more is no ASCII, so the values are checked one by one.)
+ */
+function readLabelKey(bytes: Buffer, start: number, stop: number): string | null {
+  for (let at = start; at < stop; ) {
+    const end = at + 1 + (bytes[at] as number);
+    if (!isUtf8(bytes.subarray(at + 1, end))) return null;
+    at = end;
+  }
   return bytes.toString("latin1", start, stop);
 }
 

@@ -67,6 +67,7 @@ describe("an entry with an observation", () => {
     ["a label too few", (bytes: Buffer) => bytes.subarray(0, bytes.length - 8)],
     ["a label cut short", (bytes: Buffer) => bytes.subarray(0, bytes.length - 1)],
     ["a byte too many", (bytes: Buffer) => Buffer.concat([bytes, Buffer.alloc(1)])],
+    ["a value that is no UTF-8", (bytes: Buffer) => patched(bytes, bytes.length - 1, 0xff)],
     ["another version", (bytes: Buffer) => patched(bytes, 0, 2)],
     ["another kind", (bytes: Buffer) => patched(bytes, OBSERVATION_KIND_OFFSET, 1)],
     ["another number of labels", (bytes: Buffer) => patched(bytes, OBSERVATION_LABEL_COUNT_OFFSET, LABELS.length - 1)],
