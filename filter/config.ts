@@ -16,9 +16,19 @@ export enum Direction {
 
 const DIRECTIONS: readonly string[] = ["auto", "inbound", "outbound", "gateway"];
 
+/** With which side of this proxy metadata is exchanged; bits, so that a gateway can have both. */
+export const EXCHANGE_DOWNSTREAM = 1;
+export const EXCHANGE_UPSTREAM = 2;
+/** An inbound listener exchanges with its downstream, any other with its upstream. */
+export const EXCHANGE_BY_DIRECTION = -1;
+
+const EXCHANGE_SIDES: readonly string[] = ["downstream", "upstream"];
+
 export class Config {
   direction: Direction = Direction.Auto;
   disableHostHeaderFallback: bool = false;
+  /** EXCHANGE_BY_DIRECTION, or the bits of the sides. */
+  exchange: i32 = EXCHANGE_BY_DIRECTION;
   skipExternalClusters: bool = true;
   maxLabelSets: i32 = 1000;
 }
@@ -47,6 +57,7 @@ export function parseConfig(ptr: usize, size: usize): Config {
   if (exchange !== null && exchange.kind !== JsonKind.Object) {
     complain("metadata_exchange: expected an object, found " + quote(exchange));
   } else if (exchange !== null) {
+    readExchangeSides(exchange.member("directions"), config);
     const skip = exchange.member("skip_external_clusters");
     config.skipExternalClusters = readBool(skip, "metadata_exchange.skip_external_clusters", true);
   }
@@ -59,6 +70,20 @@ function readDirection(value: JsonValue | null, config: Config): void {
   const at = value.kind === JsonKind.Text ? DIRECTIONS.indexOf(value.text) : -1;
   if (at < 0) complain("direction: expected one of auto, inbound, outbound, gateway, found " + quote(value));
   else config.direction = at;
+}
+
+/** `["downstream"]`, `["upstream"]`, both, or `[]` for no exchange at all. */
+function readExchangeSides(value: JsonValue | null, config: Config): void {
+  if (value === null) return;
+  let isInOrder = value.kind === JsonKind.List;
+  let sides = 0;
+  for (let i = 0; i < value.items.length; i++) {
+    const side = EXCHANGE_SIDES.indexOf(value.items[i].text);
+    if (side < 0) isInOrder = false;
+    else sides |= 1 << side;
+  }
+  if (isInOrder) config.exchange = sides;
+  else complain("metadata_exchange.directions: expected a list of downstream and upstream, found " + quote(value));
 }
 
 /** A bool, or the strings "true" and "false", which Istio's configuration may hold. */

@@ -6,7 +6,7 @@
 // A stream's state lives from its request headers to its log. Bad requests come to the log alone.
 
 import { currentCluster } from "./cluster.ts";
-import { Config, Direction } from "./config.ts";
+import { Config, Direction, EXCHANGE_BY_DIRECTION, EXCHANGE_DOWNSTREAM, EXCHANGE_UPSTREAM } from "./config.ts";
 import {
   countFault,
   HeaderMap,
@@ -75,13 +75,15 @@ export class Stream {
 const request = new Request();
 
 export function onRequestHeaders(stream: Stream, config: Config): void {
-  if (isInbound(stream, config)) receiveRequest(stream);
-  else sendRequest(config);
+  const sides = exchangeSides(stream, config);
+  if (sides & EXCHANGE_DOWNSTREAM) receiveRequest(stream, config);
+  if (sides & EXCHANGE_UPSTREAM) sendRequest(config);
 }
 
 export function onResponseHeaders(stream: Stream, config: Config): void {
-  if (isInbound(stream, config)) sendResponse(stream);
-  else receiveResponse(stream);
+  const sides = exchangeSides(stream, config);
+  if (sides & EXCHANGE_UPSTREAM) receiveResponse(stream, config);
+  if (sides & EXCHANGE_DOWNSTREAM) sendResponse(stream);
 }
 
 export function onLog(stream: Stream, config: Config): void {
@@ -101,11 +103,17 @@ function isInbound(stream: Stream, config: Config): bool {
   return stream.isInbound;
 }
 
+function exchangeSides(stream: Stream, config: Config): i32 {
+  const isDestination = isInbound(stream, config);
+  if (config.exchange !== EXCHANGE_BY_DIRECTION) return config.exchange;
+  return isDestination ? EXCHANGE_DOWNSTREAM : EXCHANGE_UPSTREAM;
+}
+
 /** Server, request: learn who calls, and keep the headers from the application. */
-function receiveRequest(stream: Stream): void {
+function receiveRequest(stream: Stream, config: Config): void {
   stream.hasPeerId = readHeader(HeaderMap.Request, ID_HEADER);
   stream.hasPeerMetadata = readHeader(HeaderMap.Request, METADATA_HEADER);
-  if (stream.hasPeerMetadata) learnPeer(stream, DOWNSTREAM_STATE, KNOWN_DOWNSTREAM);
+  if (stream.hasPeerMetadata) learnPeer(stream, isInbound(stream, config), DOWNSTREAM_STATE, KNOWN_DOWNSTREAM);
   removeHeader(HeaderMap.Request, ID_HEADER);
   removeHeader(HeaderMap.Request, METADATA_HEADER);
 }
@@ -134,20 +142,23 @@ function sendResponse(stream: Stream): void {
 }
 
 /** Client, response: learn who answered, and keep the headers from the application. */
-function receiveResponse(stream: Stream): void {
+function receiveResponse(stream: Stream, config: Config): void {
   if (readHeader(HeaderMap.Response, METADATA_HEADER)) {
-    learnPeer(stream, UPSTREAM_STATE, KNOWN_UPSTREAM);
+    learnPeer(stream, !isInbound(stream, config), UPSTREAM_STATE, KNOWN_UPSTREAM);
   }
   removeHeader(HeaderMap.Response, METADATA_HEADER);
   removeHeader(HeaderMap.Response, ID_HEADER);
 }
 
-/** Takes the peer from the header just read. The first one of a stream stays, also one that another filter left in `state`. */
-function learnPeer(stream: Stream, state: ArrayBuffer, known: ArrayBuffer): void {
-  if (stream.peer !== null) return;
+/**
+ * Takes the peer from the header just read. It becomes the labels' peer if it is `theOther`, the other end of this proxy's hop: a
+ * gateway that also exchanges with its downstream tells access loggers of that one alone. The first peer of a stream stays, also
+ * one that another filter left in `state`.
+ */
+function learnPeer(stream: Stream, theOther: bool, state: ArrayBuffer, known: ArrayBuffer): void {
   const peer = resolvePeer(valuePtr, valueSize);
   if (peer === null) return;
-  stream.peer = peer;
+  if (theOther && stream.peer === null) stream.peer = peer;
   if (!readProperty(known)) setFilterState(state, peer.state);
 }
 

@@ -1,6 +1,7 @@
 // The plugin configuration: what is understood, what is ignored, and that nothing of it takes the listener down.
 
 import { describe, expect, test } from "vitest";
+import { PEER_ID_HEADER, PEER_METADATA_HEADER } from "../../filter/vocabulary/peer-metadata.ts";
 import {
   countedLabels,
   countedTotal,
@@ -67,6 +68,42 @@ describe("a configuration that is in order", () => {
     const host = startOutbound({ configuration: {} });
     const stream = host.request({ cluster: { name: "x", metadata: { istio: { external: true } } } });
     expect(exchangeHeaderNames(stream, "requestHeaders")).toEqual([]);
+  });
+});
+
+const BOTH_HEADERS = [PEER_METADATA_HEADER, PEER_ID_HEADER].sort();
+
+describe("metadata_exchange.directions", () => {
+  test("none: nothing is sent, read or taken off, on either side", () => {
+    const configuration = { metadata_exchange: { directions: [] } };
+    const outbound = startOutbound({ configuration }).request(TO_REVIEWS);
+    expect(exchangeHeaderNames(outbound, "requestHeaders")).toEqual([]);
+    expect(exchangeHeaderNames(outbound, "responseHeaders").sort()).toEqual(BOTH_HEADERS);
+    const host = startInbound({ configuration });
+    const inbound = host.request(FROM_PRODUCTPAGE);
+    expect(exchangeHeaderNames(inbound, "requestHeaders").sort()).toEqual(BOTH_HEADERS);
+    expect(exchangeHeaderNames(inbound, "responseHeaders").sort()).toEqual([]);
+    expect(countedLabels(host)).toMatchObject({ source_workload: "unknown" });
+  });
+
+  test("both, at a gateway: it answers its caller in kind, tells loggers who called, and counts its upstream as the peer", () => {
+    const configuration = { direction: "gateway", metadata_exchange: { directions: ["downstream", "upstream"] } };
+    const host = startOutbound({ configuration });
+    const stream = host.request({
+      ...TO_REVIEWS,
+      requestHeaders: [...(FROM_PRODUCTPAGE.requestHeaders ?? [])],
+    });
+    expect(exchangeHeaderNames(stream, "responseHeaders").sort()).toEqual(BOTH_HEADERS);
+    expect(exchangeHeaderNames(stream, "requestHeaders").sort()).toEqual(BOTH_HEADERS);
+    expect(stream.filterState.has("wasm.downstream_peer")).toBe(true);
+    expect(stream.filterState.has("wasm.upstream_peer")).toBe(true);
+    expect(countedLabels(host)).toMatchObject({ reporter: "source", destination_workload: "reviews-v2" });
+  });
+
+  test.each([["both"], [["sideways"]], [{}], [[1]]])("%j is a fault, and the default holds", (directions) => {
+    const host = startOutbound({ configuration: { metadata_exchange: { directions } } });
+    expect(exchangeHeaderNames(host.request(TO_REVIEWS), "requestHeaders").sort()).toEqual(BOTH_HEADERS);
+    expect(faults(host)).toEqual({ configuration: 1 });
   });
 });
 
