@@ -5,7 +5,7 @@ import * as arena from "./arena.ts";
 import { Config, parseConfig } from "./config.ts";
 import { collectIfDue, noteColdWork } from "./garbage.ts";
 import { readPluginConfiguration, valuePtr, valueSize } from "./host.ts";
-import { startTimeMs } from "./stat.ts";
+import { startTimeMs } from "./start-time.ts";
 import { onLog, onRequestHeaders, onResponseHeaders, Root, Stream, Streams } from "./stream.ts";
 
 const CONTINUE: i32 = 0;

@@ -5,13 +5,14 @@
 //                                 because Envoy never forgets a metric that wasm defined.
 
 import { noteColdWork } from "./garbage.ts";
-import { countFault, defineMetric, increment, nowMs, readMetric, record, setFilterState, utf8 } from "./host.ts";
+import { countFault, defineMetric, increment, record, setFilterState, utf8 } from "./host.ts";
 import { labelValues, overflowValues } from "./labels.ts";
 import { Node } from "./node.ts";
 import { KEY, NOT_FINISHED, Request } from "./request.ts";
+import { startTimeMs } from "./start-time.ts";
 import { Table } from "./table.ts";
 import { LABELS } from "./vocabulary/labels.ts";
-import { Fault, HTTP_METRICS, HttpMetric, MetricKind, START_TIME_METRIC } from "./vocabulary/metrics.ts";
+import { Fault, HTTP_METRICS, HttpMetric } from "./vocabulary/metrics.ts";
 import {
   OBSERVATION_DURATION_OFFSET,
   OBSERVATION_KIND_HTTP,
@@ -39,7 +40,7 @@ class LabelSet {
   /** One metric id per row of HTTP_METRICS. */
   readonly metrics: StaticArray<u32> = new StaticArray<u32>(HTTP_METRICS.length);
 
-  /** The observation: its labels and start time stay, its numbers are written anew for each request. */
+  /** The observation: its labels stay, its numbers are written anew for each request. */
   constructor(readonly observation: StaticArray<u8>) {}
 }
 
@@ -65,6 +66,7 @@ export function countRequest(request: Request, node: Node, useHost: bool, maxLab
   record(metrics[HttpMetric.ResponseBytes], request.responseBytes);
 
   const observation = changetype<usize>(set.observation);
+  store<u64>(observation + OBSERVATION_START_OFFSET, startTimeMs());
   store<u64>(observation + OBSERVATION_DURATION_OFFSET, request.durationMs);
   store<u64>(observation + OBSERVATION_REQUEST_BYTES_OFFSET, request.requestBytes);
   store<u64>(observation + OBSERVATION_RESPONSE_BYTES_OFFSET, request.responseBytes);
@@ -78,9 +80,7 @@ function resolveLabelSet(request: Request, node: Node, maxLabelSets: i32): Label
   const size = packed.length - OBSERVATION_LABELS_OFFSET;
   const known = byLabels.find(ptr, size);
   if (known !== null) return known;
-  if (byLabels.count >= maxLabelSets) {
-    return overflowLabelSet();
-  }
+  if (byLabels.count >= maxLabelSets) return overflowLabelSet();
   const set = defineLabelSet(values, packed);
   if (byLabels.isFull) byLabels = byLabels.doubled();
   byLabels.add(ptr, size, set);
@@ -119,21 +119,5 @@ function packObservation(values: StaticArray<string>): StaticArray<u8> {
   packed[0] = <u8>OBSERVATION_VERSION;
   packed[OBSERVATION_KIND_OFFSET] = <u8>OBSERVATION_KIND_HTTP;
   packed[OBSERVATION_LABEL_COUNT_OFFSET] = <u8>values.length;
-  store<u64>(changetype<usize>(packed) + OBSERVATION_START_OFFSET, startTimeMs());
   return packed;
-}
-
-let startTimeMetric: u32 = 0;
-
-/**
- * When this Envoy process first ran the filter, Unix ms. The gauge is shared by all VMs of the process: the first that comes
- * sets it, every other one takes it from there.
- */
-export function startTimeMs(): u64 {
-  if (startTimeMetric === 0) startTimeMetric = defineMetric(MetricKind.Gauge, START_TIME_METRIC);
-  const known = readMetric(startTimeMetric);
-  if (known !== 0) return known;
-  const now = nowMs();
-  record(startTimeMetric, now);
-  return now;
 }

@@ -3,8 +3,9 @@
 import type { Reporter, TestModule, TestResult } from "vitest/node";
 
 export default class ClosingLine implements Reporter {
-  onTestRunEnd(modules: readonly TestModule[]): void {
-    const count = { passed: 0, failed: 0, skipped: 0 };
+  onTestRunEnd(modules: readonly TestModule[], unhandledErrors: readonly unknown[]): void {
+    // An error that no test awaited fails the run as a whole: it counts as one failure.
+    const count = { passed: 0, failed: unhandledErrors.length, skipped: 0 };
     for (const module of modules) {
       // A file that fails before its tests are known counts as one failure.
       if (module.errors().length > 0) count.failed++;

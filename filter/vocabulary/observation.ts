@@ -8,7 +8,7 @@
 //          | u8   |u8   |u8    |          | u64         | ms u64     | u64           | u64            | (u8 length,    |
 //          +------+-----+------+----------+-------------+------------+---------------+----------------+  UTF-8 bytes)  |
 //                                                                                                     +----------------+
-// Little-endian. "start ms" is START_TIME_METRIC: the process life that counted it. The part from offset 40 is the packed
+// Little-endian. "start ms" is START_TIME_METRIC: the process life that counted it, 0 when it is not known. The part from offset 40 is the packed
 // label set, in the order of LABELS; its bytes are its identity.
 
 export const OBSERVATION_VERSION = 1;

@@ -245,6 +245,25 @@ describe("the process life", () => {
     expect(observationOf(stream).startMs).toBe(START_MS);
   });
 
+  // During a hot restart Envoy adds the old process's gauges to the new one's.
+  test("is not taken from a gauge in the future: observations say 0 until it is back", () => {
+    const stats = new StatStore();
+    const gauge = stats.define(MetricKind.Gauge, START_TIME_METRIC);
+    gauge.value = START_MS * 2n;
+    const host = startInbound({ stats });
+    expect(observationOf(host.request(FROM_PRODUCTPAGE)).startMs).toBe(0n);
+    gauge.value = START_MS - 5_000n;
+    expect(observationOf(host.request(FROM_PRODUCTPAGE)).startMs).toBe(START_MS - 5_000n);
+    expect(startTimes(stats)).toEqual([{ kind: MetricKind.Gauge, value: START_MS - 5_000n }]);
+  });
+
+  test("once known it stays, also while the gauge shows a sum", () => {
+    const stats = new StatStore();
+    const host = startInbound({ stats });
+    stats.define(MetricKind.Gauge, START_TIME_METRIC).value = START_MS * 2n;
+    expect(observationOf(host.request(FROM_PRODUCTPAGE)).startMs).toBe(START_MS);
+  });
+
   test("does not move while the process runs", () => {
     const host = startInbound();
     for (let index = 0; index < 3; index++) {
