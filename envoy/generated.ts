@@ -27,19 +27,23 @@ export interface GeneratedFile {
 
 const KIND_NAMES: readonly string[] = ["counter", "gauge", "histogram"];
 
+/** Every label that can stand in a stat name, in the order in which Prometheus shows them, whatever the order in the name. */
+const TAGS: readonly string[] = [...LABELS, REASON_LABEL];
+
 /** Every block by the name in its marker. */
 const BLOCKS: { readonly [name: string]: () => string[] } = {
   stats_tags: statsTags,
+  extra_stat_tags: () => ["extraStatTags:", ...TAGS.map((name) => `  - ${name}`)],
   labels: labelsTable,
   metrics: metricsTable,
   buckets: () => [`\`${HISTOGRAM_BOUNDS.join("`, `")}\`, \`+Inf\``],
   fault_reasons: faultReasonsTable,
 };
 
-/** All of them: each yaml in envoy/, and docs/metrics.md. */
+/** All of them: each yaml in envoy/ and below, and docs/metrics.md. */
 export async function readGeneratedFiles(root: string): Promise<GeneratedFile[]> {
-  const names = (await readdir(join(root, "envoy"))).filter((name) => name.endsWith(".yaml")).sort();
-  const paths = [...names.map((name) => join("envoy", name)), join("docs", "metrics.md")];
+  const names = (await readdir(join(root, "envoy"), { recursive: true })).filter((name) => name.endsWith(".yaml"));
+  const paths = [...names.sort().map((name) => join("envoy", name)), join("docs", "metrics.md")];
   return Promise.all(
     paths.map(async (path) => {
       const current = await readFile(join(root, path), "utf8");
@@ -61,10 +65,8 @@ function renderBlock(name: string): string[] {
   return render();
 }
 
-/** Prometheus shows labels in this order, whatever the order in the stat's name. */
 function statsTags(): string[] {
-  const tags = [...LABELS, REASON_LABEL].flatMap((name) => [`  - tag_name: ${name}`, `    regex: '${tagRegex(name)}'`]);
-  return ["stats_tags:", ...tags];
+  return ["stats_tags:", ...TAGS.flatMap((name) => [`  - tag_name: ${name}`, `    regex: '${tagRegex(name)}'`])];
 }
 
 function labelsTable(): string[] {

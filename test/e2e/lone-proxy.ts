@@ -49,8 +49,24 @@ export interface LoneProxy {
   stop(): Promise<void>;
 }
 
-/** `answerHeaders`: what the server adds to each answer, given the request's path. */
-export async function startLoneProxy(answerHeaders: (path: string) => Record<string, string>): Promise<LoneProxy> {
+/** What a configuration has to fit: addresses as "127.0.0.1:15006", and a folder of its own. */
+export interface Places {
+  readonly inbound: string;
+  readonly outbound: string;
+  readonly admin: string;
+  readonly server: string;
+  readonly receiver: string;
+  readonly folder: string;
+}
+
+/**
+ * `answerHeaders`: what the server adds to each answer, given the request's path. `configure`: what the proxy is told; by default
+ * it leads every request, inbound and outbound, to the server.
+ */
+export async function startLoneProxy(
+  answerHeaders: (path: string) => Record<string, string>,
+  configure: (places: Places) => Config | Promise<Config> = plainConfig,
+): Promise<LoneProxy> {
   const records: AccessRecord[] = [];
   const received: IncomingHttpHeaders[] = [];
   const grpc = new GrpcServer({ address: `${LOCALHOST}:0`, log: SILENT });
@@ -71,23 +87,14 @@ export async function startLoneProxy(answerHeaders: (path: string) => Record<str
   const [inboundPort, outboundPort, adminPort] = [await freePort(), await freePort(), await freePort()];
   const folder = await mkdtemp(join(tmpdir(), "meshtally-test-"));
   const configFile = join(folder, "envoy.json");
-  const config: Config = {
-    node: NODE,
-    admin: { address: socketAddress(`${LOCALHOST}:${adminPort}`) },
-    stats_flush_interval: "1s",
-    stats_config: statsConfig(),
-    static_resources: {
-      listeners: [
-        listener("inbound", inboundPort, "inbound|80||"),
-        listener("outbound", outboundPort, "outbound|80||server.default.svc.cluster.local"),
-      ],
-      clusters: [
-        cluster("inbound|80||", serverPort),
-        cluster("outbound|80||server.default.svc.cluster.local", serverPort),
-        collectorClusterConfig(`${LOCALHOST}:${grpcPort}`),
-      ],
-    },
-  };
+  const config = await configure({
+    inbound: `${LOCALHOST}:${inboundPort}`,
+    outbound: `${LOCALHOST}:${outboundPort}`,
+    admin: `${LOCALHOST}:${adminPort}`,
+    server: `${LOCALHOST}:${serverPort}`,
+    receiver: `${LOCALHOST}:${grpcPort}`,
+    folder,
+  });
   await writeFile(configFile, JSON.stringify(config));
   const adminUrl = `http://${LOCALHOST}:${adminPort}`;
   const watchdog = new Watchdog(folder);
@@ -112,11 +119,31 @@ export async function startLoneProxy(answerHeaders: (path: string) => Record<str
   return { adminUrl, inboundPort, outboundPort, records, received, stop };
 }
 
-function listener(direction: "inbound" | "outbound", port: number, to: string): Config {
+function plainConfig({ inbound, outbound, admin, server, receiver }: Places): Config {
+  return {
+    node: NODE,
+    admin: { address: socketAddress(admin) },
+    stats_flush_interval: "1s",
+    stats_config: statsConfig(),
+    static_resources: {
+      listeners: [
+        listener("inbound", inbound, "inbound|80||"),
+        listener("outbound", outbound, "outbound|80||server.default.svc.cluster.local"),
+      ],
+      clusters: [
+        cluster("inbound|80||", server),
+        cluster("outbound|80||server.default.svc.cluster.local", server),
+        collectorClusterConfig(receiver),
+      ],
+    },
+  };
+}
+
+function listener(direction: "inbound" | "outbound", address: string, to: string): Config {
   return {
     name: direction,
     traffic_direction: direction.toUpperCase(),
-    address: socketAddress(`${LOCALHOST}:${port}`),
+    address: socketAddress(address),
     filter_chains: [
       {
         filters: [
@@ -153,13 +180,13 @@ function listener(direction: "inbound" | "outbound", port: number, to: string): 
   };
 }
 
-function cluster(name: string, port: number): Config {
+function cluster(name: string, address: string): Config {
   return {
     name,
     type: "STATIC",
     load_assignment: {
       cluster_name: name,
-      endpoints: [{ lb_endpoints: [{ endpoint: { address: socketAddress(`${LOCALHOST}:${port}`) } }] }],
+      endpoints: [{ lb_endpoints: [{ endpoint: { address: socketAddress(address) } }] }],
     },
   };
 }

@@ -1,0 +1,20 @@
+// The two ways of installing the filter on Istio. The access log goes with either.
+
+import { ACCESS_LOGS, type EnvoyFilter, FILTERS, type Patch, WASM_PLUGINS, type WasmPlugin } from "./manifests.ts";
+import { applyEnvoyFilters, applyWasmPlugins, type Resources } from "./resources.ts";
+
+export interface Way {
+  readonly name: string;
+  readonly plugins: readonly WasmPlugin[];
+  readonly filters: readonly EnvoyFilter[];
+}
+
+export const WAYS: readonly Way[] = [
+  { name: "WasmPlugin", plugins: WASM_PLUGINS, filters: ACCESS_LOGS },
+  { name: "EnvoyFilter", plugins: [], filters: [...ACCESS_LOGS, ...FILTERS] },
+];
+
+/** What a proxy gets once the manifests are applied; `applied` collects the patches that matched something. */
+export function install(way: Way, resources: Resources, applied?: Set<Patch>): Resources {
+  return applyEnvoyFilters(way.filters, applyWasmPlugins(way.plugins, resources), applied);
+}
