@@ -1,20 +1,37 @@
 // Lives: which process lives of which proxies are held, and when one is let go.
 //
 //   proxy "sidecar~10.0.0.1~web.default~..."
-//     |- life 1767000000000    superseded: kept for a grace, so that late log entries still merge; then retired
-//     |- life 1767000360000    the newest: kept
+//     |- life 1767000360000    superseded: kept for a grace, so that late log entries still merge; then retired
+//     |- life 1767000000000    the current one: kept. Its clock was set back, so a start says nothing of the order
 //     `- life 0, "unstamped"   log entries that name no life (the proxy has no filter, or does not log its observation)
 
 import type { Cell } from "./cell.ts";
 
-/** Proxies that went away and whose lives must not be counted again. 50,000 node ids are some 10 MB. */
+/** Proxies that went away and whose lives must not be counted again. 50,000 of them are some 15 MB. */
 const TOMBSTONES = 50_000;
+/** Retired starts remembered of one proxy. It loses one by a restart, and each stays retired for at least a grace before. */
+const RETIRED_STARTS = 64;
+/** A proxy's clock may be so far ahead of ours. A start beyond that is none: while Envoy restarts hot, its stats show the sum of two processes' gauges. */
+const MAX_AHEAD_MS = 60_000;
 
 export const UNSTAMPED = 0;
 
+/** Why a life is not held. */
+export type Refusal = "life_retired" | "proxies_full" | "in_future";
+
+export interface Clock {
+  /** Unix time; may be set. */
+  readonly wallMs: () => number;
+  /** Never jumps. */
+  readonly steadyMs: () => number;
+}
+
 /** One process life of a proxy. */
 export class Life {
+  /** By the steady clock. */
   touchedMs: number;
+  /** Number of the last record or scrape of it, counted over all lives. */
+  spoke = 0;
   /** Whether a scrape of this life was merged already. */
   isReported = false;
   /** By packed label set. */
@@ -30,26 +47,46 @@ export class Life {
   }
 }
 
+/** What must not be counted again of a proxy. */
+class Past {
+  /** Starts of lives that were retired, oldest retirement first. */
+  readonly starts: number[] = [];
+  /** When the last entry came that named no life, Unix ms: it may have told of any life that had begun by then. */
+  unstampedUntilMs = 0;
+
+  add(startMs: number): void {
+    if (this.starts.length >= RETIRED_STARTS) this.starts.shift();
+    this.starts.push(startMs);
+  }
+
+  covers(startMs: number): boolean {
+    return startMs !== UNSTAMPED && (startMs <= this.unstampedUntilMs || this.starts.includes(startMs));
+  }
+}
+
 export class ProxyLives {
-  /** Stamped lives, oldest first; rarely more than two. */
+  /** Stamped lives, in the order in which they were first heard of; rarely more than two. */
   readonly lives: Life[] = [];
   unstamped: Life | null = null;
 
   constructor(
     readonly id: string,
-    /** The start of the newest life that was retired; a life as old or older that is not held must not be counted again. */
-    public retiredUpToMs: number,
+    readonly past: Past,
   ) {}
-
-  get newest(): Life | undefined {
-    return this.lives[this.lives.length - 1];
-  }
 
   find(startMs: number): Life | undefined {
     if (startMs === UNSTAMPED) return this.unstamped ?? undefined;
-    const newest = this.newest;
+    const newest = this.lives[this.lives.length - 1];
     if (newest?.startMs === startMs) return newest; // fast: nearly every record
     return this.lives.find((life) => life.startMs === startMs);
+  }
+
+  /**
+   * Whether a life that was first heard of later has spoken since. Not whether it has the larger start: clocks are set back, and
+   * two processes may go by one node id.
+   */
+  isSuperseded(life: Life): boolean {
+    return this.lives.slice(this.lives.indexOf(life) + 1).some((later) => later.spoke > life.spoke);
   }
 }
 
@@ -60,13 +97,15 @@ export interface LivesOptions {
   readonly retireAfterMs: number;
   /** Called once for each life that is let go. */
   readonly onRetire: (life: Life) => void;
+  readonly clock: Clock;
 }
 
 export class Lives {
   private readonly proxies = new Map<string, ProxyLives>();
-  /** Proxy id -> retiredUpToMs, oldest first. Past TOMBSTONES the oldest is forgotten: only then could it count again. */
-  private readonly tombstones = new Map<string, number>();
+  /** By proxy id, oldest first. Past TOMBSTONES the oldest is forgotten: only then could it count again. */
+  private readonly tombstones = new Map<string, Past>();
   private count = 0;
+  private words = 0;
   private nextEvictionMs = 0;
 
   constructor(private readonly options: LivesOptions) {}
@@ -76,20 +115,27 @@ export class Lives {
   }
 
   /** The life, held from now on; or why it cannot be. */
-  find(proxyId: string, startMs: number, nowMs: number): Life | "life_retired" | "proxies_full" {
+  find(proxyId: string, startMs: number): Life | Refusal {
+    const nowMs = this.options.clock.steadyMs();
     const known = this.proxies.get(proxyId);
     const life = known?.find(startMs) ?? this.admit(proxyId, startMs, nowMs);
-    if (typeof life !== "string") life.touchedMs = nowMs;
+    if (typeof life !== "string") {
+      life.touchedMs = nowMs;
+      life.spoke = ++this.words;
+    }
     return life;
   }
 
-  private admit(proxyId: string, startMs: number, nowMs: number): Life | "life_retired" | "proxies_full" {
-    const retiredUpToMs = this.proxies.get(proxyId)?.retiredUpToMs ?? this.tombstones.get(proxyId) ?? 0;
-    if (startMs !== UNSTAMPED && startMs <= retiredUpToMs) return "life_retired";
-    if (this.count >= this.options.limit && !this.evictIdlest(nowMs)) return "proxies_full";
+  private admit(proxyId: string, startMs: number, nowMs: number): Life | Refusal {
+    if (this.isPast(proxyId, startMs)) return "life_retired";
+    if (startMs > this.options.clock.wallMs() + MAX_AHEAD_MS) return "in_future";
+    if (this.count >= this.options.limit) {
+      if (!this.evictIdlest(nowMs)) return "proxies_full";
+      if (this.isPast(proxyId, startMs)) return "life_retired"; // it was this very proxy that went
+    }
     let proxy = this.proxies.get(proxyId);
     if (!proxy) {
-      proxy = new ProxyLives(proxyId, this.tombstones.get(proxyId) ?? 0);
+      proxy = new ProxyLives(proxyId, this.tombstones.get(proxyId) ?? new Past());
       this.proxies.set(proxyId, proxy);
       this.tombstones.delete(proxyId);
     }
@@ -99,26 +145,30 @@ export class Lives {
     } else {
       for (const older of proxy.lives) older.touchedMs = nowMs; // the grace of a superseded life starts now
       proxy.lives.push(life);
-      proxy.lives.sort((a, b) => a.startMs - b.startMs);
     }
     this.count++;
     return life;
   }
 
+  private isPast(proxyId: string, startMs: number): boolean {
+    const past = this.proxies.get(proxyId)?.past ?? this.tombstones.get(proxyId);
+    return past?.covers(startMs) ?? false;
+  }
+
   /** Retires every superseded life that nothing has touched for the grace. */
-  retireSuperseded(nowMs: number): void {
+  retireSuperseded(): void {
+    const idleSinceMs = this.options.clock.steadyMs() - this.options.retireAfterMs;
     for (const proxy of this.proxies.values()) {
-      const newest = proxy.newest;
-      for (const life of [...proxy.lives]) {
-        if (life !== newest && nowMs - life.touchedMs >= this.options.retireAfterMs) this.retire(life);
-      }
+      if (proxy.lives.length < 2) continue; // fast: nearly all
+      const due = proxy.lives.filter((life) => life.touchedMs <= idleSinceMs && proxy.isSuperseded(life));
+      for (const life of due) this.retire(life);
     }
   }
 
   private retire(life: Life): void {
     const { proxy } = life;
     proxy.lives.splice(proxy.lives.indexOf(life), 1);
-    proxy.retiredUpToMs = Math.max(proxy.retiredUpToMs, life.startMs);
+    proxy.past.add(life.startMs);
     this.count--;
     this.options.onRetire(life);
   }
@@ -142,22 +192,26 @@ export class Lives {
       return false;
     }
     for (const life of [...idlest.lives]) this.retire(life);
-    if (idlest.unstamped) {
-      this.count--;
-      this.options.onRetire(idlest.unstamped);
-    }
+    if (idlest.unstamped) this.retireUnstamped(idlest, idlest.unstamped, nowMs);
     this.proxies.delete(idlest.id);
     this.bury(idlest);
     return true;
   }
 
-  private bury(proxy: ProxyLives): void {
-    if (proxy.retiredUpToMs === 0) return; // only ever unstamped: its entries are counted one by one, nothing can come twice
+  private retireUnstamped(proxy: ProxyLives, life: Life, nowMs: number): void {
+    const { past } = proxy;
+    const lastMs = this.options.clock.wallMs() - (nowMs - life.touchedMs);
+    past.unstampedUntilMs = Math.max(past.unstampedUntilMs, lastMs + MAX_AHEAD_MS);
+    this.count--;
+    this.options.onRetire(life);
+  }
+
+  private bury({ id, past }: ProxyLives): void {
     if (this.tombstones.size >= TOMBSTONES) {
       const oldest = this.tombstones.keys().next();
       if (!oldest.done) this.tombstones.delete(oldest.value);
     }
-    this.tombstones.set(proxy.id, proxy.retiredUpToMs);
+    this.tombstones.set(id, past);
   }
 }
 

@@ -15,7 +15,7 @@ import { LABELS, OTHER } from "../vocabulary.ts";
 import { Cell, Series } from "./cell.ts";
 import { addFromStats, COUNTS_WIDTH, fillFromRecord, REQUESTS } from "./counts.ts";
 import { packLabels } from "./key.ts";
-import { type Life, Lives, UNSTAMPED } from "./life.ts";
+import { type Clock, type Life, Lives, UNSTAMPED } from "./life.ts";
 import { Slab } from "./slab.ts";
 
 /** The label set that takes in what the limit keeps out, here and in the filter: every label `other`. */
@@ -26,6 +26,8 @@ export const OVERFLOW_KEY = packLabels(LABELS.map(() => OTHER));
  * this. Of a younger one, and of everything after, it is taken to have happened now.
  */
 const HISTORY_AGE_MS = 60_000;
+
+const SYSTEM_CLOCK: Clock = { wallMs: Date.now, steadyMs: () => performance.now() };
 
 export interface SeriesLimits {
   /** Most process lives held. */
@@ -52,12 +54,13 @@ export class SeriesStore {
 
   constructor(
     private readonly limits: SeriesLimits,
-    private readonly now: () => number = Date.now,
+    private readonly clock: Clock = SYSTEM_CLOCK,
   ) {
     this.lives = new Lives({
       limit: limits.proxies,
       retireAfterMs: limits.retireAfterMs,
       onRetire: (life) => this.releaseCells(life),
+      clock,
     });
   }
 
@@ -75,7 +78,9 @@ export class SeriesStore {
 
   /** Adds one logged request. Null when it was counted, else why not. */
   observe(record: AccessRecord): DropReason | null {
-    const life = this.lives.find(record.proxy, record.lifeMs, this.now());
+    const life = this.lives.find(record.proxy, record.lifeMs);
+    // A start that cannot be one still comes with a request. As an entry that names no life, it merges with whatever tells of it too.
+    if (life === "in_future") return this.observe({ ...record, lifeMs: UNSTAMPED });
     if (typeof life === "string") return life;
     const cell = life.cells.get(record.labelKey) ?? this.cellOf(life, this.admittedKey(record.labelKey));
     fillFromRecord(this.gain, record);
@@ -91,10 +96,10 @@ export class SeriesStore {
    */
   report(report: StatsReport): ScrapeResult {
     if (report.lifeMs === UNSTAMPED) return "no_start_time";
-    const nowMs = this.now();
-    const life = this.lives.find(report.proxy, report.lifeMs, nowMs);
+    const life = this.lives.find(report.proxy, report.lifeMs);
+    if (life === "in_future") return "restarted";
     if (typeof life === "string") return life;
-    const isHistory = !life.isReported && nowMs - life.startMs > HISTORY_AGE_MS;
+    const isHistory = !life.isReported && this.clock.wallMs() - life.startMs > HISTORY_AGE_MS;
     life.isReported = true;
 
     // Several label sets of the proxy may be kept under the one overflow label set. Their stats are cumulative each, so the
@@ -117,7 +122,7 @@ export class SeriesStore {
 
   /** Lets go of superseded lives whose grace is over; to be called now and then. */
   retireSuperseded(): void {
-    this.lives.retireSuperseded(this.now());
+    this.lives.retireSuperseded();
   }
 
   /** Copies a series' total into `counts`: COUNTS_WIDTH fields, as counts.ts draws them. */

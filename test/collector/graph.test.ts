@@ -23,7 +23,10 @@ const BY_DESTINATION = { ...WEB_TO_API, reporter: "destination", connection_secu
 function setUp(limit = 100) {
   const clock = { nowMs: START_MS };
   const now = () => clock.nowMs;
-  const store = new SeriesStore({ proxies: 100, labelSets: 1000, retireAfterMs: 600_000 }, now);
+  const store = new SeriesStore(
+    { proxies: 100, labelSets: 1000, retireAfterMs: 600_000 },
+    { wallMs: now, steadyMs: now },
+  );
   const graph = new ServiceGraph(store, limit, now);
   const send = (labels: LabelValues, times = 1, durationMs = 7): void => {
     const record = {

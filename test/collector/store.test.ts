@@ -18,10 +18,11 @@ const FIRST_LIFE = 1_000;
 const SECOND_LIFE = 2_000;
 
 function setUp(limits: { proxies?: number; labelSets?: number } = {}) {
-  const clock = { nowMs: FIRST_LIFE };
+  /** Unix time is `nowMs` and what the clock was set forward by. */
+  const clock = { nowMs: FIRST_LIFE, setForwardMs: 0 };
   const store = new SeriesStore(
     { proxies: limits.proxies ?? 100, labelSets: limits.labelSets ?? 100, retireAfterMs: 10 * MINUTE_MS },
-    () => clock.nowMs,
+    { wallMs: () => clock.nowMs + clock.setForwardMs, steadyMs: () => clock.nowMs },
   );
   return { clock, store };
 }
@@ -178,6 +179,83 @@ describe("a restarted proxy", () => {
   });
 });
 
+describe("a proxy whose clock was set back", () => {
+  it("counts on under a start that is older than a retired one", () => {
+    const { clock, store } = setUp();
+    clock.nowMs = 10 * MINUTE_MS;
+    store.report(report({ [KEY]: 5 }, 3_000));
+    store.report(report({ [KEY]: 5 }, 4_000));
+    clock.nowMs += 10 * MINUTE_MS;
+    store.retireSuperseded();
+    expect(store.lifeCount).toBe(1);
+    expect(store.report(report({ [KEY]: 500 }, SECOND_LIFE))).toBe("ok");
+    expect(store.observe(record({ lifeMs: SECOND_LIFE }))).toBeNull();
+    expect(store.report(report({ [KEY]: 9 }, 3_000))).toBe("life_retired");
+    expect(requests(store)).toBe(510);
+  });
+
+  it("keeps the life with the older start while that is the current one, however long it is silent", () => {
+    const { clock, store } = setUp();
+    store.observe(record({ lifeMs: SECOND_LIFE }));
+    store.observe(record({ lifeMs: FIRST_LIFE }));
+    store.observe(record({ lifeMs: SECOND_LIFE })); // late
+    clock.nowMs += 30 * MINUTE_MS;
+    store.retireSuperseded();
+    expect(store.observe(record({ lifeMs: FIRST_LIFE }))).toBeNull();
+    store.retireSuperseded();
+    expect(store.observe(record({ lifeMs: SECOND_LIFE }))).toBe("life_retired");
+    expect(requests(store)).toBe(4);
+  });
+
+  it("counts both of two processes that go by one node id and keep speaking", () => {
+    const { clock, store } = setUp();
+    for (let minute = 0; minute < 30; minute++) {
+      for (const lifeMs of [SECOND_LIFE, FIRST_LIFE]) expect(store.observe(record({ lifeMs }))).toBeNull();
+      clock.nowMs += MINUTE_MS;
+      store.retireSuperseded();
+    }
+    expect(requests(store)).toBe(60);
+  });
+
+  it("is remembered by its retired starts when it was let go, and not by the largest of them", () => {
+    const { clock, store } = setUp({ proxies: 1 });
+    store.report(report({ [KEY]: 5 }, SECOND_LIFE));
+    clock.nowMs += 20 * MINUTE_MS;
+    store.report(report({}, FIRST_LIFE, "other"));
+    clock.nowMs += 20 * MINUTE_MS;
+    expect(store.report(report({ [KEY]: 3 }, FIRST_LIFE))).toBe("ok");
+    expect(store.report(report({ [KEY]: 9 }, SECOND_LIFE))).toBe("life_retired");
+    expect(requests(store)).toBe(8);
+  });
+});
+
+describe("a start in the future", () => {
+  const FUTURE = FIRST_LIFE + MINUTE_MS + 1;
+
+  it("is no life of a scrape, as while Envoy restarts hot", () => {
+    const { store } = setUp();
+    expect(store.report(report({ [KEY]: 5 }, FUTURE))).toBe("restarted");
+    expect(store.lifeCount).toBe(0);
+    expect(store.report(report({ [KEY]: 5 }, FUTURE - 1))).toBe("ok");
+  });
+
+  it("is no life of a log entry, which then merges with the stats like one that names none", () => {
+    const { store } = setUp();
+    store.report(report({ [KEY]: 2 }));
+    for (let count = 0; count < 3; count++) expect(store.observe(record({ lifeMs: FUTURE }))).toBeNull();
+    expect(requests(store)).toBe(3);
+  });
+
+  it("is a life that is held already, when only our own clock was set back", () => {
+    const { clock, store } = setUp();
+    clock.setForwardMs = 60 * MINUTE_MS;
+    store.report(report({ [KEY]: 5 }, FIRST_LIFE + 60 * MINUTE_MS));
+    clock.setForwardMs = 0;
+    expect(store.report(report({ [KEY]: 7 }, FIRST_LIFE + 60 * MINUTE_MS))).toBe("ok");
+    expect(requests(store)).toBe(7);
+  });
+});
+
 describe("entries that name no life", () => {
   it("are simply counted for a proxy of which no stats are known", () => {
     const { store } = setUp();
@@ -268,6 +346,30 @@ describe("limits.proxies", () => {
     expect(store.report(report({ [KEY]: 2 }, SECOND_LIFE, "gone"))).toBe("ok");
     expect(store.report(report({ [KEY]: 6 }, FIRST_LIFE, "gone"))).toBe("life_retired");
     expect(requests(store)).toBe(8);
+  });
+});
+
+describe("a proxy that was let go after entries that name no life", () => {
+  function letGo() {
+    const { clock, store } = setUp({ proxies: 1 });
+    for (let count = 0; count < 5; count++) store.observe(record({ lifeMs: 0 }));
+    clock.nowMs += 20 * MINUTE_MS;
+    expect(store.observe(record({ proxy: "other", lifeMs: 0, labelKey: OVERFLOW_KEY }))).toBeNull();
+    clock.nowMs += 20 * MINUTE_MS;
+    return { clock, store };
+  }
+
+  it("has them not counted again by the first stats of the process that they told of", () => {
+    const { store } = letGo();
+    expect(store.report(report({ [KEY]: 6 }))).toBe("life_retired");
+    expect(store.observe(record({ lifeMs: 0 }))).toBeNull();
+    expect(requests(store)).toBe(6);
+  });
+
+  it("is counted by stats of a process that started after them", () => {
+    const { clock, store } = letGo();
+    expect(store.report(report({ [KEY]: 6 }, clock.nowMs - MINUTE_MS))).toBe("ok");
+    expect(requests(store)).toBe(11);
   });
 });
 
