@@ -38,6 +38,7 @@ interface ScrapeConfig {
 interface LimitsConfig {
   readonly proxies: number;
   readonly labelSets: number;
+  readonly cells: number;
   readonly retireAfterMs: number;
   readonly edges: number;
 }
@@ -134,6 +135,7 @@ export const FILE_SCHEMA = section({
   limits: section({
     proxies: upTo(1_000_000),
     label_sets: upTo(1_000_000),
+    cells: upTo(10_000_000),
     retire_after: duration,
     edges: upTo(20_000),
   }),
@@ -180,6 +182,7 @@ function withDefaults({ grpc, http, scrape, limits, log, shutdown }: FileConfig,
     limits: {
       proxies: limits?.proxies ?? 5000,
       labelSets: limits?.label_sets ?? 50_000,
+      cells: limits?.cells ?? 500_000,
       retireAfterMs: valid(parseDuration(limits?.retire_after ?? "10m")),
       edges: limits?.edges ?? 2000,
     },

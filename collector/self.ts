@@ -18,6 +18,8 @@ const DROP_REASONS = [
   "life_retired",
   /** More proxies or process lives than `limits.proxies`. */
   "proxies_full",
+  /** More label sets of process lives than `limits.cells`, and no room for its overflow either. */
+  "cells_full",
   /** Taking it in failed in a way that is a fault of ours; the log has the exception. */
   "internal",
 ] as const;
@@ -46,6 +48,8 @@ const SCRAPE_RESULTS = [
   "life_retired",
   /** More proxies or process lives than `limits.proxies`. */
   "proxies_full",
+  /** More label sets of process lives than `limits.cells`: some of the scrape found no room. The rest was counted. */
+  "cells_full",
   /** Taking it in failed in a way that is a fault of ours; the log has the exception. */
   "internal",
 ] as const;
@@ -63,6 +67,7 @@ const SCRAPE_SKIP_REASONS = [
 export interface Holdings {
   readonly labelSets: number;
   readonly lives: number;
+  readonly cells: number;
   readonly overflowedRequests: number;
   readonly edges: number;
 }
@@ -119,12 +124,17 @@ export class SelfMetrics {
   });
   private readonly overflowed = new Counter({
     name: "meshtally_label_sets_overflowed_total",
-    help: "Requests counted under the overflow label set, every label `other`: beyond limits.label_sets, or the filter's own cap.",
+    help: "Requests counted under the overflow label set, every label `other`: beyond limits.label_sets, limits.cells or the filter's own cap.",
     registers: [this.registry],
   });
   private readonly lives = new Gauge({
     name: "meshtally_proxy_lives",
     help: "Process lives of proxies held.",
+    registers: [this.registry],
+  });
+  private readonly cells = new Gauge({
+    name: "meshtally_cells",
+    help: "Label sets of process lives held: what limits.cells bounds.",
     registers: [this.registry],
   });
   private readonly edges = new Gauge({
@@ -154,6 +164,7 @@ export class SelfMetrics {
   render(holdings: Holdings): Promise<string> {
     this.labelSets.set(holdings.labelSets);
     this.lives.set(holdings.lives);
+    this.cells.set(holdings.cells);
     this.edges.set(holdings.edges);
     this.overflowed.reset();
     this.overflowed.inc(holdings.overflowedRequests);

@@ -34,6 +34,8 @@ export class Life {
   spoke = 0;
   /** Whether a scrape of this life was merged already. */
   isReported = false;
+  /** Whether limits.cells sent a label set of it to the overflow: from then on all go there that have no cell yet. */
+  isClosed = false;
   /** By packed label set. */
   readonly cells = new Map<string, Cell>();
 

@@ -34,6 +34,8 @@ export interface SeriesLimits {
   readonly proxies: number;
   /** Most label sets held, besides the overflow label set. */
   readonly labelSets: number;
+  /** Most cells held: label sets of process lives. */
+  readonly cells: number;
   /** How long a superseded life is kept for late entries. */
   readonly retireAfterMs: number;
 }
@@ -45,6 +47,8 @@ export class SeriesStore {
   private readonly lives: Lives;
   private readonly rows = new Slab(COUNTS_WIDTH);
   private overflow: Series | null = null;
+  /** Cells held: of overflow label sets, and of all others. */
+  private readonly held = { overflow: 0, others: 0 };
   private changed: Series[] = [];
 
   // Scratch rows, valid within one call.
@@ -69,6 +73,16 @@ export class SeriesStore {
     return this.lives.size;
   }
 
+  /** Rows of numbers held. */
+  get rowCount(): number {
+    return this.rows.size;
+  }
+
+  /** Label sets of process lives held. */
+  get cellCount(): number {
+    return this.held.overflow + this.held.others;
+  }
+
   /** Requests counted under the overflow label set. */
   get overflowedRequests(): number {
     return this.overflow
@@ -82,7 +96,8 @@ export class SeriesStore {
     // A start that cannot be one still comes with a request. As an entry that names no life, it merges with whatever tells of it too.
     if (life === "in_future") return this.observe({ ...record, lifeMs: UNSTAMPED });
     if (typeof life === "string") return life;
-    const cell = life.cells.get(record.labelKey) ?? this.cellOf(life, this.admittedKey(record.labelKey));
+    const cell = life.cells.get(record.labelKey) ?? this.cellFor(life, record.labelKey);
+    if (!cell) return "cells_full";
     fillFromRecord(this.gain, record);
     if (cell.log < 0) cell.log = this.rows.allocate();
     this.add(cell.log, cell.stats);
@@ -106,18 +121,22 @@ export class SeriesStore {
     // overflow cell's reading is their sum within this scrape. It is sound because a label set is admitted or not once and for
     // all: the sum is always over the same, growing, set of counters.
     const overflow = this.overflowReading;
-    let isOverflowing = false;
+    let overflowCell: Cell | null = null;
+    let isFull = false;
     overflow.fill(0);
     for (const sample of report.samples) {
-      if (this.admittedKey(sample.labelKey) === OVERFLOW_KEY) {
+      const cell = life.cells.get(sample.labelKey) ?? this.cellFor(life, sample.labelKey);
+      if (!cell) {
+        isFull = true;
+      } else if (cell.series === this.overflow) {
         addFromStats(overflow, sample);
-        isOverflowing = true;
+        overflowCell = cell;
       } else {
-        this.mergeSample(life, sample, isHistory);
+        this.mergeSample(cell, sample, isHistory);
       }
     }
-    if (isOverflowing) this.mergeReading(this.cellOf(life, OVERFLOW_KEY), overflow, isHistory);
-    return "ok";
+    if (overflowCell) this.mergeReading(overflowCell, overflow, isHistory);
+    return isFull ? "cells_full" : "ok";
   }
 
   /** Lets go of superseded lives whose grace is over; to be called now and then. */
@@ -169,14 +188,29 @@ export class SeriesStore {
     return series;
   }
 
-  private cellOf(life: Life, labelKey: string): Cell {
-    let cell = life.cells.get(labelKey);
-    if (!cell) {
-      const account = life.startMs === UNSTAMPED ? null : (life.proxy.unstamped?.cells.get(labelKey) ?? null);
-      cell = new Cell(this.seriesOf(labelKey), account);
-      life.cells.set(labelKey, cell);
-      if (life.startMs === UNSTAMPED) this.openAccount(life, labelKey, cell);
-    }
+  /**
+   * The cell in which the life counts that label set: its own, or that of the overflow; null when there is room for neither.
+   * Which of the two is decided once and for all: a life that is closed takes no label set in any more.
+   */
+  private cellFor(life: Life, labelKey: string): Cell | null {
+    if (isShutOut(life)) return null;
+    const key = this.admittedKey(labelKey);
+    // Of the room for cells, one each is kept for the overflow of every life.
+    const hasRoom = this.held.others + this.lives.size < this.limits.cells;
+    if (key !== OVERFLOW_KEY && hasRoom && !life.isClosed) return this.addCell(life, key);
+    if (key !== OVERFLOW_KEY && !mayClose(life)) return null;
+    let cell = life.cells.get(OVERFLOW_KEY) ?? null;
+    if (!cell && this.cellCount < this.limits.cells) cell = this.addCell(life, OVERFLOW_KEY);
+    if (cell && key !== OVERFLOW_KEY) life.isClosed = true;
+    return cell;
+  }
+
+  private addCell(life: Life, labelKey: string): Cell {
+    const account = life.startMs === UNSTAMPED ? null : (life.proxy.unstamped?.cells.get(labelKey) ?? null);
+    const cell = new Cell(this.seriesOf(labelKey), account);
+    life.cells.set(labelKey, cell);
+    this.held[kindOf(cell)]++;
+    if (life.startMs === UNSTAMPED) this.openAccount(life, labelKey, cell);
     return cell;
   }
 
@@ -198,10 +232,10 @@ export class SeriesStore {
     }
   }
 
-  private mergeSample(life: Life, sample: StatsSample, isHistory: boolean): void {
+  private mergeSample(cell: Cell, sample: StatsSample, isHistory: boolean): void {
     this.reading.fill(0);
     addFromStats(this.reading, sample);
-    this.mergeReading(this.cellOf(life, sample.labelKey), this.reading, isHistory);
+    this.mergeReading(cell, this.reading, isHistory);
   }
 
   /** Raises the cell's stats to `reading` where that is higher, and settles what the larger of stats and log gained. */
@@ -276,7 +310,27 @@ export class SeriesStore {
     for (const cell of life.cells.values()) {
       if (cell.stats >= 0) this.rows.release(cell.stats);
       if (cell.log >= 0) this.rows.release(cell.log);
+      this.held[kindOf(cell)]--;
     }
     life.cells.clear();
   }
+}
+
+function kindOf({ series }: Cell): "overflow" | "others" {
+  return series.labelKey === OVERFLOW_KEY ? "overflow" : "others";
+}
+
+/**
+ * Entries that name no life and the stamped lives of the same proxy tell of the same requests (`openAccount`), so they must put
+ * them under the same label set. So a life may be closed only where nobody else speaks of its requests.
+ */
+function mayClose(life: Life): boolean {
+  const others = life.startMs === UNSTAMPED ? life.proxy.lives : [life.proxy.unstamped];
+  return others.every((other) => !other || other.cells.size === 0);
+}
+
+/** Whether another life that speaks of the same requests was closed (`mayClose`): then this one is not counted. */
+function isShutOut(life: Life): boolean {
+  const { lives, unstamped } = life.proxy;
+  return life.startMs === UNSTAMPED ? lives.some((other) => other.isClosed) : (unstamped?.isClosed ?? false);
 }

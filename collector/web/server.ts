@@ -144,6 +144,7 @@ export class WebServer {
     const text = await self.render({
       labelSets: store.series.length,
       lives: store.lifeCount,
+      cells: store.cellCount,
       overflowedRequests: store.overflowedRequests,
       edges: graph.edgeCount,
     });

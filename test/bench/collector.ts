@@ -26,7 +26,7 @@ if (process.argv[2] === LOAD_ARGUMENT) runLoad(Number(process.argv[3]));
 else await measure();
 
 async function measure(): Promise<void> {
-  const store = new SeriesStore({ proxies: 1000, labelSets: 50_000, retireAfterMs: 60_000 });
+  const store = new SeriesStore({ proxies: 1000, labelSets: 50_000, cells: 500_000, retireAfterMs: 60_000 });
   let counted = 0;
   const receiver = new AlsReceiver({
     sink: (record) => {

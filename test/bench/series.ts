@@ -71,7 +71,7 @@ class PromClient {
 }
 
 function newStore(): SeriesStore {
-  return new SeriesStore({ proxies: 5000, labelSets: 50_000, retireAfterMs: 600_000 });
+  return new SeriesStore({ proxies: 5000, labelSets: 50_000, cells: 500_000, retireAfterMs: 600_000 });
 }
 
 /** A scrape of which every count is `requests`. */

@@ -11,7 +11,7 @@ const PROMETHEUS_ACCEPT =
   "text/plain;version=1.0.0;escaping=allow-utf-8;q=0.4,text/plain;version=0.0.4;q=0.3,*/*;q=0.2";
 
 function setUp() {
-  const store = new SeriesStore({ proxies: 10, labelSets: 1000, retireAfterMs: 1000 });
+  const store = new SeriesStore({ proxies: 10, labelSets: 1000, cells: 500_000, retireAfterMs: 1000 });
   const exposition = new TrafficExposition(store);
   const observe = (labels = {}, durationMs = 7) =>
     store.observe({ proxy: "p", lifeMs: 1, labelKey: key(labels), durationMs, requestBytes: 0, responseBytes: 300 });
@@ -106,7 +106,7 @@ describe("toOpenMetrics", () => {
   it("turns the collector's own metrics into OpenMetrics, and leaves them as they are for the next reader", async () => {
     const self = new SelfMetrics("1.2.3");
     self.accessLogDropped.inc({ reason: "node_missing" }, 3);
-    const holdings = { labelSets: 1, lives: 2, overflowedRequests: 3, edges: 4 };
+    const holdings = { labelSets: 1, lives: 2, cells: 5, overflowedRequests: 3, edges: 4 };
     const before = await self.render(holdings);
     const lines = toOpenMetrics(before).split("\n");
     expect(lines).toContain("# TYPE meshtally_access_log_dropped counter");

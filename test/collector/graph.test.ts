@@ -24,7 +24,7 @@ function setUp(limit = 100) {
   const clock = { nowMs: START_MS };
   const now = () => clock.nowMs;
   const store = new SeriesStore(
-    { proxies: 100, labelSets: 1000, retireAfterMs: 600_000 },
+    { proxies: 100, labelSets: 1000, cells: 500_000, retireAfterMs: 600_000 },
     { wallMs: now, steadyMs: now },
   );
   const graph = new ServiceGraph(store, limit, now);

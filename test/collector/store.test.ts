@@ -8,7 +8,7 @@ import {
   REQUESTS,
 } from "../../collector/series/counts.ts";
 import { BUCKET_COUNT } from "../../collector/series/histogram.ts";
-import { OVERFLOW_KEY, SeriesStore } from "../../collector/series/store.ts";
+import { OVERFLOW_KEY, type SeriesLimits, SeriesStore } from "../../collector/series/store.ts";
 import { HttpMetric } from "../../collector/vocabulary.ts";
 import { key } from "./labels.ts";
 
@@ -17,11 +17,11 @@ const KEY = key({ source_workload: "web" });
 const FIRST_LIFE = 1_000;
 const SECOND_LIFE = 2_000;
 
-function setUp(limits: { proxies?: number; labelSets?: number } = {}) {
+function setUp(limits: Partial<SeriesLimits> = {}) {
   /** Unix time is `nowMs` and what the clock was set forward by. */
   const clock = { nowMs: FIRST_LIFE, setForwardMs: 0 };
   const store = new SeriesStore(
-    { proxies: limits.proxies ?? 100, labelSets: limits.labelSets ?? 100, retireAfterMs: 10 * MINUTE_MS },
+    { proxies: 100, labelSets: 100, cells: 1000, retireAfterMs: 10 * MINUTE_MS, ...limits },
     { wallMs: () => clock.nowMs + clock.setForwardMs, steadyMs: () => clock.nowMs },
   );
   return { clock, store };
@@ -311,6 +311,69 @@ describe("limits.labelSets", () => {
     const { store } = setUp({ labelSets: 1 });
     store.report(report({ [KEY]: 1, [key({ source_workload: "a" })]: 2, [OVERFLOW_KEY]: 7 }));
     expect(store.overflowedRequests).toBe(9);
+  });
+});
+
+describe("limits.cells", () => {
+  const [A, B, C] = ["a", "b", "c"].map((name) => key({ source_workload: name })) as [string, string, string];
+
+  it("sends further label sets of a life to the overflow, where stats and access log still merge exactly", () => {
+    const { store } = setUp({ cells: 2 }); // one of them is kept for the overflow
+    store.observe(record());
+    for (const labelKey of [A, A, B]) expect(store.observe(record({ labelKey }))).toBeNull();
+    expect(store.report(report({ [B]: 1, [KEY]: 3, [A]: 2 }))).toBe("ok");
+    expect([requests(store), requests(store, OVERFLOW_KEY), store.cellCount]).toEqual([3, 3, 2]);
+    expect(store.report(report({ [KEY]: 3, [A]: 4, [B]: 1, [C]: 1 }))).toBe("ok");
+    expect([requests(store), requests(store, OVERFLOW_KEY), store.series.length]).toEqual([3, 6, 2]);
+  });
+
+  it("keeps a life's label sets in the overflow though there is room again", () => {
+    const { clock, store } = setUp({ cells: 4 });
+    store.report(report({ [A]: 1, [B]: 1 }, FIRST_LIFE, "q"));
+    store.report(report({ [A]: 3 }));
+    store.report(report({}, SECOND_LIFE, "q"));
+    clock.nowMs += 10 * MINUTE_MS;
+    store.retireSuperseded();
+    expect(store.cellCount).toBe(1);
+    store.report(report({ [A]: 4, [B]: 5 }));
+    expect([requests(store, A), requests(store, B), requests(store, OVERFLOW_KEY)]).toEqual([1, 1, 9]);
+  });
+
+  it("refuses what has no room even in the overflow, and takes it in once there is some", () => {
+    const { clock, store } = setUp({ cells: 2 });
+    store.report(report({ [KEY]: 1, [A]: 1 }));
+    expect(store.report(report({ [B]: 7 }, FIRST_LIFE, "q"))).toBe("cells_full");
+    expect(store.observe(record({ proxy: "q", labelKey: B }))).toBe("cells_full");
+    expect(store.report(report({}, SECOND_LIFE))).toBe("ok");
+    clock.nowMs += 10 * MINUTE_MS;
+    store.retireSuperseded();
+    expect(store.report(report({ [B]: 8 }, FIRST_LIFE, "q"))).toBe("ok");
+    expect([store.cellCount, store.overflowedRequests]).toEqual([1, 9]);
+  });
+
+  it("never has stats in the overflow and the entries of the same requests beside it", () => {
+    const { store } = setUp({ cells: 4 });
+    store.observe(record({ lifeMs: 0, labelKey: A }));
+    store.report(report({ [KEY]: 3, [B]: 1 }));
+    expect(store.report(report({ [KEY]: 3, [A]: 1, [B]: 1 }))).toBe("cells_full");
+    for (let count = 0; count < 4; count++) store.observe(record({ lifeMs: 0, labelKey: B }));
+    const total = [KEY, A, B, OVERFLOW_KEY].reduce((sum, labelKey) => sum + requests(store, labelKey), 0);
+    expect(total).toBeLessThanOrEqual(5 + 4);
+
+    const closed = setUp({ cells: 2 }).store;
+    closed.report(report({ [KEY]: 1, [A]: 1 }));
+    expect(closed.observe(record({ lifeMs: 0, labelKey: A }))).toBe("cells_full");
+  });
+
+  it("has the rows of retired lives back", () => {
+    const { clock, store } = setUp();
+    store.report(report({ [KEY]: 1, [A]: 1 }));
+    store.observe(record());
+    expect(store.cellCount).toBe(2);
+    store.report(report({ [KEY]: 1 }, SECOND_LIFE));
+    clock.nowMs += 10 * MINUTE_MS;
+    store.retireSuperseded();
+    expect([store.cellCount, store.rowCount]).toEqual([1, 3]); // two totals, and one reading
   });
 });
 
