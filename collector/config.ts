@@ -41,6 +41,7 @@ interface LimitsConfig {
   readonly cells: number;
   readonly retireAfterMs: number;
   readonly edges: number;
+  readonly streams: number;
 }
 
 // === values ===
@@ -138,6 +139,7 @@ export const FILE_SCHEMA = section({
     cells: upTo(10_000_000),
     retire_after: duration,
     edges: upTo(20_000),
+    streams: upTo(1_000_000),
   }),
   log: section({ level }),
   shutdown: section({ drain: duration }),
@@ -185,6 +187,7 @@ function withDefaults({ grpc, http, scrape, limits, log, shutdown }: FileConfig,
       cells: limits?.cells ?? 500_000,
       retireAfterMs: valid(parseDuration(limits?.retire_after ?? "10m")),
       edges: limits?.edges ?? 2000,
+      streams: limits?.streams ?? 4096,
     },
     log: { level: logLevel ?? log?.level ?? "info" },
     shutdown: { drainMs: valid(parseDuration(shutdown?.drain ?? "2s")) },

@@ -36,7 +36,12 @@ export async function startCollector(config: Config, logOf: (component: string) 
 
   const { maxMessageBytes } = config.grpc;
   const grpc = new GrpcServer({ address: formatAddress(config.grpc.address), maxMessageBytes, log: logOf("grpc") });
-  const als = new AlsReceiver({ sink: (record) => store.observe(record), self, log: logOf("als") });
+  const als = new AlsReceiver({
+    maxStreams: config.limits.streams,
+    sink: (record) => store.observe(record),
+    self,
+    log: logOf("als"),
+  });
   als.register(grpc);
   const scraper = new Scraper({ ...config.scrape, sink: (report) => store.report(report), self, log: logOf("scrape") });
 

@@ -25,6 +25,16 @@ const DROP_REASONS = [
 ] as const;
 export type DropReason = (typeof DROP_REASONS)[number];
 
+/** How an access-log stream ended; the label `how`. */
+const STREAM_ENDS = [
+  /** All that arrived was read. */
+  "completed",
+  /** Not all: a message beyond `grpc.max_message`, our own stop, a reset in the middle. */
+  "broken_off",
+  /** It was one more than `limits.streams`, and nothing of it was read. */
+  "refused",
+] as const;
+
 /** How one scrape ended; the label `result`. */
 const SCRAPE_RESULTS = [
   "ok",
@@ -80,7 +90,6 @@ export class SelfMetrics {
     help: "Access-log streams open now.",
     registers: [this.registry],
   });
-  /** `how`: "completed" (all that arrived was read) or "broken_off" (not: a message beyond the limit, our own stop, a reset). */
   readonly accessLogStreamsEnded = new Counter({
     name: "meshtally_access_log_streams_ended_total",
     help: "Access-log streams that ended, by how.",
@@ -153,6 +162,7 @@ export class SelfMetrics {
     }).set({ version, node_version: process.version }, 1);
     // Every reason exists from the start, so that a first drop is an increase and not a new series.
     for (const reason of DROP_REASONS) this.accessLogDropped.inc({ reason }, 0);
+    for (const how of STREAM_ENDS) this.accessLogStreamsEnded.inc({ how }, 0);
     for (const result of SCRAPE_RESULTS) this.scrapes.inc({ result }, 0);
     for (const reason of SCRAPE_SKIP_REASONS) this.scrapeSkipped.inc({ reason }, 0);
   }

@@ -16,6 +16,8 @@ const METHOD = "StreamAccessLogs";
 const SILENT: readonly DropReason[] = ["not_final"];
 
 export interface AlsOptions {
+  /** Most streams open at once: each may hold a message that has not come to its end. Default: as many as come. */
+  readonly maxStreams?: number;
   /** Takes a record, or says why it does not. */
   readonly sink: (record: AccessRecord) => DropReason | null;
   readonly self: SelfMetrics;
@@ -26,6 +28,7 @@ export class AlsReceiver {
   private readonly options: AlsOptions;
   private readonly drops: LogLimit;
   private readonly decoder = new AlsDecoder();
+  private streams = 0;
 
   constructor(options: AlsOptions) {
     this.options = options;
@@ -36,9 +39,16 @@ export class AlsReceiver {
     for (const service of SERVICES) server.addClientStream(service, METHOD, () => this.open());
   }
 
-  /** The reader of one more stream. */
-  open(): StreamReader {
-    return new AlsStream(this.options, this.decoder, this.drops);
+  /** The reader of one more stream; null when there are too many. */
+  open(): StreamReader | null {
+    const { maxStreams = Number.POSITIVE_INFINITY, self } = this.options;
+    if (this.streams >= maxStreams) {
+      self.accessLogStreamsEnded.inc({ how: "refused" });
+      this.drops.warn("refused", { limit: maxStreams }, "access-log stream refused");
+      return null;
+    }
+    this.streams++;
+    return new AlsStream(this.options, this.decoder, this.drops, () => this.streams--);
   }
 }
 
@@ -50,11 +60,13 @@ class AlsStream implements StreamReader {
     private readonly options: AlsOptions,
     private readonly decoder: AlsDecoder,
     private readonly drops: LogLimit,
+    private readonly onEnd: () => void,
   ) {
     options.self.accessLogStreams.inc();
   }
 
   end(how: StreamEnd): void {
+    this.onEnd();
     this.options.self.accessLogStreams.dec();
     this.options.self.accessLogStreamsEnded.inc({ how });
     if (how === "broken_off") this.drops.warn(how, { proxy: this.sender?.id ?? "" }, "access-log stream broken off");

@@ -6,8 +6,8 @@ import type { Log } from "../log.ts";
 import { LogLimit } from "./log-limit.ts";
 
 const DEFAULT_MAX_MESSAGE_BYTES = 4 * 1024 * 1024;
-/** Streams of one connection. Envoy opens one per worker thread and access logger. */
-const MAX_STREAMS_PER_CONNECTION = 1024;
+/** Streams of one connection. Envoy opens one per access logger; each of its worker threads has a connection of its own. */
+const MAX_STREAMS_PER_CONNECTION = 128;
 /** A connection that is silent so long is asked for a sign of life; one that gives none is closed. */
 const KEEPALIVE_TIME_MS = 60_000;
 const KEEPALIVE_TIMEOUT_MS = 20_000;
@@ -61,10 +61,11 @@ export class GrpcServer {
   }
 
   /**
-   * Serves `service`'s client-streaming `method`. Each call opens a reader; a half-close is answered with an empty message.
+   * Serves `service`'s client-streaming `method`. Each call opens a reader; a half-close is answered with an empty message. A call
+   * for which there is none is answered with RESOURCE_EXHAUSTED, and nothing of it is read.
    * A stream is read no faster than its reader takes messages: HTTP/2 flow control holds the client back.
    */
-  addClientStream(service: string, method: string, open: () => StreamReader): void {
+  addClientStream(service: string, method: string, open: () => StreamReader | null): void {
     this.services.add(service);
     const definition = { ...rawMethod(service, method), requestStream: true, responseStream: false };
     this.server.addService({ [method]: definition }, { [method]: this.clientStream(open) });
@@ -101,9 +102,13 @@ export class GrpcServer {
     this.server.forceShutdown();
   }
 
-  private clientStream(open: () => StreamReader): grpc.handleClientStreamingCall<Buffer, Buffer> {
+  private clientStream(open: () => StreamReader | null): grpc.handleClientStreamingCall<Buffer, Buffer> {
     return (call, respond) => {
       const reader = open();
+      if (reader === null) {
+        respond({ code: grpc.status.RESOURCE_EXHAUSTED, details: "too many streams" });
+        return;
+      }
       let how: StreamEnd = "broken_off";
       call.on("data", (bytes: Buffer) => {
         try {

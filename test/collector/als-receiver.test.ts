@@ -15,6 +15,7 @@ const V3 = "/envoy.service.accesslog.v3.AccessLogService/StreamAccessLogs";
 const V2 = "/envoy.service.accesslog.v2.AccessLogService/StreamAccessLogs";
 const MAX_MESSAGE_BYTES = 64 * 1024;
 const DRAIN_MS = 200;
+const MAX_STREAMS = 3;
 
 const identity = (bytes: Buffer) => bytes;
 
@@ -37,6 +38,7 @@ beforeEach(async () => {
   self = new SelfMetrics("test");
   const log: Log = { ...silentLog, warn: (_fields, message) => logged.push(message) };
   const receiver = new AlsReceiver({
+    maxStreams: MAX_STREAMS,
     sink: (record) => {
       const reason = refuse(record);
       if (reason === null) records.push(record);
@@ -264,6 +266,24 @@ describe("streams", () => {
     await until(async () => (await counted("meshtally_access_log_streams"))["all"] === undefined);
     expect(await counted("meshtally_access_log_streams_ended_total")).toEqual({ completed: 1, broken_off: 1 });
     expect(logged).toEqual(["access-log stream broken off"]);
+  });
+
+  test("beyond the limit are refused and counted, until another one has ended", async () => {
+    const streams = Array.from({ length: MAX_STREAMS }, () => openStream());
+    for (const stream of streams) stream.send(encodeMessage(identifier()));
+    await until(async () => (await counted("meshtally_access_log_streams"))["all"] === MAX_STREAMS);
+    const refused = openStream();
+    refused.send(encodeMessage({ ...identifier(), ...http(entry("a")) }));
+    expect((await refused.answer).error?.code).toBe(grpc.status.RESOURCE_EXHAUSTED);
+    expect(await counted("meshtally_access_log_streams_ended_total")).toEqual({ refused: 1 });
+    expect([records.length, logged]).toEqual([0, ["access-log stream refused"]]);
+
+    await streams[0]?.half();
+    await until(async () => (await counted("meshtally_access_log_streams"))["all"] === MAX_STREAMS - 1);
+    const next = openStream();
+    next.send(encodeMessage({ ...identifier(), ...http(entry("a")) }));
+    expect((await next.half()).error).toBeNull();
+    expect(records).toHaveLength(1);
   });
 
   test("are read no faster than the sink takes records: what is under way stays bounded", async () => {

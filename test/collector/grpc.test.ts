@@ -1,3 +1,4 @@
+import { connect } from "node:http2";
 import * as grpc from "@grpc/grpc-js";
 import { expect, test } from "vitest";
 import { type Log, silentLog } from "../../collector/log.ts";
@@ -81,6 +82,31 @@ test("stopping takes in what open streams still send, and ends them when the tim
   while (taken.length < 3) await new Promise((resolve) => setTimeout(resolve, 5));
   expect(taken.slice(0, 2)).toEqual(["before", "while stopping"]);
   expect((await check(port, "")).error?.code).toBe(grpc.status.UNAVAILABLE);
+});
+
+test("a connection takes 128 streams at once; the next waits for one of them to end", async () => {
+  let open = 0;
+  const server = newServer();
+  server.addClientStream(SERVICE, "Send", () => {
+    open++;
+    return { message: () => {}, end: () => {} };
+  });
+  const port = await server.start();
+  const session = connect(`http://127.0.0.1:${port}`);
+  await new Promise((resolve) => session.once("remoteSettings", resolve));
+  expect(session.remoteSettings.maxConcurrentStreams).toBe(128);
+  const streams = Array.from({ length: 129 }, () =>
+    session
+      .request({ ":method": "POST", ":path": `/${SERVICE}/Send`, "content-type": "application/grpc" })
+      .on("error", () => {}),
+  );
+  while (open < 128) await new Promise((resolve) => setTimeout(resolve, 5));
+  await new Promise((resolve) => setTimeout(resolve, 50));
+  expect(open).toBe(128);
+  streams[0]?.end();
+  while (open < 129) await new Promise((resolve) => setTimeout(resolve, 5));
+  session.destroy();
+  await server.stop(0);
 });
 
 test("stopping without streams does not wait", async () => {

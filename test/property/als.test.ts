@@ -7,6 +7,7 @@ import { EntryScan, HttpEntry } from "../../collector/proto/als-entry.ts";
 import { decodeFlatNode } from "../../collector/proto/flat-node.ts";
 import { decodeMetadata } from "../../collector/proto/struct.ts";
 import { AlsReceiver } from "../../collector/receiver/als.ts";
+import type { StreamReader } from "../../collector/receiver/grpc.ts";
 import type { AccessRecord } from "../../collector/record/record.ts";
 import { SelfMetrics } from "../../collector/self.ts";
 import { unpackLabels } from "../../collector/series/key.ts";
@@ -60,7 +61,7 @@ test(`${MESSAGES} injured messages: nothing throws, and counted and dropped entr
 
   let malformed = 0;
   let entries = 0;
-  let stream = receiver.open();
+  let stream = receiver.open() as StreamReader;
   for (let i = 0; i < MESSAGES; i++) {
     const bytes = mutate(draw, pick(draw, bases));
     const message = decodeAlsMessage(bytes);
@@ -69,7 +70,7 @@ test(`${MESSAGES} injured messages: nothing throws, and counted and dropped entr
     stream.message(bytes);
     if (i % 50 !== 0) continue;
     stream.end("completed");
-    stream = receiver.open();
+    stream = receiver.open() as StreamReader;
   }
   stream.end("completed");
 
