@@ -15,7 +15,7 @@ export class LogLimit {
   private readonly nowMs: () => number;
   private readonly kinds = new Map<string, Kind>();
 
-  constructor(log: Log, nowMs: () => number = Date.now) {
+  constructor(log: Log, nowMs: () => number = () => performance.now()) {
     this.log = log;
     this.nowMs = nowMs;
   }

@@ -92,13 +92,13 @@ export class Scraper {
   }
 
   private async repeat(target: Target, firstTry: Promise<void>): Promise<void> {
-    let beganMs = Date.now();
+    let beganMs = performance.now(); // Unix time may be set
     await firstTry;
     while (!this.stopping.signal.aborted) {
       const nextMs = beganMs + this.options.intervalMs * (1 + JITTER * (2 * Math.random() - 1));
-      await pause(nextMs - Date.now(), this.stopping.signal);
+      await pause(nextMs - performance.now(), this.stopping.signal);
       if (this.stopping.signal.aborted) return;
-      beganMs = Date.now();
+      beganMs = performance.now();
       await this.scrape(target);
     }
   }
@@ -236,7 +236,7 @@ class Target {
   ): Promise<void> {
     const response = await this.request(path, signal);
     if (response.statusCode !== 200) {
-      response.resume();
+      response.destroy(); // not read to its end: it may have none
       throw new ScrapeFault("http_status", `${path.split("?")[0]} answered ${response.statusCode}`);
     }
     const isPacked = response.headers["content-encoding"] === "gzip";

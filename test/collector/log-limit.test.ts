@@ -1,4 +1,4 @@
-import { expect, test } from "vitest";
+import { expect, test, vi } from "vitest";
 import type { Log } from "../../collector/log.ts";
 import { LogLimit } from "../../collector/receiver/log-limit.ts";
 
@@ -24,6 +24,18 @@ test("the first event of a kind is written at once, then one per ten seconds, sa
     { level: "warn", message: "dropped", i: 0, suppressed: 0 },
     { level: "warn", message: "dropped", i: 6, suppressed: 5 },
   ]);
+});
+
+test("a clock that is set back does not silence a kind", () => {
+  vi.useFakeTimers();
+  const { lines, log } = recording();
+  const limit = new LogLimit(log);
+  limit.warn("a", {}, "dropped");
+  vi.setSystemTime(Date.now() - 3_600_000);
+  vi.advanceTimersByTime(10_000);
+  limit.warn("a", {}, "dropped");
+  vi.useRealTimers();
+  expect(lines).toHaveLength(2);
 });
 
 test("kinds do not silence each other", () => {

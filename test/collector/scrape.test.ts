@@ -2,7 +2,7 @@ import { createServer, type RequestListener, type Server } from "node:http";
 import type { AddressInfo } from "node:net";
 import { setTimeout as sleep } from "node:timers/promises";
 import { gzipSync } from "node:zlib";
-import { afterEach, describe, expect, it } from "vitest";
+import { afterEach, describe, expect, it, vi } from "vitest";
 import { silentLog } from "../../collector/log.ts";
 import { Scraper } from "../../collector/receiver/scrape.ts";
 import type { StatsReport } from "../../collector/record/record.ts";
@@ -57,7 +57,7 @@ class Admin {
 
 function setUp(
   targets: readonly string[],
-  options: { timeoutMs?: number; maxBodyBytes?: number; concurrency?: number } = {},
+  options: { intervalMs?: number; timeoutMs?: number; maxBodyBytes?: number; concurrency?: number } = {},
 ) {
   const self = new SelfMetrics("test");
   const reports: StatsReport[] = [];
@@ -196,6 +196,37 @@ describe("Scraper", () => {
     await scraper.scrapeNow();
     expect(await results()).toEqual({ [result]: 1 });
     expect(reports).toEqual([]);
+  });
+
+  it("leaves no connection open to a target that answers 503 and goes on writing", async () => {
+    const open = new Set<unknown>();
+    const url = await listen((request, response) => {
+      open.add(request.socket);
+      request.socket.on("close", () => open.delete(request.socket));
+      response.writeHead(503).write("x");
+      const timer = setInterval(() => response.write("x"), 5);
+      response.on("close", () => clearInterval(timer));
+    });
+    const { scraper, results } = setUp([url]);
+    for (let round = 0; round < 3; round++) await scraper.scrapeNow();
+    expect(await results()).toEqual({ http_status: 3 });
+    await sleep(100);
+    expect(open.size).toBe(0);
+  });
+
+  it("keeps to its interval, also when the clock is set back", async () => {
+    const admin = new Admin();
+    const { scraper } = setUp([await listen(admin.listener)], { intervalMs: 100 });
+    scraper.start();
+    await sleep(250);
+    const before = admin.count("/stats");
+    expect(before).toBeLessThanOrEqual(4); // two for the first reading
+    const now = Date.now;
+    vi.spyOn(Date, "now").mockImplementation(() => now() - 3_600_000);
+    closers.push(async () => vi.restoreAllMocks());
+    await sleep(350);
+    expect(admin.count("/stats") - before).toBeGreaterThanOrEqual(2);
+    expect(admin.count("/stats") - before).toBeLessThanOrEqual(5);
   });
 
   it("counts a target that is not there, and what was passed over in one that is", async () => {
