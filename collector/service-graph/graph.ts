@@ -179,8 +179,8 @@ export class ServiceGraph {
     const key = `${source.id} ${destination.id}`;
     let edge = this.edges.get(key);
     if (!edge) {
-      const isFull = this.edges.size >= this.limit;
-      if (isFull && source !== OTHER_NODE) return this.edgeOf(OTHER_NODE, OTHER_NODE);
+      const isOther = source === OTHER_NODE && destination === OTHER_NODE;
+      if (this.edges.size >= this.limit && !isOther) return this.edgeOf(OTHER_NODE, OTHER_NODE);
       const codes = { source: new Map(), destination: new Map() };
       edge = { source: source.id, destination: destination.id, column: this.allocate(EDGE_WIDTH), codes };
       this.edges.set(key, edge);

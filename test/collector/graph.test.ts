@@ -189,6 +189,15 @@ describe("ServiceGraph", () => {
     expect(graph.read(1000).nodes[1]).toMatchObject({ id: "default/api", version: "v2", cluster: "east" });
   });
 
+  it.each(["source", "destination"])("holds no more edges than its limit when the %s is `other` itself", (end) => {
+    const { graph, send } = setUp(2);
+    const other = { [`${end}_workload`]: "other", [`${end}_workload_namespace`]: "other" };
+    const name = end === "source" ? "destination_workload" : "source_workload";
+    for (const workload of ["a", "b", "c", "d"]) send({ ...BY_SOURCE, ...other, [name]: workload });
+    expect(graph.read(1000).edges.at(-1)).toMatchObject({ source: "other", destination: "other", requests: 2 });
+    expect(graph.edgeCount).toBe(3);
+  });
+
   it("shows edges beyond its limit as one edge from other to other", () => {
     const { graph, send } = setUp(2);
     for (const workload of ["a", "b", "c", "d"]) send({ ...BY_SOURCE, destination_workload: workload });
