@@ -60,7 +60,9 @@ export class AlsDecoder {
     const { scan, entry } = this;
     if (!scan.read(bytes, start, stop)) return "entry_malformed";
     if (scan.accessLogType !== DOWNSTREAM_END && scan.accessLogType !== NOT_SET) return "not_final";
-    if (scan.observation.kind === "bytes") return this.recordObservation(bytes, scan.observation, sender); // fast path
+    const { observation } = scan;
+    const isObserved = observation.kind === "bytes" && !isNewer(bytes, observation);
+    if (isObserved) return this.recordObservation(bytes, observation, sender); // fast path
     if (!entry.read(bytes, start, stop)) return "entry_malformed"; // slow path
     return {
       proxy: sender.id,
@@ -101,6 +103,11 @@ function readLabelKey(bytes: Buffer, start: number, stop: number): string | null
     at = end;
   }
   return bytes.toString("latin1", start, stop);
+}
+
+/** Of a version that is not known here: while the proxies are updated before the collector. What the entry says else still holds. */
+function isNewer(bytes: Buffer, { start, stop }: FilterState): boolean {
+  return start < stop && (bytes[start] as number) > OBSERVATION_VERSION;
 }
 
 /** Of our version and kind, with all labels, and not a byte more. */

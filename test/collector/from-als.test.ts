@@ -1,7 +1,12 @@
 import { describe, expect, test } from "vitest";
 import { AlsDecoder, type AlsRecord, type Sender } from "../../collector/record/from-als.ts";
 import type { DropReason } from "../../collector/self.ts";
-import { LABELS, OBSERVATION_KIND_OFFSET, OBSERVATION_LABEL_COUNT_OFFSET } from "../../collector/vocabulary.ts";
+import {
+  LABELS,
+  OBSERVATION_KIND_OFFSET,
+  OBSERVATION_LABEL_COUNT_OFFSET,
+  OBSERVATION_VERSION,
+} from "../../collector/vocabulary.ts";
 import { bytesState, encodeEntry, type Fields, lengthDelimited } from "../fixtures/als.ts";
 import { encodeObservation, NEVER_FINISHED, type ObservationFacts } from "../fixtures/observation.ts";
 import { key, values } from "./labels.ts";
@@ -68,12 +73,19 @@ describe("an entry with an observation", () => {
     ["a label cut short", (bytes: Buffer) => bytes.subarray(0, bytes.length - 1)],
     ["a byte too many", (bytes: Buffer) => Buffer.concat([bytes, Buffer.alloc(1)])],
     ["a value that is no UTF-8", (bytes: Buffer) => patched(bytes, bytes.length - 1, 0xff)],
-    ["another version", (bytes: Buffer) => patched(bytes, 0, 2)],
+    ["an older version", (bytes: Buffer) => patched(bytes, 0, OBSERVATION_VERSION - 1)],
     ["another kind", (bytes: Buffer) => patched(bytes, OBSERVATION_KIND_OFFSET, 1)],
     ["another number of labels", (bytes: Buffer) => patched(bytes, OBSERVATION_LABEL_COUNT_OFFSET, LABELS.length - 1)],
   ])("that has %s is malformed", (_name, change) => {
     expect(decodeObserved(change(encodeObservation(FACTS)))).toBe("entry_malformed");
   });
+});
+
+test("an observation of a newer version is passed over: the entry is derived, of a process life that it does not tell", () => {
+  const newer = patched(encodeObservation(FACTS), 0, OBSERVATION_VERSION + 1);
+  const derived = { lifeMs: 0, durationMs: 2000, labels: "derived" };
+  expect(decodeObserved(newer, { duration: { seconds: 2 } })).toMatchObject(derived);
+  expect(decodeObserved(newer.subarray(0, 1), { duration: { seconds: 2 } })).toMatchObject(derived);
 });
 
 describe("an entry without one", () => {
