@@ -120,7 +120,7 @@ export class WebServer {
       return;
     }
     const format = negotiateFormat(request.headers.accept);
-    const isPacked = /\bgzip\b/.test(String(request.headers["accept-encoding"] ?? ""));
+    const isPacked = acceptsGzip(String(request.headers["accept-encoding"] ?? ""));
     response.setHeader("content-type", CONTENT_TYPES[format]);
     response.setHeader("vary", "accept, accept-encoding");
     if (isPacked) response.setHeader("content-encoding", "gzip");
@@ -150,6 +150,17 @@ export class WebServer {
     });
     yield format === "openmetrics" ? `${toOpenMetrics(text)}# EOF\n` : text;
   }
+}
+
+/** `gzip;q=0` and `*;q=0` refuse it; gzip's own word goes before the star's. */
+export function acceptsGzip(header: string): boolean {
+  const qualities = new Map<string, number>();
+  for (const coding of header.toLowerCase().split(",")) {
+    const [name = "", ...parameters] = coding.split(";").map((part) => part.trim());
+    const quality = parameters.find((each) => each.startsWith("q="))?.slice(2);
+    qualities.set(name, Number(quality ?? 1));
+  }
+  return (qualities.get("gzip") ?? qualities.get("*") ?? 0) > 0;
 }
 
 function sendText(response: ServerResponse, status: number, text: string): void {

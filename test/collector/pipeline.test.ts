@@ -8,6 +8,7 @@ import { loadConfig } from "../../collector/config.ts";
 import { silentLog } from "../../collector/log.ts";
 import { type Collector, startCollector } from "../../collector/pipeline.ts";
 import { VERSION } from "../../collector/version.ts";
+import { acceptsGzip } from "../../collector/web/server.ts";
 import { text } from "./labels.ts";
 
 const closers: (() => unknown)[] = [];
@@ -60,6 +61,19 @@ async function start(targets: readonly string[] = []): Promise<Collector> {
 function get(collector: Collector, path: string, init?: RequestInit): Promise<Response> {
   return fetch(`http://${collector.httpAddress}${path}`, init);
 }
+
+it.each([
+  ["gzip", true],
+  ["deflate, GZIP;q=0.5", true],
+  ["*", true],
+  ["gzip;q=0", false],
+  ["gzip; q=0.0, *", false],
+  ["gzip;q=1, *;q=0", true],
+  ["*;q=0", false],
+  ["x-gzip-not", false],
+  ["gzip;q=x", false],
+  ["", false],
+])("accept-encoding %j takes gzip: %s", (header, isTaken) => expect(acceptsGzip(header)).toBe(isTaken));
 
 describe("the collector", () => {
   it("shows on /metrics and in the graph what a scrape said", async () => {
