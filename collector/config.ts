@@ -5,7 +5,7 @@ import { readFileSync } from "node:fs";
 import { isIP } from "node:net";
 import { type Static, type TSchema, Type } from "@sinclair/typebox";
 import { Ajv, type ErrorObject } from "ajv";
-import { isMap, isNode, isScalar, LineCounter, parseDocument } from "yaml";
+import { isMap, isNode, isScalar, LineCounter, parseDocument, visit } from "yaml";
 import { CollectorError, quote } from "./error.ts";
 
 const LOG_LEVELS = ["info", "warn", "error", "silent"] as const;
@@ -76,10 +76,19 @@ export function formatAddress({ host, port }: Address): string {
 
 /** The base URL of `127.0.0.1:9901` or `https://admin.example/envoy/`; null for any other text. */
 function parseTarget(text: string): string | null {
-  const url = text.includes("://") ? text : `http://${text}`;
+  const isUrl = /^https?:\/\//.test(text);
+  if (!isUrl && (parseAddress(text)?.port ?? 0) === 0) return null;
+  const url = isUrl ? text : `http://${text}`;
   if (!URL.canParse(url)) return null;
-  const { protocol, href, search, hash } = new URL(url);
-  return /^https?:$/.test(protocol) && search === "" && hash === "" ? href.replace(/\/+$/, "") : null;
+  const { href, hostname, username, password, search, hash } = new URL(url);
+  if (username !== "" || password !== "" || search !== "" || hash !== "") return null;
+  // A URL's host may be written as one number, and then is another address than one thinks: http://9901 is 0.0.38.173.
+  if (isIP(hostname) === 4 && !url.includes(`//${hostname}`)) return null;
+  return href.replace(/\/+$/, "");
+}
+
+function isBetween(low: number, value: number | null, high: number): boolean {
+  return value !== null && low <= value && value <= high;
 }
 
 function isLoopback(host: string): boolean {
@@ -89,27 +98,29 @@ function isLoopback(host: string): boolean {
 // === the file ===
 
 const MIN_INTERVAL_MS = 10;
+/** A week. Timers of Node.js end at 2^31 ms: a longer one fires at once. */
+const MAX_DURATION_MS = 168 * 3_600_000;
 
 /** The formats of text values: what makes a text one of them. */
 const FORMATS: Readonly<Record<string, (text: string) => boolean>> = {
-  duration: (text) => parseDuration(text) !== null,
-  interval: (text) => (parseDuration(text) ?? 0) >= MIN_INTERVAL_MS,
+  duration: (text) => isBetween(0, parseDuration(text), MAX_DURATION_MS),
+  interval: (text) => isBetween(MIN_INTERVAL_MS, parseDuration(text), MAX_DURATION_MS),
   size: (text) => (parseSize(text) ?? 0) > 0,
   address: (text) => parseAddress(text) !== null,
   target: (text) => parseTarget(text) !== null,
 };
 
 // A schema's description is what its fault says was expected.
-const duration = Type.String({ format: "duration", description: "a duration such as 500ms, 5s or 10m" });
+const duration = Type.String({ format: "duration", description: "a duration up to 168h such as 500ms, 5s or 10m" });
 const interval = Type.String({
   format: "interval",
-  description: `a duration of ${MIN_INTERVAL_MS}ms or more, such as 5s`,
+  description: `a duration from ${MIN_INTERVAL_MS}ms to 168h such as 5s`,
 });
 const size = Type.String({ format: "size", description: "a size such as 512KiB or 64MiB" });
 const address = Type.String({ format: "address", description: "host:port such as 127.0.0.1:11800 or [::1]:0" });
 const target = Type.String({
   format: "target",
-  description: "host:port or URL of an Envoy's admin interface, such as 127.0.0.1:9901",
+  description: "host:port or http(s) URL without user of an Envoy's admin interface, such as 127.0.0.1:9901",
 });
 const flag = Type.Boolean({ description: "true or false" });
 const level = Type.Unsafe<LogLevel>({ enum: LOG_LEVELS, description: `one of ${LOG_LEVELS.join(", ")}` });
@@ -218,10 +229,16 @@ function readFile(path: string | null, faults: string[]): FileConfig | null {
     faults.push(`${path}: cannot be read: ${error instanceof Error ? error.message : String(error)}`);
     return null;
   }
-  const source = new Source(path, text);
-  const value = source.read();
-  faults.push(...source.faultsInOrder());
-  return faults.length === 0 ? value : null;
+  try {
+    const source = new Source(path, text);
+    const value = source.read();
+    faults.push(...source.faultsInOrder());
+    return faults.length === 0 ? value : null;
+  } catch (error: unknown) {
+    // The YAML library gives up on thousands of nested brackets, for one.
+    faults.push(`${path}:1:1: cannot be read: ${error instanceof Error ? error.message : String(error)}`);
+    return null;
+  }
 }
 
 type Path = readonly (string | number)[];
@@ -254,12 +271,22 @@ class Source {
       // The library's message goes on with the place, which will stand in front, and a drawing of it.
       this.faults.push({ offset: pos[0], text: message.split(" at line ")[0] as string });
     }
+    this.refuseAliases();
     if (this.faults.length > 0) return {};
     const value = this.value();
     if (!validate(value)) for (const error of validate.errors ?? []) this.reportSchema(error);
     this.checkExposure(value, "grpc");
     this.checkExposure(value, "http");
     return value as FileConfig;
+  }
+
+  /** Nothing here needs them, and they can name nothing, name themselves, or make a few lines into gigabytes. */
+  private refuseAliases(): void {
+    visit(this.document, {
+      Alias: (_key, { source, range }) => {
+        this.faults.push({ offset: range?.[0] ?? 0, text: `found the alias *${source}, expected a value` });
+      },
+    });
   }
 
   /** Null reads as an empty section: all its keys are commented out. */
@@ -272,7 +299,7 @@ class Source {
   private reportSchema({ instancePath, keyword, params, parentSchema, data }: ErrorObject): void {
     const path: Path = instancePath.split("/").slice(1);
     if (keyword !== "additionalProperties") {
-      this.report(this.offsetOf(path), path, quote(data), String(parentSchema?.["description"]));
+      this.report(this.offsetOf(path), path, quote(withoutUser(data)), String(parentSchema?.["description"]));
       return;
     }
     const key = String(params["additionalProperty"]);
@@ -308,6 +335,11 @@ class Source {
     const pair = isMap(parent) ? parent.items.find((item) => isScalar(item.key) && item.key.value === key) : undefined;
     return (isScalar(pair?.key) && pair.key.range?.[0]) || 0;
   }
+}
+
+/** A URL without what stands before its @, which may be a password. */
+function withoutUser(value: unknown): unknown {
+  return typeof value === "string" ? value.replace(/\/\/.*@/, "//***@") : value;
 }
 
 function isSection(value: unknown): value is Section {

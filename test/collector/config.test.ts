@@ -80,9 +80,9 @@ shutdown: { drain: 0s }`);
       "loog: {}",
     ];
     expect(faults(text.join("\n"), { LOG_LEVEL: "loud" })).toEqual([
-      "2:13: scrape.interval: found 5, expected a duration of 10ms or more, such as 5s",
-      "3:26: scrape.targets.1: found 7, expected host:port or URL of an Envoy's admin interface, such as 127.0.0.1:9901",
-      '3:29: scrape.targets.2: found "ftp://x", expected host:port or URL of an Envoy\'s admin interface, such as 127.0.0.1:9901',
+      "2:13: scrape.interval: found 5, expected a duration from 10ms to 168h such as 5s",
+      "3:26: scrape.targets.1: found 7, expected host:port or http(s) URL without user of an Envoy's admin interface, such as 127.0.0.1:9901",
+      '3:29: scrape.targets.2: found "ftp://x", expected host:port or http(s) URL without user of an Envoy\'s admin interface, such as 127.0.0.1:9901',
       "5:12: limits.proxies: found 0, expected a whole number from 1 to 1000000",
       "6:1: loog: found an unknown key, expected log (known here: grpc, http, scrape, limits, log, shutdown)",
       'LOG_LEVEL: found "loud", expected one of info, warn, error, silent',
@@ -110,7 +110,7 @@ shutdown: { drain: 0s }`);
     [
       "an interval of nothing",
       "scrape: { interval: 0s }",
-      '1:21: scrape.interval: found "0s", expected a duration of 10ms',
+      '1:21: scrape.interval: found "0s", expected a duration from 10ms',
     ],
     ["a level that is none", "log: { level: debug }", '1:15: log.level: found "debug", expected one of info'],
     ["two keys alike", "log: {}\nlog: {}", "2:1: Map keys must be unique"],
@@ -122,6 +122,66 @@ shutdown: { drain: 0s }`);
     ],
   ])("names %s", (_fault, text, expected) => {
     expect(faults(text)).toEqual([expect.stringContaining(expected)]);
+  });
+
+  it.each([
+    ["scrape: { interval: 1000h }", "1:21: scrape.interval: found", "a duration from 10ms to 168h such as 5s"],
+    ["scrape: { timeout: 169h }", "1:20: scrape.timeout: found", "a duration from 10ms to 168h such as 5s"],
+    ["limits: { retire_after: 10081m }", "1:25: limits.retire_after: found", "a duration up to 168h"],
+    ["shutdown: { drain: 999999h }", "1:20: shutdown.drain: found", "a duration up to 168h"],
+  ])("refuses a duration for which no timer is long enough: %s", (text, found, expected) => {
+    expect(faults(text)).toEqual([expect.stringMatching(new RegExp(`^${found} .*expected ${expected}`))]);
+    expect(faults(text.replace(/\d+[hm]/, "168h"))).toEqual([]);
+  });
+
+  it.each([
+    ["an alias that names nothing", "grpc: *foo", "1:7: found the alias *foo, expected a value"],
+    ["an alias that names itself", "grpc: &a\n  address: *a", "2:12: found the alias *a, expected a value"],
+    [
+      "a bomb of aliases",
+      `a: &a [x]\n${"bcdefgh".replace(/./g, (name, at) => `${name}: &${name} [${`*${"abcdefg"[at]},`.repeat(10)}]\n`)}`,
+      "2:8: found the alias *a, expected a value",
+    ],
+    ["more brackets than can be read", "[".repeat(100_000), ": Maximum call stack size exceeded"],
+  ])("refuses %s, naming the place", (_what, text, expected) => {
+    expect(faults(text)[0]).toContain(expected);
+  });
+
+  it.each([
+    "9901",
+    "localhost",
+    "localhost:",
+    "localhost:0",
+    "localhost:65536",
+    "1:80",
+    "file:/x",
+    "file:///x",
+    "http://9901",
+    "http://",
+    "http://a:b@127.0.0.1:9901",
+    "http://a@127.0.0.1:9901",
+    "http://127.0.0.1:9901/?x",
+    "127.0.0.1:9901/path",
+  ])("refuses the target %s", (text) => {
+    const [fault, ...more] = faults(`scrape: { targets: ["${text}"] }`);
+    expect(fault).toMatch(/^1:21: scrape\.targets\.0: found .*, expected host:port or http\(s\) URL without user/);
+    expect(more).toEqual([]);
+  });
+
+  it("does not repeat a target's password", () => {
+    expect(faults('scrape: { targets: ["http://me:secret@127.0.0.1:9901"] }')[0]).toContain(
+      'found "http://***@127.0.0.1:9901"',
+    );
+  });
+
+  it.each([
+    ["localhost:9901", "http://localhost:9901"],
+    ["[::1]:9901", "http://[::1]:9901"],
+    ["Envoy.example:80", "http://envoy.example"],
+    ["http://127.0.0.1:9901/", "http://127.0.0.1:9901"],
+    ["https://a.example/envoy/", "https://a.example/envoy"],
+  ])("takes the target %s as %s", (text, url) => {
+    expect(load(`scrape: { targets: ["${text}"] }`).scrape.targets).toEqual([url]);
   });
 
   it.each(["0.0.0.0:1", "[::]:1", "10.0.0.1:1", "collector.example:1"])("wants %s to be asked for", (address) => {
