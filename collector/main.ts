@@ -1,5 +1,6 @@
 // The collector's process: command line, configuration, signals. What it runs is in pipeline.ts.
 
+import { resolve } from "node:path";
 import { parseArgs } from "node:util";
 import { type Config, loadConfig } from "./config.ts";
 import { CollectorError } from "./error.ts";
@@ -53,13 +54,18 @@ async function run(args: readonly string[], env: NodeJS.ProcessEnv): Promise<voi
     process.stdout.write(`${VERSION}\n`);
     return;
   }
-  const path = commandLine.config ?? (env["MESHTALLY_CONFIG"] || null);
+  const path = configPath(commandLine.config ?? env["MESHTALLY_CONFIG"] ?? "", env);
   const config = loadConfig({ path, env });
   if (commandLine["check-config"]) {
     process.stdout.write(`${path ?? "the default configuration"} is valid\n`);
     return;
   }
   await serve(config);
+}
+
+/** npm runs scripts in the project's folder and says in INIT_CWD where the user was. Null when no file is named. */
+function configPath(path: string, { INIT_CWD = process.cwd() }: NodeJS.ProcessEnv): string | null {
+  return path === "" ? null : resolve(INIT_CWD, path);
 }
 
 /** Resolves when it listens. From then on it ends by a signal: the first drains, the second ends it at once. */

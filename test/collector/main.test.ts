@@ -5,7 +5,7 @@ import { once } from "node:events";
 import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
 import { connect } from "node:net";
 import { tmpdir } from "node:os";
-import { join, resolve } from "node:path";
+import { basename, join, resolve } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
 import { afterAll, afterEach, describe, expect, it } from "vitest";
 import { VERSION } from "../../collector/version.ts";
@@ -91,6 +91,19 @@ describe("the command line", () => {
       expect(stderr.split("\n")).toHaveLength(3);
       expect(stderr).toContain(`${path}:1:21: scrape.interval: found 5`);
     }
+  });
+
+  it("takes the file from the folder in which npm was called", async () => {
+    const good = configFile(ANY_PORTS);
+    const checked = { code: 0, stdout: `${good} is valid\n` };
+    const args = ["--check-config", "--config", basename(good)];
+    expect(await run(args, { INIT_CWD: folder }).ended).toMatchObject(checked);
+  });
+
+  it("says where in the file an alias stands, and exits with 2", async () => {
+    const path = configFile("grpc: *foo");
+    const { code, stderr } = await run(["--config", path]).ended;
+    expect([code, stderr]).toEqual([2, `${path}:1:7: found the alias *foo, expected a value\n`]);
   });
 
   it("takes the file from MESHTALLY_CONFIG, the flag before it", async () => {
