@@ -4,12 +4,16 @@ import { Label, OTHER, POLICY_MUTUAL_TLS, POLICY_NONE, REPORTER_DESTINATION, UNK
 
 /** A workload, or what is known of one. */
 export interface Node {
-  /** `default/reviews-v1`; `service/default/reviews` for a service of which no workload answered; `unknown`; `other`. */
+  /**
+   * `default/reviews-v1`, or `east/default/reviews-v1` where the cluster is known; `service/default/reviews` for a service of which
+   * no workload answered; `unknown`; `other`.
+   */
   readonly id: string;
   readonly workload: string;
   readonly namespace: string;
   /** Canonical service name; for a node without workload, the name of the service that was called. */
   readonly service: string;
+  /** The one of the last report that grew. */
   readonly version: string;
   readonly cluster: string;
 }
@@ -60,8 +64,9 @@ function destinationNode(at: (label: Label) => string): Node {
   const service = at(Label.DestinationServiceName);
   if (workload === UNKNOWN && service !== UNKNOWN) {
     const namespace = at(Label.DestinationServiceNamespace);
-    const id = `service/${namespace}/${service}`;
-    return { id, workload, namespace, service, version: UNKNOWN, cluster: at(Label.DestinationCluster) };
+    const cluster = at(Label.DestinationCluster);
+    const id = `${clusterPart(cluster)}service/${namespace}/${service}`;
+    return { id, workload, namespace, service, version: UNKNOWN, cluster };
   }
   return workloadNode({
     workload,
@@ -73,16 +78,20 @@ function destinationNode(at: (label: Label) => string): Node {
 }
 
 function workloadNode(facts: Omit<Node, "id">): Node {
-  const { workload, namespace } = facts;
+  const { workload, namespace, cluster } = facts;
   if (workload === OTHER && namespace === OTHER) return OTHER_NODE;
-  return { ...facts, id: workload === UNKNOWN ? UNKNOWN : `${namespace}/${workload}` };
+  return { ...facts, id: workload === UNKNOWN ? UNKNOWN : `${clusterPart(cluster)}${namespace}/${workload}` };
 }
 
-/** What one report leaves unknown of a node, another may tell. */
+function clusterPart(cluster: string): string {
+  return cluster === UNKNOWN ? "" : `${cluster}/`;
+}
+
+/** What one report leaves unknown of a node, another may have told; what it knows is newer. */
 export function withKnown(before: Node | undefined, node: Node): Node {
-  if (!before) return node;
-  const known = (fact: "service" | "version" | "cluster") => (before[fact] === UNKNOWN ? node[fact] : before[fact]);
-  return { ...before, service: known("service"), version: known("version"), cluster: known("cluster") };
+  if (!before || before === node) return node;
+  const known = (fact: "service" | "version") => (node[fact] === UNKNOWN ? before[fact] : node[fact]);
+  return { ...before, service: known("service"), version: known("version") };
 }
 
 /**

@@ -50,6 +50,8 @@ interface Edge {
 
 /** The columns that the requests of one series are added to. */
 interface Route {
+  /** The ends of the edge as this series knows them. */
+  readonly nodes: readonly [Node, Node];
   readonly block: number;
   readonly isError: boolean;
   readonly code: number;
@@ -139,6 +141,7 @@ export class ServiceGraph {
       const requests = this.advance(seen, this.counts[REQUESTS] as number);
       this.add(route.block + BLOCK.requests, requests);
       this.add(route.code, requests);
+      if (requests > 0) this.learn(route.nodes);
       if (route.isError) this.add(route.block + BLOCK.errors, requests);
       if (route.policy >= 0) this.add(route.policy, requests);
       for (let field = 0; field <= HISTOGRAM_COUNT; field++) {
@@ -164,7 +167,9 @@ export class ServiceGraph {
     const edge = this.edgeOf(place.source, place.destination);
     const reporter = place.isFromDestination ? "destination" : "source";
     const policy = place.isMutualTls ? EDGE.mutualTls : EDGE.plainText;
-    const route = {
+    const isOverflow = edge.source !== place.source.id || edge.destination !== place.destination.id;
+    const route: Route = {
+      nodes: isOverflow ? [OTHER_NODE, OTHER_NODE] : [place.source, place.destination],
       block: edge.column + EDGE[reporter],
       isError: place.isError,
       code: this.codeColumn(edge.codes[reporter], place.responseCode),
@@ -176,7 +181,7 @@ export class ServiceGraph {
   }
 
   private edgeOf(source: Node, destination: Node): Edge {
-    const key = `${source.id} ${destination.id}`;
+    const key = JSON.stringify([source.id, destination.id]); // any text may stand in an id
     let edge = this.edges.get(key);
     if (!edge) {
       const isOther = source === OTHER_NODE && destination === OTHER_NODE;
@@ -185,8 +190,11 @@ export class ServiceGraph {
       edge = { source: source.id, destination: destination.id, column: this.allocate(EDGE_WIDTH), codes };
       this.edges.set(key, edge);
     }
-    for (const node of [source, destination]) this.nodes.set(node.id, withKnown(this.nodes.get(node.id), node));
     return edge;
+  }
+
+  private learn(nodes: readonly Node[]): void {
+    for (const node of nodes) this.nodes.set(node.id, withKnown(this.nodes.get(node.id), node));
   }
 
   private codeColumn(codes: Map<string, number>, responseCode: string): number {

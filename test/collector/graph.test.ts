@@ -185,8 +185,36 @@ describe("ServiceGraph", () => {
   it("learns of a node what another report knows of it", () => {
     const { graph, send } = setUp();
     send(BY_SOURCE);
-    send({ ...BY_DESTINATION, destination_version: "v2", destination_cluster: "east" });
-    expect(graph.read(1000).nodes[1]).toMatchObject({ id: "default/api", version: "v2", cluster: "east" });
+    send({ ...BY_DESTINATION, destination_version: "v2" });
+    send(BY_SOURCE);
+    expect(graph.read(1000).nodes[1]).toMatchObject({ id: "default/api", version: "v2" });
+  });
+
+  it("shows of a node the version that was heard of last, also after it was rolled back", () => {
+    const { graph, send } = setUp();
+    for (const version of ["v1", "v2", "v1"]) {
+      send({ ...BY_SOURCE, destination_version: version });
+      expect(graph.read(1000).nodes[1]).toMatchObject({ id: "default/api", version });
+    }
+  });
+
+  it("tells workloads of one name in two clusters apart", () => {
+    const { graph, send } = setUp();
+    for (const cluster of ["east", "west"]) send({ ...BY_SOURCE, destination_cluster: cluster });
+    expect(graph.read(1000).nodes.map(({ id, cluster }) => [id, cluster])).toEqual([
+      ["default/web", "unknown"],
+      ["east/default/api", "east"],
+      ["west/default/api", "west"],
+    ]);
+  });
+
+  it("tells edges apart whatever stands in their names", () => {
+    const { graph, send } = setUp();
+    const ends = (source: string, destination: string) =>
+      send({ ...BY_SOURCE, source_workload: source, destination_workload: destination });
+    ends("a default/b", "c");
+    ends("a", "b default/c");
+    expect(graph.read(1000).edges.map(({ requests }) => requests)).toEqual([1, 1]);
   });
 
   it.each(["source", "destination"])("holds no more edges than its limit when the %s is `other` itself", (end) => {
