@@ -29,7 +29,7 @@ export interface Address {
 interface ScrapeConfig {
   readonly intervalMs: number;
   readonly timeoutMs: number;
-  /** Base URLs of admin interfaces, without a slash at the end: "http://127.0.0.1:9901". */
+  /** Base URLs of admin interfaces, without a slash at the end: "http://127.0.0.1:15000". */
   readonly targets: readonly string[];
   readonly maxBodyBytes: number;
   readonly concurrency: number;
@@ -74,7 +74,7 @@ export function formatAddress({ host, port }: Address): string {
   return host.includes(":") ? `[${host}]:${port}` : `${host}:${port}`;
 }
 
-/** The base URL of `127.0.0.1:9901` or `https://admin.example/envoy/`; null for any other text. */
+/** The base URL of `127.0.0.1:15000` or `https://admin.example/envoy/`; null for any other text. */
 function parseTarget(text: string): string | null {
   const isUrl = /^https?:\/\//.test(text);
   if (!isUrl && (parseAddress(text)?.port ?? 0) === 0) return null;
@@ -120,7 +120,7 @@ const size = Type.String({ format: "size", description: "a size such as 512KiB o
 const address = Type.String({ format: "address", description: "host:port such as 127.0.0.1:11800 or [::1]:0" });
 const target = Type.String({
   format: "target",
-  description: "host:port or http(s) URL without user of an Envoy's admin interface, such as 127.0.0.1:9901",
+  description: "host:port or http(s) URL without user of an Envoy's admin interface, such as 127.0.0.1:15000",
 });
 const flag = Type.Boolean({ description: "true or false" });
 const level = Type.Unsafe<LogLevel>({ enum: LOG_LEVELS, description: `one of ${LOG_LEVELS.join(", ")}` });

@@ -1,9 +1,10 @@
 // The collector's own metrics: what it received, could not use, and holds. The only importer of prom-client.
+// docs/api.md has a row for each of them, and for each value of their closed sets.
 
 import { Counter, collectDefaultMetrics, Gauge, Registry } from "prom-client";
 
 /** Why an access-log message or entry was dropped; the label `reason`. */
-const DROP_REASONS = [
+export const DROP_REASONS = [
   /** The message is no StreamAccessLogsMessage: broken wire bytes. */
   "message_malformed",
   /** One entry's bytes are broken; the rest of the message goes on. */
@@ -26,7 +27,7 @@ const DROP_REASONS = [
 export type DropReason = (typeof DROP_REASONS)[number];
 
 /** How an access-log stream ended; the label `how`. */
-const STREAM_ENDS = [
+export const STREAM_ENDS = [
   /** All that arrived was read. */
   "completed",
   /** Not all: a message beyond `grpc.max_message`, our own stop, a reset in the middle. */
@@ -36,7 +37,7 @@ const STREAM_ENDS = [
 ] as const;
 
 /** How one scrape ended; the label `result`. */
-const SCRAPE_RESULTS = [
+export const SCRAPE_RESULTS = [
   "ok",
   /** No connection, or it broke before the answer was complete. */
   "unreachable",
@@ -50,7 +51,7 @@ const SCRAPE_RESULTS = [
   "malformed",
   /** /server_info names no node, so nobody could be told apart by it. */
   "node_missing",
-  /** The proxy restarted while it was read; the next round reads the new process. */
+  /** The proxy restarted while it was read, or restarts hot (or its clock is ahead); a later round reads the new process. */
   "restarted",
   /** The stats lack START_TIME_METRIC: no filter there, or none that ran yet. */
   "no_start_time",
@@ -66,7 +67,7 @@ const SCRAPE_RESULTS = [
 export type ScrapeResult = (typeof SCRAPE_RESULTS)[number];
 
 /** Why a line of a scrape was passed over; the label `reason`. */
-const SCRAPE_SKIP_REASONS = [
+export const SCRAPE_SKIP_REASONS = [
   /** No sample in Prometheus' text format. */
   "malformed",
   /** In one of our families, but without our labels: another writer's. Counted once per label set and scrape. */

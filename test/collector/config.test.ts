@@ -49,7 +49,7 @@ describe("loadConfig", () => {
     const config = load(`
 grpc: { address: "[::1]:0", max_message: 1KiB }
 http: { address: 0.0.0.0:80, insecure: true }
-scrape: { targets: ["127.0.0.1:9901", "https://a.example/envoy/"], interval: 500ms, timeout: 1m, max_body: 2GiB, concurrency: 2 }
+scrape: { targets: ["127.0.0.1:15000", "https://a.example/envoy/"], interval: 500ms, timeout: 1m, max_body: 2GiB, concurrency: 2 }
 limits: { proxies: 1, label_sets: 2, cells: 4, retire_after: 1h, edges: 3, streams: 5 }
 log: { level: warn }
 shutdown: { drain: 0s }`);
@@ -57,7 +57,7 @@ shutdown: { drain: 0s }`);
       grpc: { address: { host: "::1", port: 0 }, maxMessageBytes: 1024 },
       http: { address: { host: "0.0.0.0", port: 80 } },
       scrape: {
-        targets: ["http://127.0.0.1:9901", "https://a.example/envoy"],
+        targets: ["http://127.0.0.1:15000", "https://a.example/envoy"],
         intervalMs: 500,
         timeoutMs: 60_000,
         maxBodyBytes: 2 ** 31,
@@ -81,8 +81,8 @@ shutdown: { drain: 0s }`);
     ];
     expect(faults(text.join("\n"), { LOG_LEVEL: "loud" })).toEqual([
       "2:13: scrape.interval: found 5, expected a duration from 10ms to 168h such as 5s",
-      "3:26: scrape.targets.1: found 7, expected host:port or http(s) URL without user of an Envoy's admin interface, such as 127.0.0.1:9901",
-      '3:29: scrape.targets.2: found "ftp://x", expected host:port or http(s) URL without user of an Envoy\'s admin interface, such as 127.0.0.1:9901',
+      "3:26: scrape.targets.1: found 7, expected host:port or http(s) URL without user of an Envoy's admin interface, such as 127.0.0.1:15000",
+      '3:29: scrape.targets.2: found "ftp://x", expected host:port or http(s) URL without user of an Envoy\'s admin interface, such as 127.0.0.1:15000',
       "5:12: limits.proxies: found 0, expected a whole number from 1 to 1000000",
       "6:1: loog: found an unknown key, expected log (known here: grpc, http, scrape, limits, log, shutdown)",
       'LOG_LEVEL: found "loud", expected one of info, warn, error, silent',
@@ -158,10 +158,10 @@ shutdown: { drain: 0s }`);
     "file:///x",
     "http://9901",
     "http://",
-    "http://a:b@127.0.0.1:9901",
-    "http://a@127.0.0.1:9901",
-    "http://127.0.0.1:9901/?x",
-    "127.0.0.1:9901/path",
+    "http://a:b@127.0.0.1:15000",
+    "http://a@127.0.0.1:15000",
+    "http://127.0.0.1:15000/?x",
+    "127.0.0.1:15000/path",
   ])("refuses the target %s", (text) => {
     const [fault, ...more] = faults(`scrape: { targets: ["${text}"] }`);
     expect(fault).toMatch(/^1:21: scrape\.targets\.0: found .*, expected host:port or http\(s\) URL without user/);
@@ -169,8 +169,8 @@ shutdown: { drain: 0s }`);
   });
 
   it("does not repeat a target's password", () => {
-    expect(faults('scrape: { targets: ["http://me:secret@127.0.0.1:9901"] }')[0]).toContain(
-      'found "http://***@127.0.0.1:9901"',
+    expect(faults('scrape: { targets: ["http://me:secret@127.0.0.1:15000"] }')[0]).toContain(
+      'found "http://***@127.0.0.1:15000"',
     );
   });
 
@@ -178,7 +178,7 @@ shutdown: { drain: 0s }`);
     ["localhost:9901", "http://localhost:9901"],
     ["[::1]:9901", "http://[::1]:9901"],
     ["Envoy.example:80", "http://envoy.example"],
-    ["http://127.0.0.1:9901/", "http://127.0.0.1:9901"],
+    ["http://127.0.0.1:15000/", "http://127.0.0.1:15000"],
     ["https://a.example/envoy/", "https://a.example/envoy"],
   ])("takes the target %s as %s", (text, url) => {
     expect(load(`scrape: { targets: ["${text}"] }`).scrape.targets).toEqual([url]);

@@ -1,0 +1,41 @@
+// docs/api.md against what it describes.
+
+import { readFileSync } from "node:fs";
+import { join, resolve } from "node:path";
+import { expect, it } from "vitest";
+import { DROP_REASONS, SCRAPE_RESULTS, SCRAPE_SKIP_REASONS, SelfMetrics, STREAM_ENDS } from "../../collector/self.ts";
+
+const ROOT = resolve(import.meta.dirname, "../..");
+const read = (path: string) => readFileSync(join(ROOT, path), "utf8");
+
+/** First cells of the table under a heading, backquotes off. */
+function rowsUnder(heading: string): string[] {
+  const section =
+    read("docs/api.md")
+      .split(/^#+ /m)
+      .find((text) => text.startsWith(`${heading}\n`)) ?? "";
+  const rows = [...section.matchAll(/^\| (`.+?`) \|/gm)].map((row) => (row[1] as string).replaceAll("`", ""));
+  return rows.filter((name) => !["how", "reason", "result"].includes(name));
+}
+
+it.each([
+  ["How streams ended", STREAM_ENDS],
+  ["Why entries are dropped", DROP_REASONS],
+  ["How scrapes end", SCRAPE_RESULTS],
+  ["Why lines of a scrape are passed over", SCRAPE_SKIP_REASONS],
+])("docs/api.md has a row for every label value: %s", (heading, values) => {
+  expect(rowsUnder(heading)).toEqual([...values]);
+});
+
+it("docs/api.md has a row for every metric of the collector", async () => {
+  const metrics = await new SelfMetrics("test").registry.getMetricsAsJSON();
+  const names = metrics.map(({ name }) => name).filter((name) => name.startsWith("meshtally_"));
+  expect(rowsUnder("The collector's own metrics").sort()).toEqual(names.sort());
+});
+
+it("the examples scrape the admin port of envoy/sidecar.yaml", () => {
+  const [, port] = /^admin:\n(?:.*\n)*?.*port_value: (\d+)/m.exec(read("envoy/sidecar.yaml")) ?? [];
+  for (const path of ["docs/configuration.md", "deploy/collector.yaml"]) {
+    expect(read(path)).toContain(`    - 127.0.0.1:${port}\n`);
+  }
+});
