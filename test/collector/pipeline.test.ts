@@ -2,8 +2,9 @@
 
 import { createServer, request as httpRequest } from "node:http";
 import { type AddressInfo, connect } from "node:net";
+import { setTimeout as sleep } from "node:timers/promises";
 import { gunzipSync } from "node:zlib";
-import { afterEach, describe, expect, it } from "vitest";
+import { afterEach, describe, expect, it, vi } from "vitest";
 import { loadConfig } from "../../collector/config.ts";
 import { silentLog } from "../../collector/log.ts";
 import { type Collector, startCollector } from "../../collector/pipeline.ts";
@@ -27,13 +28,13 @@ const LABELS = {
 };
 
 /** An Envoy that says it counted `requests`. */
-async function startAdmin(requests: () => number): Promise<string> {
-  const lifeMs = Date.now() - 1000;
+async function startAdmin(requests: () => number, life?: () => number): Promise<string> {
+  const startMs = Date.now() - 1000;
   const server = createServer((request, response) => {
     if (request.url === "/server_info") response.end('{"node":{"id":"sidecar~web"}}');
     else
       response.end(
-        `istio_requests_total{${text(LABELS)}} ${requests()}\nmeshtally_filter_start_time_milliseconds{} ${lifeMs}\n`,
+        `istio_requests_total{${text(LABELS)}} ${requests()}\nmeshtally_filter_start_time_milliseconds{} ${life?.() ?? startMs}\n`,
       );
   });
   await new Promise<void>((resolve) => server.listen(0, "127.0.0.1", resolve));
@@ -156,6 +157,46 @@ describe("the collector", () => {
     const readiness = await get(collector, "/readyz");
     expect([readiness.status, await readiness.text()]).toEqual([503, "not ready: first scrape round\n"]);
     expect((await get(collector, "/livez")).status).toBe(200);
+  });
+
+  it("is not ready any more while it shuts down", async () => {
+    const collector = await start();
+    // A request whose head is not complete keeps the web server open, and its connection takes the next one.
+    const [host, port] = collector.httpAddress.split(":");
+    const socket = connect(Number(port), host);
+    let text = "";
+    socket.on("data", (chunk) => {
+      text += chunk;
+    });
+    await new Promise((resolve) => socket.on("connect", resolve));
+    socket.write("GET /readyz HTTP/1.1\r\nhost: x\r\n");
+    await sleep(50);
+    const stopped = collector.stop();
+    await sleep(50);
+    socket.write("\r\n");
+    await stopped;
+    expect(text).toMatch(/^HTTP\/1.1 503 .*not ready: shutting down\n$/s);
+    socket.destroy();
+  });
+
+  it("retires superseded lives as time goes by", async () => {
+    vi.useFakeTimers({ toFake: ["setInterval", "clearInterval", "performance"] });
+    closers.push(() => vi.useRealTimers());
+    let lifeMs = Date.now() - 1000;
+    const collector = await start([
+      await startAdmin(
+        () => 5,
+        () => lifeMs,
+      ),
+    ]);
+    await collector.scrapeNow();
+    lifeMs++;
+    await collector.scrapeNow();
+    const lives = async () =>
+      (await (await get(collector, "/metrics")).text()).match(/^meshtally_proxy_lives (\d)$/m)?.[1];
+    expect(await lives()).toBe("2");
+    vi.advanceTimersByTime(11 * 60_000);
+    expect(await lives()).toBe("1");
   });
 
   it("takes access-log streams on the address that it names", async () => {

@@ -436,6 +436,18 @@ describe("a proxy that was let go after entries that name no life", () => {
   });
 });
 
+describe("what is remembered of proxies that were let go", () => {
+  it("is 50,000 of them", () => {
+    const { clock, store } = setUp({ proxies: 1 });
+    for (let count = 0; count <= 50_001; count++) {
+      store.report(report({}, FIRST_LIFE, `p${count}`));
+      clock.nowMs += 10 * MINUTE_MS;
+    }
+    const results = ["p50000", "p1", "p0"].map((proxy) => store.report(report({}, FIRST_LIFE, proxy)));
+    expect(results).toEqual(["life_retired", "life_retired", "ok"]);
+  });
+});
+
 describe("what happened before the collector looked", () => {
   it("is in the total and not in the recent counts", () => {
     const { clock, store } = setUp();
