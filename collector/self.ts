@@ -51,8 +51,10 @@ export const SCRAPE_RESULTS = [
   "malformed",
   /** /server_info names no node, so nobody could be told apart by it. */
   "node_missing",
-  /** The proxy restarted while it was read, or restarts hot (or its clock is ahead); a later round reads the new process. */
+  /** The proxy restarted while it was read, (or its clock is ahead); a later round reads the new process. */
   "restarted",
+  /** The process took over its predecessor's counters (Envoy's hot restart): they would count twice. */
+  "hot_restarted",
   /** The stats lack START_TIME_METRIC: no filter there, or none that ran yet. */
   "no_start_time",
   /** The process life was already folded into the totals. */

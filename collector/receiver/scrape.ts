@@ -21,6 +21,12 @@ const NAME_FILTER =
   `|^wasmcustom\\.${START_TIME_METRIC}$`;
 const STATS_PATH = `/stats/prometheus?usedonly&filter=${encodeURIComponent(NAME_FILTER)}`;
 const SERVER_INFO_PATH = "/server_info";
+
+/** What is read of `/server_info` (envoy.admin.v3.ServerInfo). */
+interface ServerInfo {
+  readonly node?: { readonly id?: unknown };
+  readonly command_line_options?: { readonly restart_epoch?: unknown };
+}
 const SERVER_INFO_MAX_BYTES = 4 * 1024 * 1024;
 
 /** Scrapes of one target begin so much earlier or later than the interval says, so that targets do not fall into step. */
@@ -222,7 +228,12 @@ class Target {
     } catch (error: unknown) {
       throw new ScrapeFault("malformed", "/server_info is no JSON", { cause: error });
     }
-    const id = (info as { node?: { id?: unknown } } | null)?.node?.id;
+    const { node, command_line_options: options } = (info ?? {}) as ServerInfo;
+    // After a hot restart the counters go on from the old process's, under a new start time: its requests would count twice.
+    if (Number(options?.restart_epoch ?? 0) > 0) {
+      throw new ScrapeFault("hot_restarted", "the process took over the counters of the one before it (hot restart)");
+    }
+    const id = node?.id;
     if (typeof id !== "string" || id === "") throw new ScrapeFault("node_missing", "/server_info names no node");
     return id;
   }

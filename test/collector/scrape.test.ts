@@ -189,6 +189,14 @@ describe("Scraper", () => {
       (admin) => (request, response) =>
         request.url?.startsWith("/stats") ? admin.listener(request, response) : response.end("null"),
     ],
+    [
+      "hot_restarted",
+      "took over another process's counters",
+      (admin) => (request, response) =>
+        request.url?.startsWith("/stats")
+          ? admin.listener(request, response)
+          : response.end('{"node":{"id":"n"},"command_line_options":{"restart_epoch":1}}'),
+    ],
     ["timeout", "does not answer", () => () => {}],
     ["timeout", "stops in the middle", () => (_, response) => response.write("istio_")],
   ])("counts %s for a target that %s", async (result, _behaviour, listener) => {
