@@ -7,8 +7,8 @@ export const METRIC_HELP: { readonly [name: string]: string } = {
     "Requests, HTTP and gRPC, counted when they end; one that got no answer counts with response_code 0.",
   istio_request_duration_milliseconds:
     "Time from the first byte of the request to the last byte of the answer, in whole milliseconds; only for requests that finished.",
-  istio_request_bytes: "Size of requests: headers, body and trailers.",
-  istio_response_bytes: "Size of answers: headers, body and trailers.",
+  istio_request_bytes: "Size of requests: headers and body.",
+  istio_response_bytes: "Size of answers: headers and body.",
   meshtally_filter_start_time_milliseconds:
     "When this Envoy process first ran the filter, in Unix milliseconds. It tells one process life from the next.",
   meshtally_filter_faults_total: "What the filter could not read, take in or tell apart, by reason.",

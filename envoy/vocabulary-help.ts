@@ -37,6 +37,9 @@ export const FAULT_HELP: { readonly [reason: string]: string } = {
   label_sets_full:
     "The cap on label sets was reached. The request went to the overflow series, whose labels all read `other`.",
   streams_full: "The cap on requests in flight was reached. The request was counted without its peer.",
+  peers_full: "The cache of peers was full and lost its oldest quarter. No count changes; peers are decoded again.",
+  clusters_full: "The cache of clusters was full and emptied. No count changes; metadata is read again.",
+  keys_full: "The cache of keys was full and emptied. No count changes; labels are made again.",
   host_call: "Envoy answered a call of the filter with an error. The value counts as absent.",
   configuration: "The plugin configuration was not as expected. Defaults stand in for the broken part.",
 };

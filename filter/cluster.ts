@@ -2,8 +2,9 @@
 // REFRESH_MS, since the control plane may change the metadata under the same name.
 
 import { noteColdWork } from "./garbage.ts";
-import { nowMs, readProperty, utf8, valuePtr, valueSize } from "./host.ts";
+import { countFault, nowMs, readProperty, utf8, valuePtr, valueSize } from "./host.ts";
 import { Table } from "./table.ts";
+import { Fault } from "./vocabulary/metrics.ts";
 import { CATCH_ALL_CLUSTERS, PASSTHROUGH_CLUSTER } from "./vocabulary/values.ts";
 import { readText } from "./wire/text.ts";
 
@@ -46,7 +47,10 @@ export function currentCluster(): Cluster | null {
   if (cluster === null) {
     noteColdWork();
     cluster = new Cluster(readText(valuePtr, valueSize));
-    if (clusters.isFull) clusters.clear();
+    if (clusters.isFull) {
+      countFault(Fault.ClustersFull);
+      clusters.clear();
+    }
     clusters.add(valuePtr, valueSize, cluster);
     readFacts(cluster);
     cluster.readAtMs = now;

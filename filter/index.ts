@@ -6,6 +6,7 @@ import { Config, parseConfig } from "./config.ts";
 import { collectIfDue, noteColdWork } from "./garbage.ts";
 import { readPluginConfiguration, valuePtr, valueSize } from "./host.ts";
 import { startTimeMs } from "./start-time.ts";
+import { forgetKeys } from "./stat.ts";
 import { onLog, onRequestHeaders, onResponseHeaders, Root, Stream, Streams } from "./stream.ts";
 
 const CONTINUE: i32 = 0;
@@ -38,6 +39,7 @@ export function proxy_on_configure(rootId: u32, size: u32): i32 {
   enter();
   rootOf(rootId).config = readPluginConfiguration(size) ? parseConfig(valuePtr, valueSize) : new Config();
   startTimeMs();
+  forgetKeys();
   noteColdWork();
   return 1;
 }
@@ -71,7 +73,7 @@ export function proxy_on_log(id: u32): void {
 }
 
 function enter(): void {
-  collectIfDue();
+  collectIfDue(streams.inFlight);
   arena.reset();
 }
 

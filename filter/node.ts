@@ -1,31 +1,21 @@
 // This proxy's own workload and what it sends to peers. Read once per VM, when it is first needed.
 
 import { readProperty, utf8, valuePtr, valueSize } from "./host.ts";
-import {
-  AVAILABILITY_ZONE,
-  CLUSTER_ID,
-  IDENTITY,
-  LABELS_KEY,
-  NAME,
-  NAMESPACE,
-  OWNER,
-  REGION,
-  WORKLOAD_NAME,
-} from "./vocabulary/peer-metadata.ts";
 import { encodeBase64 } from "./wire/base64.ts";
+import { Reader } from "./wire/protobuf.ts";
 import { readText } from "./wire/text.ts";
-import { encodeWorkload, MEANINGFUL_LABELS, Workload } from "./workload.ts";
+import { decodeWorkload, encodeWorkload, Workload } from "./workload.ts";
 
-const METADATA_KEYS: readonly string[] = [
-  NAME,
-  NAMESPACE,
-  WORKLOAD_NAME,
-  CLUSTER_ID,
-  IDENTITY,
-  OWNER,
-  REGION,
-  AVAILABILITY_ZONE,
-];
+/**
+ * The whole `envoy.config.core.v3.Node` as protobuf: `{ string id = 1; Struct metadata = 3; Locality locality = 4; ... }`. The single
+ * values could be read by path, but then a number or bool could not be told from a text of 8 bytes or 1.
+ */
+const NODE = utf8("xds\0node");
+const ID = 1;
+const METADATA = 3;
+const LOCALITY = 4;
+const REGION = 1;
+const ZONE = 2;
 
 export class Node {
   constructor(
@@ -39,7 +29,7 @@ export class Node {
 
 let own: Node | null = null;
 
-/** The own node; reads it from the host on the first call. Call inside a stream only. */
+/** The own node; reads it from the host on the first call. */
 export function ownNode(): Node {
   const known = own;
   if (known !== null) return known;
@@ -49,19 +39,29 @@ export function ownNode(): Node {
 }
 
 function readNode(): Node {
-  const workload = new Workload();
-  for (let i = 0; i < METADATA_KEYS.length; i++) {
-    workload.set(METADATA_KEYS[i], readNodeText("metadata\0" + METADATA_KEYS[i]));
+  let id = "";
+  let workload = new Workload();
+  let region = "";
+  let zone = "";
+  const fields = new Reader();
+  const isThere = readProperty(NODE);
+  fields.open(valuePtr, isThere ? valueSize : 0);
+  while (fields.next()) {
+    if (fields.field === ID) {
+      id = readText(fields.ptr, fields.size);
+    } else if (fields.field === METADATA) {
+      const decoded = decodeWorkload(fields.ptr, fields.size);
+      if (decoded !== null) workload = decoded;
+    } else if (fields.field === LOCALITY) {
+      const locality = new Reader();
+      locality.open(fields.ptr, fields.size);
+      while (locality.next()) {
+        if (locality.field === REGION) region = readText(locality.ptr, locality.size);
+        else if (locality.field === ZONE) zone = readText(locality.ptr, locality.size);
+      }
+    }
   }
-  for (let i = 0; i < MEANINGFUL_LABELS.length; i++) {
-    const value = readNodeText("metadata\0" + LABELS_KEY + "\0" + MEANINGFUL_LABELS[i]);
-    if (value.length > 0) workload.setLabel(MEANINGFUL_LABELS[i], value);
-  }
-  if (workload.region.length === 0) workload.region = readNodeText("locality\0region");
-  if (workload.availabilityZone.length === 0) workload.availabilityZone = readNodeText("locality\0zone");
-  return new Node(workload, utf8(readNodeText("id")), encodeBase64(encodeWorkload(workload)));
-}
-
-function readNodeText(path: string): string {
-  return readProperty(utf8("xds\0node\0" + path)) ? readText(valuePtr, valueSize) : "";
+  if (workload.region.length === 0) workload.region = region;
+  if (workload.availabilityZone.length === 0) workload.availabilityZone = zone;
+  return new Node(workload, utf8(id), encodeBase64(encodeWorkload(workload)));
 }

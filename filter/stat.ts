@@ -48,13 +48,21 @@ const byKey = new Table<LabelSet>(MAX_KEYS);
 let byLabels = new Table<LabelSet>(FIRST_LABEL_SETS);
 let overflow: LabelSet | null = null;
 
+/** A new configuration may admit what the old one did not: keys are looked up anew, label sets stay. */
+export function forgetKeys(): void {
+  byKey.clear();
+}
+
 /** Counts one finished request and leaves its observation for the access loggers. */
 export function countRequest(request: Request, node: Node, useHost: bool, maxLabelSets: i32): void {
   const size = request.writeKey(useHost);
   let set = byKey.find(KEY, size); // fast path
   if (set === null) {
     set = resolveLabelSet(request, node, maxLabelSets); // slow path: the labels are made
-    if (byKey.isFull) byKey.clear();
+    if (byKey.isFull) {
+      countFault(Fault.KeysFull);
+      byKey.clear();
+    }
     byKey.add(KEY, size, set);
     noteColdWork();
   }

@@ -162,8 +162,11 @@ function learnPeer(stream: Stream, theOther: bool, state: ArrayBuffer, known: Ar
   if (!readProperty(known)) setFilterState(state, peer.state);
 }
 
-/** More streams in flight than this are counted without their state (their peer is unknown), and that is counted. */
-const MAX_STREAMS = 65536;
+/**
+ * More streams in flight than this, on one worker, are counted without their state (their peer is unknown), and that is counted.
+ * Each may hold a peer of its own, of some 16 KiB if it means harm: 256 MiB, far from what would trap.
+ */
+const MAX_STREAMS = 16384;
 
 /** The streams in flight: open addressing by context id, and a pool of those that are free. */
 @final
@@ -171,6 +174,10 @@ export class Streams {
   private slots: StaticArray<Stream | null> = new StaticArray<Stream | null>(256);
   private pool: Stream[] = [];
   private count: i32 = 0;
+
+  get inFlight(): i32 {
+    return this.count;
+  }
 
   /** Begins a stream. When there are too many it is not kept, and that is counted. */
   open(id: u32, root: Root): void {

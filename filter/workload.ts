@@ -25,7 +25,7 @@ import { readText } from "./wire/text.ts";
 const MAX_LABELS = 64;
 
 /** The labels that name a workload's service, revision, app and version. */
-export const MEANINGFUL_LABELS: readonly string[] = [
+const MEANINGFUL_LABELS: readonly string[] = [
   APP_LABEL,
   VERSION_LABEL,
   RECOMMENDED_APP_LABEL,

@@ -51,6 +51,9 @@ export const FAULT_REASONS: readonly string[] = [
   "peer_malformed",
   "label_sets_full",
   "streams_full",
+  "peers_full",
+  "clusters_full",
+  "keys_full",
   "host_call",
   "configuration",
 ];
@@ -62,6 +65,12 @@ export enum Fault {
   LabelSetsFull,
   /** The cap on streams in flight was hit: the request was counted without its peer. */
   StreamsFull,
+  /** The cache of peers was full and lost its oldest quarter: they are decoded again when they come back. */
+  PeersFull,
+  /** The cache of clusters was full and emptied: their metadata is read again. */
+  ClustersFull,
+  /** The cache of keys was full and emptied: labels are made again. Neither changes a count. */
+  KeysFull,
   /** A host call answered neither OK nor "not found". */
   HostCall,
   /** The plugin configuration was not what was expected; defaults were used for the broken part. */

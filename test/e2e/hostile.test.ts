@@ -140,7 +140,7 @@ test("no exchange header reached the server's own eyes or a client that sent non
   expect(answer.toString("latin1").toLowerCase()).not.toContain(PEER_METADATA_HEADER);
 });
 
-test("bytes that are no HTTP, and a header of 1 MB, are counted once each and break nothing", async () => {
+test("a request without a host and one with a header of 1 MB are counted once each and break nothing", async () => {
   const before = Object.values(await fromStats()).reduce((a, b) => a + b, 0);
   const huge = "A".repeat(1024 * 1024);
   await sendRaw(proxy.outboundPort, Buffer.from("GET / HTTP/1.1\r\n\r\n"));

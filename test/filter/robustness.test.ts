@@ -23,7 +23,7 @@ import {
   TO_REVIEWS,
 } from "../host/mesh.ts";
 import { randomNumbers } from "../host/random.ts";
-import { encodeStruct } from "../host/struct.ts";
+import { decodeStruct, encodeStruct } from "../host/struct.ts";
 
 /** Fixed, so that a failure comes again. */
 const SEED = 20_251_121;
@@ -315,6 +315,21 @@ describe("hostile surroundings", () => {
     const host = startOutbound({ node: { ...PRODUCTPAGE, metadata } });
     host.request(TO_REVIEWS);
     expect(countedTotal(host)).toBe(1);
+    expect(countedLabels(host)).toMatchObject({
+      source_workload: "w",
+      source_workload_namespace: "",
+      source_cluster: "",
+      source_app: "",
+    });
+  });
+
+  test("a number or bool of the own node is no text: neither a label nor sent to peers", () => {
+    const metadata = { WORKLOAD_NAME: "w", CLUSTER_ID: true, IDENTITY: { a: 1 }, LABELS: { app: "a", version: 2 } };
+    const host = startOutbound({ node: { ...PRODUCTPAGE, metadata } });
+    const stream = host.request(TO_REVIEWS);
+    expect(countedLabels(host)).toMatchObject({ source_version: "", source_cluster: "", source_app: "a" });
+    const sent = stream.requestHeaders.get("x-envoy-peer-metadata") ?? "";
+    expect(decodeStruct(Buffer.from(sent, "base64"))).toEqual({ WORKLOAD_NAME: "w", LABELS: { app: "a" } });
   });
 });
 

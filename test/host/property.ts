@@ -21,6 +21,7 @@ export interface Node {
   readonly id: string;
   readonly cluster?: string;
   readonly metadata: JsonObject;
+  readonly locality?: { readonly region?: string; readonly zone?: string };
 }
 
 /** Numbers of Envoy's `core.v3.TrafficDirection`. */
@@ -232,16 +233,17 @@ function findCertificate(name: string, uris: CertificateUris | undefined): Prope
 
 const proto = protobuf.parse(`
   syntax = "proto3";
-  message Node { string id = 1; string cluster = 2; bytes metadata = 3; }
+  message Locality { string region = 1; string zone = 2; }
+  message Node { string id = 1; string cluster = 2; bytes metadata = 3; Locality locality = 4; }
   message Metadata { map<string, bytes> filter_metadata = 1; }
 `).root;
 const NodeType = proto.lookupType("Node");
 const MetadataType = proto.lookupType("Metadata");
 
 function nodeMessage(node: Node): Message {
-  const { id, cluster = "", metadata } = node;
-  return new Message({ id, cluster, metadata }, () =>
-    Buffer.from(NodeType.encode({ id, cluster, metadata: encodeStruct(metadata) }).finish()),
+  const { id, cluster = "", metadata, locality = {} } = node;
+  return new Message({ id, cluster, metadata, locality }, () =>
+    Buffer.from(NodeType.encode({ id, cluster, metadata: encodeStruct(metadata), locality }).finish()),
   );
 }
 
