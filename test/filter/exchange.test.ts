@@ -1,11 +1,18 @@
 // Metadata exchange over HTTP headers: what is sent, read, stripped and skipped, per direction.
 // Wire form: Istio's (docs/metrics.md names the sources); the oracle for Struct and base64 is not the filter's own code.
 
-import { describe, expect, test } from "vitest";
+import { describe, expect, test, vi } from "vitest";
 import { PEER_ID_HEADER, PEER_METADATA_HEADER } from "../../filter/vocabulary/peer-metadata.ts";
 import { PASSTHROUGH_CLUSTER } from "../../filter/vocabulary/values.ts";
 import type { HeaderPairs } from "../host/headers.ts";
-import { type HttpStream, PLAIN_REQUEST, PLAIN_RESPONSE, type StreamOptions, startFilter } from "../host/host.ts";
+import {
+  type Host,
+  type HttpStream,
+  PLAIN_REQUEST,
+  PLAIN_RESPONSE,
+  type StreamOptions,
+  startFilter,
+} from "../host/host.ts";
 import {
   countedLabels,
   countedTotal,
@@ -19,6 +26,7 @@ import {
   FROM_PRODUCTPAGE,
   faults,
   makeNode,
+  observationOf,
   PRODUCTPAGE,
   REVIEWS,
   REVIEWS_CLUSTER,
@@ -70,6 +78,21 @@ describe("what is sent", () => {
   test("IDENTITY is sent when the node has one", () => {
     const identity = "spiffe://cluster.local/ns/default/sa/x";
     expect(sentBy({ IDENTITY: identity })).toMatchObject({ IDENTITY: identity });
+  });
+
+  test("region and zone are those of the node's locality, each under its own key", () => {
+    const node = { ...PRODUCTPAGE, locality: { region: "eu-west-1", zone: "eu-west-1b" } };
+    const stream = startOutbound({ node }).request();
+    const sent = decodeMetadata(stream.requestHeaders.get(PEER_METADATA_HEADER) ?? "");
+    expect(sent).toEqual({ ...exchangedMetadata(PRODUCTPAGE), REGION: "eu-west-1", AVAILABILITY_ZONE: "eu-west-1b" });
+  });
+
+  test.each(["REGION", "AVAILABILITY_ZONE"])("%s of the node's metadata comes before its locality", (key) => {
+    const locality = { region: "local", zone: "local" };
+    const node = { ...withMetadata(PRODUCTPAGE, { [key]: "told" }), locality };
+    const stream = startOutbound({ node }).request();
+    const sent = decodeMetadata(stream.requestHeaders.get(PEER_METADATA_HEADER) ?? "");
+    expect(sent).toMatchObject({ REGION: "local", AVAILABILITY_ZONE: "local", [key]: "told" });
   });
 
   test.each([
@@ -436,7 +459,40 @@ describe("malformed metadata", () => {
   });
 });
 
+describe("a peer that a stream already has", () => {
+  const other = encodeMetadata({ WORKLOAD_NAME: "other" });
+
+  test("stays when request headers come once more with another", () => {
+    const stream = startInbound().stream(FROM_PRODUCTPAGE).sendRequestHeaders();
+    const state = stream.filterState.get("wasm.downstream_peer");
+    stream.requestHeaders.replace(PEER_METADATA_HEADER, other);
+    stream.sendRequestHeaders().sendResponseHeaders().log();
+    expect(observationOf(stream).labels).toMatchObject({ source_workload: "productpage-v1" });
+    expect(stream.filterState.get("wasm.downstream_peer")).toEqual(state);
+  });
+
+  test("stays when response headers come once more with another", () => {
+    const stream = startOutbound().stream(TO_REVIEWS).sendRequestHeaders().sendResponseHeaders();
+    const state = stream.filterState.get("wasm.upstream_peer");
+    stream.responseHeaders.replace(PEER_METADATA_HEADER, other);
+    stream.sendResponseHeaders().log();
+    expect(observationOf(stream).labels).toMatchObject({ destination_workload: "reviews-v2" });
+    expect(stream.filterState.get("wasm.upstream_peer")).toEqual(state);
+  });
+});
+
 describe("the peer cache", () => {
+  test("holds the newest: of 3,000 peers each is still there when 50 others have come after it", () => {
+    const host = startInbound();
+    const places = Array.from({ length: 3_000 }, (_, index) => {
+      const place = placeOf(host, index);
+      const recent = Math.max(0, index - 50);
+      return [place, placeOf(host, recent), recent] as const;
+    });
+    const decodedAgain = places.filter(([, again, recent]) => again !== places[recent]?.[0]);
+    expect(decodedAgain).toEqual([]);
+  }, 60_000);
+
   test("a peer is known again after 2,000 others have passed", () => {
     const host = startInbound({ configuration: { direction: "inbound", max_label_sets: 5000 } });
     host.request(FROM_PRODUCTPAGE);
@@ -477,6 +533,20 @@ test("two VMs of one process exchange independently", () => {
   expect(first.request().requestHeaders.get(PEER_ID_HEADER)).toBe(PRODUCTPAGE.id);
   expect(second.request().requestHeaders.get(PEER_ID_HEADER)).toBe(REVIEWS.id);
 });
+
+/** Where in the guest's memory the peer with this number stands: what is decoded anew, stands elsewhere. */
+function placeOf(host: Host, peer: number): number {
+  const bytes = vi.spyOn(host.memory, "bytes");
+  const requestHeaders = [...PLAIN_REQUEST, ...exchangeHeaders(makeNode(`s${peer}`, "v1", "::1"))];
+  const stream = host.stream({ requestHeaders }).sendRequestHeaders();
+  const read = bytes.mock.calls;
+  bytes.mockRestore();
+  const state = stream.filterState.get("wasm.downstream_peer");
+  const found = read.find(([place, size]) => state !== undefined && host.memory.bytes(place, size).equals(state));
+  stream.sendResponseHeaders().log();
+  if (found === undefined) throw new Error(`peer ${peer} has no state`);
+  return found[0];
+}
 
 /** The order in which the filter added its two headers is its own affair. */
 function byName(stream: HttpStream): (left: readonly [string, string], right: readonly [string, string]) => number {

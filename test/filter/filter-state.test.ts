@@ -71,6 +71,27 @@ describe("the peer", () => {
     expect(node.labels ?? []).toEqual([]);
   });
 
+  test("has 64 ordinary labels at most, the first; those that name service and version come on top", () => {
+    const ordinary = Array.from({ length: 70 }, (_, index): [string, string] => [
+      `label-${String(index).padStart(2, "0")}`,
+      "x",
+    ]);
+    const known: [string, string][] = [
+      ["app", "a"],
+      ["app.kubernetes.io/name", "n"],
+      ["app.kubernetes.io/version", "w"],
+      ["service.istio.io/canonical-name", "c"],
+      ["service.istio.io/canonical-revision", "r"],
+      ["version", "v"],
+    ];
+    const keptBy = (...sent: [string, string][][]) =>
+      downstreamPeer({ LABELS: Object.fromEntries(sent.flat()) }).labels;
+    const sorted = (labels: [string, string][]) => labels.sort(([left], [right]) => (left < right ? -1 : 1));
+    expect(keptBy(ordinary.slice(0, 64))).toEqual(ordinary.slice(0, 64));
+    expect(keptBy(ordinary.slice(0, 65))).toEqual(ordinary.slice(0, 64));
+    expect(keptBy(ordinary, known)).toEqual(sorted([...ordinary.slice(0, 64), ...known]));
+  });
+
   test("carries any text unchanged, of any length", () => {
     const texts = ["", "x", "xy", "xyz", "größe 日本 😀", "a;.;b", "l".repeat(5_000)];
     for (const text of texts) expect(downstreamPeer({ NAME: text, NAMESPACE: "n" }).name ?? "").toBe(text);

@@ -2,7 +2,7 @@
 
 import { describe, expect, test } from "vitest";
 import { LABELS } from "../../filter/vocabulary/labels.ts";
-import { CATCH_ALL_CLUSTERS, RESPONSE_FLAGS } from "../../filter/vocabulary/values.ts";
+import { CATCH_ALL_CLUSTERS } from "../../filter/vocabulary/values.ts";
 import { type HostOptions, PLAIN_REQUEST, PLAIN_RESPONSE, type StreamOptions } from "../host/host.ts";
 import {
   countedLabels,
@@ -198,6 +198,18 @@ describe("the peer side", () => {
     expect(outbound({ upstreamTls })).toMatchObject({ destination_workload_namespace: "elsewhere" });
   });
 
+  test.each([
+    ["spiffe://x/sa/y/ns/z/sa/w", "z"],
+    ["spiffe://x/ns/a/sa/b/sa/c", "a"],
+    ["spiffe://x/ns/a/sa/b/ns/c/sa/d", "a"],
+    ["spiffe://x/ns/a/ns/b/sa/c", "a/ns/b"],
+    ["spiffe://x/ns/sa/sa/b", "sa"],
+  ])("the namespace of %s is %s: from the first /ns/ to the first /sa/ behind it", (peer, namespace) => {
+    expect(inbound({ downstreamTls: { peer, local: REVIEWS_URI } })).toMatchObject({
+      source_workload_namespace: namespace,
+    });
+  });
+
   test("with mTLS but no exchange the namespace is known, the workload is not", () => {
     expect(inbound({ requestHeaders: PLAIN_REQUEST })).toMatchObject({
       source_workload: "unknown",
@@ -209,6 +221,7 @@ describe("the peer side", () => {
     "spiffe://cluster.local/sa/x",
     "https://example.com",
     "spiffe://cluster.local/ns//sa/x",
+    "spiffe://cluster.local/sa/x/ns/n",
     "spiffe://cluster.local/ns/n",
     "x",
   ])("a certificate of %j names no namespace: the peer's own is taken", (peer) => {
@@ -520,10 +533,19 @@ describe("response_flags", () => {
     expect(inbound({ responseFlags: 0n })).toMatchObject({ response_flags: "-" });
   });
 
-  test("bit by bit are Envoy's short names", () => {
-    RESPONSE_FLAGS.forEach((name, bit) => {
-      expect(inbound({ responseFlags: 1n << BigInt(bit) })).toMatchObject({ response_flags: name });
-    });
+  // Envoy's stream_info/response_flag.h, in the order of its bits; written out here, since the filter's own list is under test.
+  const names =
+    "LH UH UT LR UR UF UC UO NR DI FI RL UAEX RLSE DC URX SI IH DPE UMSDR RFCF NFCF DT UPE NC OM DF DO DR UDO".split(
+      " ",
+    );
+
+  test.each([...names.entries()])("bit %i alone is %s", (bit, name) => {
+    expect(inbound({ responseFlags: 1n << BigInt(bit) })).toMatchObject({ response_flags: name });
+  });
+
+  test("all of them together stand in the order of the bits", () => {
+    const responseFlags = (1n << BigInt(names.length)) - 1n;
+    expect(inbound({ responseFlags })).toMatchObject({ response_flags: names.join(",") });
   });
 
   test("several are joined in the order of the bits", () => {
@@ -533,7 +555,7 @@ describe("response_flags", () => {
     });
   });
 
-  test.each([30, 31, 32, 47, 62, 63])("an unknown bit %i reads as its number", (bit) => {
+  test.each([30, 31, 32, 40, 47, 62, 63])("an unknown bit %i reads as its number", (bit) => {
     expect(inbound({ responseFlags: 1n << BigInt(bit) })).toMatchObject({ response_flags: String(bit) });
   });
 
@@ -591,5 +613,26 @@ describe("values that could break a stat name", () => {
     const { destination_service } = outbound({ requestHeaders, cluster: { name: "c" } });
     expect(destination_service).toMatch(/^a.*b.*$/);
     expect(destination_service).not.toContain("\xff");
+  });
+
+  test.each([
+    ["the first surrogate", "\xed\xa0\x80", "\ufffd\ufffd\ufffd"],
+    ["the last surrogate", "\xed\xbf\xbf", "\ufffd\ufffd\ufffd"],
+    ["a pair of surrogates", "\xed\xa0\xbd\xed\xb8\x80", "\ufffd".repeat(6)],
+    ["a NUL in two bytes", "\xc0\x80", "\ufffd\ufffd"],
+    ["an overlong form of three bytes", "\xe0\x9f\xbf", "\ufffd\ufffd\ufffd"],
+    ["an overlong form of four bytes", "\xf0\x8f\xbf\xbf", "\ufffd\ufffd\ufffd\ufffd"],
+    ["a code point past U+10FFFF", "\xf4\x90\x80\x80", "\ufffd\ufffd\ufffd\ufffd"],
+    ["a sequence that is cut short", "\xe2\x82", "\ufffd\ufffd"],
+    ["the last code point before the surrogates", "\xed\x9f\xbf", "\ud7ff"],
+    ["the first code point after the surrogates", "\xee\x80\x80", "\ue000"],
+    ["the first code point of three bytes", "\xe0\xa0\x80", "\u0800"],
+    ["the first code point of four bytes", "\xf0\x90\x80\x80", "\u{10000}"],
+    ["the last code point", "\xf4\x8f\xbf\xbf", "\u{10ffff}"],
+  ])("%s: each byte that is no UTF-8 reads U+FFFD, the rest as it is", (_, bytes, expected) => {
+    const requestHeaders = [[":authority", `a${bytes}z`]] as const;
+    expect(outbound({ requestHeaders, cluster: { name: "c" } })).toMatchObject({
+      destination_service: `a${expected}z`,
+    });
   });
 });
