@@ -15,6 +15,8 @@ export const DROP_REASONS = [
   "tcp_unsupported",
   /** Not the end of a request (periodic, start, upstream): it would count the request twice. */
   "not_final",
+  /** The connection ended before there was a request: nothing to count, and the filter never saw it. */
+  "no_request",
   /** The process life was already folded into the totals. */
   "life_retired",
   /** More proxies or process lives than `limits.proxies`. */
@@ -127,6 +129,11 @@ export class SelfMetrics {
     name: "meshtally_scrape_lines_skipped_total",
     help: "Lines of scrapes that were passed over, by reason.",
     labelNames: ["reason"] as const,
+    registers: [this.registry],
+  });
+  readonly scrapeCounterResets = new Counter({
+    name: "meshtally_scrape_counter_resets_total",
+    help: "Label sets whose counters began anew, from 0, while their proxy's process went on.",
     registers: [this.registry],
   });
   private readonly labelSets = new Gauge({

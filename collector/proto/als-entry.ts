@@ -35,6 +35,7 @@ const SAN_DNS = bytesTag(2);
 
 // HTTPRequestProperties
 const AUTHORITY = bytesTag(3);
+const PATH = bytesTag(5);
 const REQUEST_HEADERS_BYTES = varintTag(11);
 const REQUEST_BODY_BYTES = varintTag(12);
 const REQUEST_HEADERS = bytesTag(13);
@@ -143,6 +144,7 @@ export class HttpEntry {
   destinationServiceNamespace = "";
 
   authority = "";
+  hasPath = false;
   contentType = "";
   requestHeadersBytes = 0;
   requestBodyBytes = 0;
@@ -276,6 +278,9 @@ export class HttpEntry {
         case AUTHORITY:
           this.authority = sectionFields.text();
           break;
+        case PATH:
+          this.hasPath = sectionFields.start < sectionFields.stop;
+          break;
         case REQUEST_HEADERS_BYTES:
           this.requestHeadersBytes = sectionFields.uint64();
           break;
@@ -344,6 +349,7 @@ export class HttpEntry {
     this.destinationServiceName = "";
     this.destinationServiceNamespace = "";
     this.authority = "";
+    this.hasPath = false;
     this.contentType = "";
     this.requestHeadersBytes = 0;
     this.requestBodyBytes = 0;

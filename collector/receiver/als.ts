@@ -13,7 +13,7 @@ const SERVICES = ["envoy.service.accesslog.v3.AccessLogService", "envoy.service.
 const METHOD = "StreamAccessLogs";
 
 /** Reasons that are as they should be: counted, but no word in the log. */
-const SILENT: readonly DropReason[] = ["not_final"];
+const SILENT: readonly DropReason[] = ["not_final", "no_request"];
 
 export interface AlsOptions {
   /** Most streams open at once: each may hold a message that has not come to its end. Default: as many as come. */

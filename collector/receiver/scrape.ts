@@ -6,6 +6,7 @@ import https from "node:https";
 import { setTimeout as sleep } from "node:timers/promises";
 import { createGunzip } from "node:zlib";
 import type { Log } from "../log.ts";
+import { CounterResets, CounterRows } from "../record/counter-resets.ts";
 import { LabelTexts, StatsParser } from "../record/from-stats.ts";
 import type { StatsReport } from "../record/record.ts";
 import type { ScrapeResult, SelfMetrics } from "../self.ts";
@@ -61,10 +62,11 @@ export class Scraper {
 
   constructor(private readonly options: ScraperOptions) {
     const texts = new LabelTexts();
+    const rows = new CounterRows();
     this.slots = new Slots(options.concurrency);
     this.targets = options.targets.map((url) => {
       const agent = url.startsWith("https:") ? this.agents["https:"] : this.agents["http:"];
-      return new Target(url, agent, texts, options);
+      return new Target(url, agent, texts, new CounterResets(rows), options);
     });
   }
 
@@ -155,6 +157,7 @@ class Target {
     private readonly url: string,
     private readonly agent: http.Agent,
     private readonly texts: LabelTexts,
+    private readonly resets: CounterResets,
     private readonly options: ScraperOptions,
   ) {
     this.faults = new LogLimit(options.log);
@@ -201,12 +204,20 @@ class Target {
   private async read(signal: AbortSignal): Promise<ScrapeResult> {
     const report = await this.readStats(signal);
     if (report.lifeMs === 0) return "no_start_time";
-    if (this.known?.lifeMs === report.lifeMs) return this.options.sink({ ...report, proxy: this.known.nodeId });
+    if (this.known?.lifeMs === report.lifeMs) return this.handOn(report, this.known.nodeId);
     const nodeId = await this.readNodeId(signal);
     const again = await this.readStats(signal);
     if (again.lifeMs !== report.lifeMs) return "restarted";
     this.known = { lifeMs: report.lifeMs, nodeId };
-    return this.options.sink({ ...again, proxy: nodeId });
+    return this.handOn(again, nodeId);
+  }
+
+  /** The readings of a target come in turn, so what fell since the one before began anew. */
+  private handOn(report: StatsReport, proxy: string): ScrapeResult {
+    const before = this.resets.count;
+    const cumulative = this.resets.accumulate(report);
+    this.options.self.scrapeCounterResets.inc(this.resets.count - before);
+    return this.options.sink({ ...cumulative, proxy });
   }
 
   private async readStats(signal: AbortSignal): Promise<StatsReport> {

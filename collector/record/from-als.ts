@@ -64,6 +64,7 @@ export class AlsDecoder {
     const isObserved = observation.kind === "bytes" && !isNewer(bytes, observation);
     if (isObserved) return this.recordObservation(bytes, observation, sender); // fast path
     if (!entry.read(bytes, start, stop)) return "entry_malformed"; // slow path
+    if (observation.kind === "none" && !hasRequest(entry)) return "no_request";
     return {
       proxy: sender.id,
       lifeMs: LIFE_NOT_TOLD,
@@ -132,6 +133,14 @@ function readDuration(bytes: Buffer, at: number): number {
 /** Beyond 2^53 the nearest number. */
 function readUint64(bytes: Buffer, at: number): number {
   return bytes.readUInt32LE(at + 4) * TWO_TO_32 + bytes.readUInt32LE(at);
+}
+
+/**
+ * Envoy logs a stream also when its client went away in the middle of the request headers. No filter ever saw that, so stats do not
+ * have it.
+ */
+function hasRequest({ requestHeadersBytes, authority, hasPath, responseCode }: HttpEntry): boolean {
+  return requestHeadersBytes > 0 || authority !== "" || hasPath || responseCode !== 0;
 }
 
 /** The whole request's, as the filter takes it; the last byte's where Envoy is too old to say. */

@@ -14,7 +14,7 @@ export interface AccessRecord {
   readonly responseBytes: number;
 }
 
-/** What one scrape says of one label set of one proxy: cumulative since the process started. */
+/** What one scrape says of one label set of one proxy: cumulative since its counters began, which may be after the process did. */
 export interface StatsSample {
   readonly labelKey: string;
   /** istio_requests_total; -1 when the scrape had none for this label set. */

@@ -256,6 +256,7 @@ function expectedFields(entry: Fields) {
     destinationServiceName: tags["destination_service_name"] ?? "",
     destinationServiceNamespace: tags["destination_service_namespace"] ?? "",
     authority: request["authority"] ?? "",
+    hasPath: (request["path"] ?? "") !== "",
     contentType: header(request, "requestHeaders", "content-type"),
     requestHeadersBytes: request["requestHeadersBytes"] ?? 0,
     requestBodyBytes: request["requestBodyBytes"] ?? 0,

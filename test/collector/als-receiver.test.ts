@@ -212,6 +212,16 @@ describe("what is dropped is counted by its reason", () => {
     expect(await counted("meshtally_access_log_entries_total")).toEqual({ derived: 1 });
   });
 
+  test("a connection that ended before there was a request, without a word in the log", async () => {
+    const stream = openStream();
+    const gone = { commonProperties: { responseFlags: { downstreamConnectionTermination: true } } };
+    stream.send(encodeMessage({ ...identifier(), ...http(gone, entry("a")) }));
+    await stream.half();
+    expect(records).toHaveLength(1);
+    expect(await counted("meshtally_access_log_dropped_total")).toEqual({ no_request: 1 });
+    expect(logged).toEqual([]);
+  });
+
   test("a record that the sink refuses", async () => {
     refuse = () => "proxies_full";
     const stream = openStream();
@@ -226,7 +236,7 @@ describe("what is dropped is counted by its reason", () => {
       if (record.requestBytes === 7) throw new Error("a fault of the sink's");
       return null;
     };
-    const bad = { request: { requestBodyBytes: 7 } };
+    const bad = { request: { path: "/", requestBodyBytes: 7 } };
     const stream = openStream();
     stream.send(
       encodeMessage({ ...identifier(), ...http(entry("a"), bad, entry("b")) }),

@@ -20,6 +20,8 @@ const FACTS: ObservationFacts = {
   labels: values({ reporter: "destination", source_app: "é" }),
 };
 
+const DC = { downstreamConnectionTermination: true };
+
 const sender: Sender = new AlsDecoder().identify({
   nodeId: "sidecar~1",
   logName: "inbound",
@@ -106,10 +108,35 @@ describe("an entry without one", () => {
   });
 
   test("takes the time to the last byte where the duration is absent, and has -1 without either", () => {
-    const entry = (commonProperties: Fields) => decode(encodeEntry({ commonProperties }));
+    const entry = (commonProperties: Fields) => decode(encodeEntry({ commonProperties, request: { path: "/" } }));
     expect(entry({ timeToLastDownstreamTxByte: { nanos: 7_000_000 } })).toMatchObject({ durationMs: 7 });
     expect(entry({})).toMatchObject({ durationMs: -1, requestBytes: 0, responseBytes: 0 });
-    expect(decode(Buffer.alloc(0))).toMatchObject({ durationMs: -1, labels: "derived" });
+  });
+
+  test.each<[string, Fields]>([
+    ["nothing", {}],
+    [
+      "empty messages",
+      { request: { authority: "", path: "", requestHeadersBytes: 0 }, response: { responseCode: {} } },
+    ],
+    [
+      "the flag DC and a duration",
+      { commonProperties: { responseFlags: DC, duration: { nanos: 5 }, accessLogType: 6 } },
+    ],
+    ["bytes on the wire", { request: { downstreamHeaderBytesReceived: 40 }, response: { responseCode: { value: 0 } } }],
+  ])("that has %s is of no request", (_name, fields) => {
+    expect(decode(encodeEntry(fields))).toBe("no_request");
+  });
+
+  test.each<[string, Fields]>([
+    ["header bytes", { request: { requestHeadersBytes: 1 } }],
+    ["an authority", { request: { authority: "a" } }],
+    ["a path", { request: { path: "/" } }],
+    ["a response code", { response: { responseCode: { value: 400 } } }],
+  ])("that has %s is of a request, also if the client went away", (_name, fields) => {
+    expect(decode(encodeEntry({ commonProperties: { responseFlags: DC }, ...fields }))).toMatchObject({
+      labels: "derived",
+    });
   });
 
   test("of which a field is broken is malformed", () => {
@@ -134,7 +161,7 @@ describe("what counts is the end of a request", () => {
     [77, false],
   ])("an entry of access_log_type %i: %s", (accessLogType, isCounted) => {
     const observed = decodeObserved(encodeObservation(FACTS), { accessLogType });
-    const derived = decode(encodeEntry({ commonProperties: { accessLogType } }));
+    const derived = decode(encodeEntry({ commonProperties: { accessLogType }, request: { path: "/" } }));
     expect(typeof observed).toBe(isCounted ? "object" : "string");
     expect(typeof derived).toBe(isCounted ? "object" : "string");
     if (!isCounted) expect([observed, derived]).toEqual(["not_final", "not_final"]);

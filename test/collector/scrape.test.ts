@@ -126,6 +126,35 @@ describe("Scraper", () => {
     ]);
   });
 
+  it("makes the readings of a process cumulative when its counters begin anew, and says so", async () => {
+    const admin = new Admin();
+    const { scraper, reports, self } = setUp([await listen(admin.listener)]);
+    for (const requests of [500, 50, 60, 5]) {
+      admin.requests = requests;
+      await scraper.scrapeNow();
+    }
+    admin.lifeMs = 2000;
+    admin.requests = 2;
+    await scraper.scrapeNow();
+    expect(reports.map(({ samples }) => samples[0]?.requests)).toEqual([500, 550, 560, 565, 2]);
+    expect((await self.scrapeCounterResets.get()).values).toMatchObject([{ value: 2 }]);
+  });
+
+  it("never takes an answer that was cut short for counters that began anew", async () => {
+    const admin = new Admin();
+    let isCut = false;
+    const url = await listen((request, response) => {
+      if (!isCut) return admin.listener(request, response);
+      response.writeHead(200, { "content-length": "1000" });
+      return response.write(`istio_requests_total{${text()}} 1`, () => response.destroy());
+    });
+    const { scraper, reports, results } = setUp([url]);
+    admin.requests = 12;
+    for (isCut of [false, true, false]) await scraper.scrapeNow();
+    expect(await results()).toEqual({ ok: 2, unreachable: 1 });
+    expect(reports.map(({ samples }) => samples[0]?.requests)).toEqual([12, 12]);
+  });
+
   it("never counts the stats of one process for the node of another", async () => {
     const admin = new Admin();
     const { scraper, reports, results } = setUp([await listen(admin.listener)]);
