@@ -110,10 +110,10 @@ export class Request {
    *
    *   flags u64 | grpc status u64 | code u32 | peer u32 | cluster u32 | bits u32 | 4 x (u16 size, bytes)
    */
-  writeKey(useHost: bool): usize {
+  writeKey(): usize {
     const peer = this.peer;
     const cluster = this.cluster;
-    const bits = (this.isInbound ? 1 : 0) | (this.isGrpc ? 2 : 0) | (useHost ? 4 : 0) | (this.route << 3);
+    const bits = (this.isInbound ? 1 : 0) | (this.isGrpc ? 2 : 0) | (this.route << 2);
     store<u64>(KEY, this.flags);
     store<u64>(KEY, this.grpcStatus, 8);
     store<u32>(KEY, <u32>this.code, 16);

@@ -54,8 +54,8 @@ export function forgetKeys(): void {
 }
 
 /** Counts one finished request and leaves its observation for the access loggers. */
-export function countRequest(request: Request, node: Node, useHost: bool, maxLabelSets: i32): void {
-  const size = request.writeKey(useHost);
+export function countRequest(request: Request, node: Node, maxLabelSets: i32): void {
+  const size = request.writeKey();
   let set = byKey.find(KEY, size); // fast path
   if (set === null) {
     set = resolveLabelSet(request, node, maxLabelSets); // slow path: the labels are made

@@ -88,9 +88,8 @@ export function onResponseHeaders(stream: Stream, config: Config): void {
 
 export function onLog(stream: Stream, config: Config): void {
   const isDestination = isInbound(stream, config);
-  const useHost = !config.disableHostHeaderFallback;
-  request.read(isDestination, stream.peer, useHost);
-  countRequest(request, ownNode(), useHost, config.maxLabelSets);
+  request.read(isDestination, stream.peer, !config.disableHostHeaderFallback);
+  countRequest(request, ownNode(), config.maxLabelSets);
 }
 
 function isInbound(stream: Stream, config: Config): bool {
