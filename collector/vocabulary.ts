@@ -12,6 +12,7 @@ export {
   REASON_LABEL,
   START_TIME_METRIC,
 } from "../filter/vocabulary/metrics.ts";
+export { firstSegment, spiffeNamespace } from "../filter/vocabulary/name-rules.ts";
 export * from "../filter/vocabulary/observation.ts";
 export * from "../filter/vocabulary/peer-metadata.ts";
 export {

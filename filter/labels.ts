@@ -3,6 +3,7 @@
 import { Node } from "./node.ts";
 import { NO_STATUS, Request, Route, Slice } from "./request.ts";
 import { HTTP_LABEL_COUNT, Label } from "./vocabulary/labels.ts";
+import { firstSegment, spiffeNamespace } from "./vocabulary/name-rules.ts";
 import {
   APP_LABEL,
   CANONICAL_NAME_LABEL,
@@ -164,14 +165,6 @@ function endpointWorkload(text: string): Workload {
   return workload;
 }
 
-/** `ns1` of `spiffe://cluster.local/ns/ns1/sa/default`; "" for another form. */
-function spiffeNamespace(principal: string): string {
-  const start = principal.indexOf("/ns/");
-  if (start < 0) return "";
-  const end = principal.indexOf("/sa/", start + 4);
-  return end < 0 ? "" : principal.substring(start + 4, end);
-}
-
 /** Short names joined by commas in the order of the bits; `-` for none. A bit that has no name yet reads as its number. */
 function flagNames(flags: u64): string {
   if (flags === 0) return NO_FLAGS;
@@ -182,11 +175,6 @@ function flagNames(flags: u64): string {
     names += bit < RESPONSE_FLAGS.length ? RESPONSE_FLAGS[bit] : bit.toString();
   }
   return names;
-}
-
-function firstSegment(host: string): string {
-  const dot = host.indexOf(".");
-  return dot < 0 ? host : host.substring(0, dot);
 }
 
 function orUnknown(text: string): string {

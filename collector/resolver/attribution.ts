@@ -8,6 +8,7 @@ import {
   BLACK_HOLE_CLUSTER,
   CATCH_ALL_CLUSTERS,
   cleanValue,
+  firstSegment,
   LABELS,
   Label,
   NO_FLAGS,
@@ -21,6 +22,7 @@ import {
   RESPONSE_FLAGS,
   ROUTE_ALLOW_ANY,
   ROUTE_BLOCK_ALL,
+  spiffeNamespace,
   UNKNOWN,
 } from "../vocabulary.ts";
 import { ownWorkload, Peers, UNKNOWN_PEER, type Workload } from "./workload.ts";
@@ -230,23 +232,10 @@ function resolveService(entry: HttpEntry, authority: string): Service {
   return { host, name: destinationServiceName || firstSegment(host), namespace: destinationServiceNamespace };
 }
 
-function firstSegment(host: string): string {
-  const dot = host.indexOf(".");
-  return dot < 0 ? host : host.substring(0, dot);
-}
-
 /** `%UPSTREAM_PEER_URI_SAN%` joins several by commas, which no SPIFFE id contains. */
 function firstUri(sans: string): string {
   const comma = sans.indexOf(",");
   return comma < 0 ? sans : sans.substring(0, comma);
-}
-
-/** `ns1` of `spiffe://cluster.local/ns/ns1/sa/default`; "" for another form. */
-function spiffeNamespace(principal: string): string {
-  const start = principal.indexOf("/ns/");
-  if (start < 0) return "";
-  const end = principal.indexOf("/sa/", start + 4);
-  return end < 0 ? "" : principal.substring(start + 4, end);
 }
 
 /** `application/grpc`, alone or followed by `+`. */
