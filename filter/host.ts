@@ -92,9 +92,16 @@ export function setFilterState(name: ArrayBuffer, value: StaticArray<u8>): void 
 
 /** The id of a metric; 0 when the host refuses (ids start at 1), which increment and record then ignore. */
 export function defineMetric(kind: MetricKind, name: string): u32 {
+  const metric = tryDefine(kind, name);
+  if (metric === 0) countFault(Fault.HostCall);
+  return metric;
+}
+
+/** As defineMetric, but counts no fault: the counter of faults is defined by it, too. */
+function tryDefine(kind: MetricKind, name: string): u32 {
   const bytes = utf8(name);
   store<u32>(OUT, 0);
-  checked(abi.proxy_define_metric(kind, changetype<usize>(bytes), bytes.byteLength, OUT));
+  abi.proxy_define_metric(kind, changetype<usize>(bytes), bytes.byteLength, OUT);
   return load<u32>(OUT);
 }
 
@@ -131,11 +138,7 @@ const faultMetrics = new StaticArray<u32>(FAULT_REASONS.length);
 export function countFault(fault: Fault): void {
   let metric = faultMetrics[fault];
   if (metric === 0) {
-    const name = encodeTag(REASON_LABEL, FAULT_REASONS[fault]) + FAULTS_METRIC;
-    const bytes = utf8(name);
-    store<u32>(OUT, 0);
-    abi.proxy_define_metric(MetricKind.Counter, changetype<usize>(bytes), bytes.byteLength, OUT);
-    metric = load<u32>(OUT);
+    metric = tryDefine(MetricKind.Counter, encodeTag(REASON_LABEL, FAULT_REASONS[fault]) + FAULTS_METRIC);
     faultMetrics[fault] = metric;
   }
   increment(metric, 1);

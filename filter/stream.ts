@@ -113,8 +113,7 @@ function receiveRequest(stream: Stream, config: Config): void {
   stream.hasPeerId = readHeader(HeaderMap.Request, ID_HEADER);
   stream.hasPeerMetadata = readHeader(HeaderMap.Request, METADATA_HEADER);
   if (stream.hasPeerMetadata) learnPeer(stream, isInbound(stream, config), DOWNSTREAM_STATE, KNOWN_DOWNSTREAM);
-  removeHeader(HeaderMap.Request, ID_HEADER);
-  removeHeader(HeaderMap.Request, METADATA_HEADER);
+  stripExchange(HeaderMap.Request);
 }
 
 /** Client, request: say who we are, unless the cluster is outside the mesh; then nothing of the kind may pass. */
@@ -123,8 +122,7 @@ function sendRequest(config: Config): void {
   const isOutside =
     cluster !== null && (cluster.isExchangeDisabled || (config.skipExternalClusters && cluster.isExternal));
   if (isOutside) {
-    removeHeader(HeaderMap.Request, ID_HEADER);
-    removeHeader(HeaderMap.Request, METADATA_HEADER);
+    stripExchange(HeaderMap.Request);
     return;
   }
   const node = ownNode();
@@ -145,8 +143,12 @@ function receiveResponse(stream: Stream, config: Config): void {
   if (readHeader(HeaderMap.Response, METADATA_HEADER)) {
     learnPeer(stream, !isInbound(stream, config), UPSTREAM_STATE, KNOWN_UPSTREAM);
   }
-  removeHeader(HeaderMap.Response, METADATA_HEADER);
-  removeHeader(HeaderMap.Response, ID_HEADER);
+  stripExchange(HeaderMap.Response);
+}
+
+function stripExchange(map: HeaderMap): void {
+  removeHeader(map, METADATA_HEADER);
+  removeHeader(map, ID_HEADER);
 }
 
 /**
