@@ -10,6 +10,9 @@ import { encodeTag } from "./vocabulary/stat-name.ts";
 
 const OK: u32 = 0;
 const NOT_FOUND: u32 = 1;
+const BAD_ARGUMENT: u32 = 2;
+const SERIALIZATION_FAILURE: u32 = 3;
+const INTERNAL_FAILURE: u32 = 10;
 
 export enum HeaderMap {
   Request = 0,
@@ -88,6 +91,50 @@ export function removeHeader(map: HeaderMap, name: ArrayBuffer): void {
 /** Sets filter state `wasm.<name>`. */
 export function setFilterState(name: ArrayBuffer, value: StaticArray<u8>): void {
   checked(abi.proxy_set_property(changetype<usize>(name), name.byteLength, changetype<usize>(value), value.length));
+}
+
+// Foreign functions of Envoy: CEL expressions, and the type of a filter state.
+// https://github.com/envoyproxy/envoy/blob/main/source/extensions/common/wasm/foreign.cc
+
+const EXPR_CREATE = utf8("expr_create");
+const EXPR_EVALUATE = utf8("expr_evaluate");
+const EXPR_DELETE = utf8("expr_delete");
+const DECLARE_PROPERTY = utf8("declare_property");
+
+/** No token of an expression: Envoy counts them up from 0. */
+export const NO_EXPRESSION: u32 = u32.MAX_VALUE;
+
+/** Where a token is handed to the host. */
+const TOKEN: usize = memory.data(4, 4);
+
+/** Compiles a CEL expression for this plugin; NO_EXPRESSION when it does not parse or calls an unknown function. */
+export function createExpression(source: ArrayBuffer): u32 {
+  const status = callForeign(EXPR_CREATE, changetype<usize>(source), source.byteLength);
+  return took(status === OK ? OK : NOT_FOUND) && valueSize === 4 ? load<u32>(valuePtr) : NO_EXPRESSION;
+}
+
+/** Evaluates an expression for the current stream; false when it fails, as it does when an attribute in it is absent. */
+export function evaluateExpression(token: u32): bool {
+  store<u32>(TOKEN, token);
+  const status = callForeign(EXPR_EVALUATE, TOKEN, 4);
+  const isOwnFailure = status === INTERNAL_FAILURE || status === SERIALIZATION_FAILURE;
+  return took(isOwnFailure ? NOT_FOUND : status);
+}
+
+export function deleteExpression(token: u32): void {
+  store<u32>(TOKEN, token);
+  checked(callForeign(EXPR_DELETE, TOKEN, 4));
+}
+
+/** Gives a filter state of ours a type. `declaration`: the protobuf arguments of `declare_property`. Again is harmless. */
+export function declareFilterState(declaration: StaticArray<u8>): void {
+  const status = callForeign(DECLARE_PROPERTY, changetype<usize>(declaration), declaration.length);
+  if (status !== BAD_ARGUMENT) checked(status); // declared already
+}
+
+function callForeign(name: ArrayBuffer, ptr: usize, size: usize): u32 {
+  const at = changetype<usize>(name);
+  return abi.proxy_call_foreign_function(at, name.byteLength, ptr, size, OUT, OUT + sizeof<usize>());
 }
 
 /** The id of a metric; 0 when the host refuses (ids start at 1), which increment and record then ignore. */

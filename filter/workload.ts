@@ -121,12 +121,18 @@ export function encodeWorkload(own: Workload): StaticArray<u8> {
  * `kubernetes://apis/apps/v1/namespaces/ns/deployments/reviews-v1`, or "" for a type that is not exchanged.
  */
 function ownerReference(own: Workload): string {
-  if (own.workloadName.length === 0) return "";
-  const suffix = own.owner.lastIndexOf("s/" + own.workloadName);
-  if (suffix < 0) return "";
-  const type = own.owner.substring(own.owner.lastIndexOf("/", suffix) + 1, suffix);
-  if (type !== "pod" && type !== "deployment" && type !== "job" && type !== "cronjob") return "";
+  const type = workloadType(own);
+  if (type.length === 0) return "";
   return "kubernetes://apis/apps/v1/namespaces/" + own.namespace + "/" + type + "s/" + own.workloadName;
+}
+
+/** `deployment`, `pod`, `job` or `cronjob`, as OWNER names it; "" for another owner. */
+export function workloadType(workload: Workload): string {
+  if (workload.workloadName.length === 0) return "";
+  const suffix = workload.owner.lastIndexOf("s/" + workload.workloadName);
+  if (suffix < 0) return "";
+  const type = workload.owner.substring(workload.owner.lastIndexOf("/", suffix) + 1, suffix);
+  return type === "pod" || type === "deployment" || type === "job" || type === "cronjob" ? type : "";
 }
 
 /** Reads a Struct as sent by any generation of Istio; null when it is no Struct. Unknown keys and kinds of values are skipped. */

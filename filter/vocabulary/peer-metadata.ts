@@ -9,6 +9,9 @@ export const PEER_METADATA_HEADER = "x-envoy-peer-metadata";
 /** Filter-state names as the filter sets them; Envoy puts `wasm.` in front (WASM_STATE_PREFIX). */
 export const DOWNSTREAM_PEER = "downstream_peer";
 export const UPSTREAM_PEER = "upstream_peer";
+/** The same peers as a google.protobuf.Struct, for expressions; keys below. */
+export const DOWNSTREAM_PEER_STRUCT = "meshtally.downstream_peer";
+export const UPSTREAM_PEER_STRUCT = "meshtally.upstream_peer";
 /** The observation that the filter counted, for access loggers (observation.ts). */
 export const OBSERVATION = "meshtally.observation";
 /** What Envoy puts before the name of a filter state that wasm sets. */
@@ -32,3 +35,18 @@ export const APP_LABEL = "app";
 export const VERSION_LABEL = "version";
 export const RECOMMENDED_APP_LABEL = "app.kubernetes.io/name";
 export const RECOMMENDED_VERSION_LABEL = "app.kubernetes.io/version";
+
+// Keys of a peer's Struct in filter state, as Istio's proxies write it since 1.24.
+export const PEER_TYPE = "type";
+export const PEER_WORKLOAD = "workload";
+export const PEER_NAME = "name";
+export const PEER_CLUSTER = "cluster";
+export const PEER_NAMESPACE = "namespace";
+export const PEER_SERVICE = "service";
+export const PEER_REVISION = "revision";
+export const PEER_APP = "app";
+export const PEER_VERSION = "version";
+export const PEER_IDENTITY = "identity";
+export const PEER_REGION = "region";
+export const PEER_AVAILABILITY_ZONE = "availability_zone";
+export const PEER_LABELS = "labels";

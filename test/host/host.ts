@@ -32,6 +32,7 @@ const CALLBACK_PARAMETERS: Readonly<Record<string, number>> = {
   proxy_on_log: 1,
   proxy_on_done: 1,
   proxy_on_delete: 1,
+  proxy_on_tick: 1,
 };
 const CONTINUE = 0;
 export const START_TIME_NS = 1_700_000_000_000_000_000n;
@@ -67,6 +68,8 @@ export interface StreamOptions {
   readonly upstreamTls?: CertificateUris;
   /** Answers by path, dots between segments; undefined: NotFound. */
   readonly properties?: Readonly<Record<string, PropertyValue | undefined>>;
+  /** Filter state that others set, as text: `{ "envoy.filters.http.grpc_stats": "3,5" }`. It may change: `stream.filterState`. */
+  readonly filterState?: Readonly<Record<string, string>>;
   readonly rootId?: number;
 }
 
@@ -97,6 +100,8 @@ export class Host {
   readonly calls = new Map<string, number>();
   /** Host functions that are to answer this status instead of doing their work. */
   readonly failures = new Map<string, number>();
+  /** Milliseconds between two ticks of each plugin that asked for them, by root id. */
+  readonly tickPeriodMs = new Map<number, number>();
   readonly memory: GuestMemory;
   nowNs: bigint;
 
@@ -106,6 +111,11 @@ export class Host {
   private nextContextId = 1;
   private configuration: Buffer | undefined;
   private active: ActiveStream | undefined;
+  /** The context whose callback is running, and the stream that it took instead of its own. */
+  private contextId = 0;
+  private effective: HttpStream | undefined;
+  private readonly liveStreams = new Map<number, HttpStream>();
+  private readonly rootIds = new Set<number>();
   private trap: unknown;
 
   constructor(module: WebAssembly.Module, options: HostOptions) {
@@ -127,6 +137,7 @@ export class Host {
   addPlugin(configuration: string | JsonObject | undefined): number {
     const text = typeof configuration === "object" ? JSON.stringify(configuration) : (configuration ?? "");
     const rootId = this.nextContextId++;
+    this.rootIds.add(rootId);
     this.call("proxy_on_context_create", [rootId, 0]);
     if (rootId === 1 && this.call("proxy_on_vm_start", [rootId, 0]) === 0) throw new GuestFault("VM start refused");
     this.configuration = Buffer.from(text, "utf8");
@@ -146,16 +157,36 @@ export class Host {
     return this.stream(options).finish();
   }
 
-  /** Runs a callback with a stream in view; undefined when it is not exported. */
-  call(name: string, parameters: number[], stream?: ActiveStream): number | undefined {
+  /** A tick of a plugin, unless it asked for none. */
+  tick(rootId = this.rootId): void {
+    if ((this.tickPeriodMs.get(rootId) ?? 0) > 0) this.call("proxy_on_tick", [rootId]);
+  }
+
+  /** A finished request as the plugin sees it as an access logger: it is shown the facts, and has no stream of its own. */
+  logAsAccessLogger(options: StreamOptions = {}): HttpStream {
+    return new HttpStream(this, this.nextContextId++, options.rootId ?? this.rootId, options).logAsAccessLogger();
+  }
+
+  /** Runs a callback with a stream in view; undefined when it is not exported. `parameters[0]` is the context. */
+  call(name: string, parameters: number[], stream?: HttpStream): number | undefined {
     if (this.exports[name] === undefined) return undefined;
-    const outer = this.active;
+    const [outer, outerId, outerEffective] = [this.active, this.contextId, this.effective];
     this.active = stream;
+    this.contextId = parameters[0] ?? 0;
+    this.effective = undefined;
     try {
       return this.run(name, parameters);
     } finally {
+      this.takeEffective(outerEffective);
       this.active = outer;
+      this.contextId = outerId;
     }
+  }
+
+  /** Streams that exist for the guest: from their creation to their deletion. */
+  setLive(stream: HttpStream, isLive: boolean): void {
+    if (isLive) this.liveStreams.set(stream.id, stream);
+    else this.liveStreams.delete(stream.id);
   }
 
   /** Every series of one metric, or all. */
@@ -180,8 +211,27 @@ export class Host {
       failures: this.failures,
       nowNs: () => this.nowNs,
       configuration: this.configuration,
-      stream: this.active,
+      stream: this.effective ?? this.active,
+      setTickPeriod: (milliseconds) => this.tickPeriodMs.set(this.runningRootId(), milliseconds),
+      setEffectiveContext: (id) => this.setEffectiveContext(id),
     };
+  }
+
+  private runningRootId(): number {
+    return this.liveStreams.get(this.contextId)?.rootId ?? this.contextId;
+  }
+
+  private setEffectiveContext(id: number): boolean {
+    const stream = this.liveStreams.get(id);
+    if (stream === undefined && !this.rootIds.has(id)) return false;
+    this.takeEffective(id === this.contextId ? undefined : stream);
+    return true;
+  }
+
+  private takeEffective(stream: HttpStream | undefined): void {
+    if (this.effective !== undefined) this.effective.isInTick = false;
+    if (stream !== undefined) stream.isInTick = true;
+    this.effective = stream;
   }
 
   private checkExports(): void {
@@ -223,19 +273,22 @@ export class HttpStream implements ActiveStream {
   readonly overrides: ReadonlyMap<string, PropertyValue | undefined>;
   phase: Phase = "request";
   hasRoute = false;
+  isInTick = false;
+  isAccessLogger = false;
 
   private isCreated = false;
 
   constructor(
     private readonly host: Host,
     readonly id: number,
-    private readonly rootId: number,
+    readonly rootId: number,
     private readonly options: StreamOptions,
   ) {
     this.requestHeaders = new HeaderMap(options.requestHeaders ?? PLAIN_REQUEST);
     this.responseHeaders = new HeaderMap(options.responseHeaders ?? PLAIN_RESPONSE);
     this.responseTrailers = options.responseTrailers && new HeaderMap(options.responseTrailers);
     this.overrides = new Map(Object.entries(options.properties ?? {}));
+    for (const [name, text] of Object.entries(options.filterState ?? {})) this.filterState.set(name, Buffer.from(text));
   }
 
   get routeName(): string {
@@ -306,6 +359,16 @@ export class HttpStream implements ActiveStream {
     this.phase = "log";
     this.create();
     for (const name of ["proxy_on_log", "proxy_on_done", "proxy_on_delete"]) this.host.call(name, [this.id], this);
+    this.host.setLive(this, false);
+    return this;
+  }
+
+  /** Only the log callback, of the root context. */
+  logAsAccessLogger(): this {
+    this.phase = "log";
+    this.hasRoute = this.options.routeName !== null;
+    this.isAccessLogger = true;
+    this.host.call("proxy_on_log", [this.rootId], this);
     return this;
   }
 
@@ -319,6 +382,7 @@ export class HttpStream implements ActiveStream {
   private create(): void {
     if (this.isCreated) return;
     this.isCreated = true;
+    this.host.setLive(this, true);
     this.host.call("proxy_on_context_create", [this.id, this.rootId], this);
   }
 

@@ -44,6 +44,8 @@ export interface LogLine {
 export interface ActiveStream extends StreamView {
   readonly phase: Phase;
   readonly filterState: Map<string, Buffer>;
+  /** Shown to an access logger, which has no filter state to write to. */
+  readonly isAccessLogger: boolean;
 }
 
 /** What the host functions act on. */
@@ -60,6 +62,10 @@ export interface Environment {
   /** Of the plugin, while it is being configured. */
   readonly configuration: Buffer | undefined;
   readonly stream: ActiveStream | undefined;
+  /** Asks for a tick of the running plugin; 0 ends it. */
+  readonly setTickPeriod: (milliseconds: number) => void;
+  /** Lets the running callback act on another context; false when there is none with this id. */
+  readonly setEffectiveContext: (id: number) => boolean;
 }
 
 type HostFunction = (...parameters: number[]) => number;
@@ -79,6 +85,7 @@ export function makeImports(module: WebAssembly.Module, environment: () => Envir
     ...properties(environment),
     ...headerMaps(environment),
     ...metrics(environment),
+    ...contexts(environment),
   };
   const imports: Record<string, Record<string, WebAssembly.ImportValue>> = {};
   for (const { module: from, name, kind } of WebAssembly.Module.imports(module)) {
@@ -142,6 +149,18 @@ function logAndClock(environment: () => Environment): HostFunctions {
   };
 }
 
+function contexts(environment: () => Environment): HostFunctions {
+  return {
+    proxy_set_tick_period_milliseconds(milliseconds = 0) {
+      environment().setTickPeriod(milliseconds >>> 0);
+      return STATUS.ok;
+    },
+    proxy_set_effective_context(id = 0) {
+      return environment().setEffectiveContext(id >>> 0) ? STATUS.ok : STATUS.badArgument;
+    },
+  };
+}
+
 function properties(environment: () => Environment): HostFunctions {
   return {
     proxy_get_property(path = 0, pathSize = 0, out = 0, sizeOut = 0) {
@@ -155,7 +174,7 @@ function properties(environment: () => Environment): HostFunctions {
     },
     proxy_set_property(path = 0, pathSize = 0, value = 0, size = 0) {
       const { memory, stream } = environment();
-      if (stream === undefined) return STATUS.notFound;
+      if (stream === undefined || stream.isAccessLogger) return STATUS.notFound;
       stream.filterState.set(`wasm.${memory.latin1(path, pathSize)}`, Buffer.from(memory.bytes(value, size)));
       return STATUS.ok;
     },
@@ -223,8 +242,9 @@ function readableMap(type: number, stream: ActiveStream | undefined): HeaderMap 
 
 /** Only the map whose callback is running can be changed; in the log callback none. */
 function writableMap(type: number, stream: ActiveStream | undefined): HeaderMap | undefined {
-  if (stream?.phase === "request" && type === REQUEST_HEADERS) return stream.requestHeaders;
-  if (stream?.phase === "response" && type === RESPONSE_HEADERS) return stream.responseHeaders;
+  if (stream === undefined || stream.isInTick) return undefined;
+  if (stream.phase === "request" && type === REQUEST_HEADERS) return stream.requestHeaders;
+  if (stream.phase === "response" && type === RESPONSE_HEADERS) return stream.responseHeaders;
   return undefined;
 }
 

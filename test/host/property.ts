@@ -39,6 +39,8 @@ export interface CertificateUris {
 /** What Envoy knows of a stream in the callback that is running. */
 export interface StreamView {
   readonly phase: Phase;
+  /** Seen from a tick: by `proxy_set_effective_context`, while no callback of its own is running. */
+  readonly isInTick: boolean;
   readonly requestHeaders: HeaderMap;
   readonly responseHeaders: HeaderMap | undefined;
   readonly responseTrailers: HeaderMap | undefined;
@@ -167,7 +169,7 @@ function findXds(name: string, node: Node, direction: TrafficDirection, stream: 
 
 function findRequest(name: string, header: string | undefined, stream: StreamView): PropertyValue | undefined {
   // Envoy lets go of the request headers after their callback and shows them again to the log callback.
-  const headers = stream.phase === "response" ? undefined : stream.requestHeaders;
+  const headers = stream.phase === "response" || stream.isInTick ? undefined : stream.requestHeaders;
   switch (name) {
     case "headers": {
       if (header === undefined) return Object.fromEntries(headers?.pairs() ?? []);
