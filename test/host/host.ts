@@ -6,6 +6,7 @@
 // that is stopped throws here, so that it fails the test; after a trap the VM is dead, as in Envoy.
 
 import { readFileSync } from "node:fs";
+import { ForeignFunctions } from "./foreign.ts";
 import { HeaderMap, type HeaderPairs } from "./headers.ts";
 import { type ActiveStream, type Environment, type LogLine, makeImports, READING_CALLS } from "./imports.ts";
 import { GuestFault, GuestMemory } from "./memory.ts";
@@ -102,6 +103,7 @@ export class Host {
   readonly failures = new Map<string, number>();
   /** Milliseconds between two ticks of each plugin that asked for them, by root id. */
   readonly tickPeriodMs = new Map<number, number>();
+  readonly foreign = new ForeignFunctions();
   readonly memory: GuestMemory;
   nowNs: bigint;
 
@@ -212,6 +214,8 @@ export class Host {
       nowNs: () => this.nowNs,
       configuration: this.configuration,
       stream: this.effective ?? this.active,
+      foreign: this.foreign,
+      rootId: this.runningRootId(),
       setTickPeriod: (milliseconds) => this.tickPeriodMs.set(this.runningRootId(), milliseconds),
       setEffectiveContext: (id) => this.setEffectiveContext(id),
     };

@@ -2,6 +2,8 @@
 // Every other import is a stub that fails the test when it is called.
 
 import { MetricKind } from "../../filter/vocabulary/metrics.ts";
+import { attributes } from "./attributes.ts";
+import type { ForeignFunctions } from "./foreign.ts";
 import type { HeaderMap } from "./headers.ts";
 import { GuestFault, type GuestMemory } from "./memory.ts";
 import {
@@ -14,14 +16,7 @@ import {
   type TrafficDirection,
 } from "./property.ts";
 import type { Stat, StatStore } from "./stats.ts";
-
-/** Results of host calls. */
-const STATUS = {
-  ok: 0,
-  notFound: 1,
-  badArgument: 2,
-  serializationFailure: 3,
-} as const;
+import { STATUS } from "./status.ts";
 
 /** Calls that bring bytes into the guest: the ones whose number counts (they re-enter it to allocate). */
 export const READING_CALLS: readonly string[] = [
@@ -62,6 +57,9 @@ export interface Environment {
   /** Of the plugin, while it is being configured. */
   readonly configuration: Buffer | undefined;
   readonly stream: ActiveStream | undefined;
+  readonly foreign: ForeignFunctions;
+  /** Plugin of the running callback. */
+  readonly rootId: number;
   /** Asks for a tick of the running plugin; 0 ends it. */
   readonly setTickPeriod: (milliseconds: number) => void;
   /** Lets the running callback act on another context; false when there is none with this id. */
@@ -140,11 +138,14 @@ function logAndClock(environment: () => Environment): HostFunctions {
       memory.give(bytes.subarray(start >>> 0, Math.min(bytes.length, (start >>> 0) + (length >>> 0))), out, sizeOut);
       return STATUS.ok;
     },
-    proxy_call_foreign_function(name = 0, nameSize = 0, parameters = 0, size = 0) {
-      const { memory } = environment();
-      memory.bytes(name, nameSize);
-      memory.bytes(parameters, size);
-      return STATUS.notFound;
+    proxy_call_foreign_function(name = 0, nameSize = 0, parameters = 0, size = 0, out = 0, sizeOut = 0) {
+      const { memory, foreign, rootId, node, direction, stream } = environment();
+      const bytes = Buffer.from(memory.bytes(parameters, size));
+      const variables = () => attributes(node, direction, stream, foreign.structs(rootId));
+      const result = foreign.call(rootId, memory.latin1(name, nameSize), bytes, variables);
+      if (typeof result === "number") return result;
+      memory.give(result, out, sizeOut);
+      return STATUS.ok;
     },
   };
 }

@@ -9,7 +9,7 @@ import { encodeStruct, isObject, type Json, type JsonObject } from "./struct.ts"
 export type PropertyValue = Json | bigint | Buffer | Message | { readonly [key: string]: PropertyValue };
 
 /** A protobuf message: fields by name, or the whole of it as bytes. */
-class Message {
+export class Message {
   constructor(
     readonly fields: Readonly<Record<string, PropertyValue | undefined>>,
     readonly encode: () => Buffer,
@@ -78,10 +78,11 @@ export function findProperty(
   if (stream === undefined) return undefined;
   switch (root) {
     case "request":
-      return path.length === 1 ? null : descend(findRequest(name, path[2], stream), path, name === "headers" ? 3 : 2);
+      return path.length === 1 ? null : descend(findRequest(name, path[2], stream), path, isHeaders(name) ? 3 : 2);
     case "response":
-      return path.length === 1 ? null : descend(findResponse(name, stream), path, 2);
+      return path.length === 1 ? null : descend(findResponse(name, path[2], stream), path, isHeaders(name) ? 3 : 2);
     case "connection":
+      if (name === "mtls") return stream.downstreamTls?.peer !== undefined;
       return descend(findCertificate(name, stream.downstreamTls), path, 2);
     case "upstream":
       return descend(stream.phase === "request" ? undefined : findCertificate(name, stream.upstreamTls), path, 2);
@@ -171,13 +172,26 @@ function findRequest(name: string, header: string | undefined, stream: StreamVie
   // Envoy lets go of the request headers after their callback and shows them again to the log callback.
   const headers = stream.phase === "response" || stream.isInTick ? undefined : stream.requestHeaders;
   switch (name) {
-    case "headers": {
-      if (header === undefined) return Object.fromEntries(headers?.pairs() ?? []);
-      const values = headers?.all(header) ?? [];
-      return values.length === 0 ? undefined : Buffer.from(values.join(","), "latin1");
-    }
+    case "headers":
+      return findHeaders(headers, header) ?? (header === undefined ? {} : undefined);
     case "host":
       return findRequest("headers", ":authority", stream);
+    case "path":
+      return findRequest("headers", ":path", stream);
+    case "url_path":
+      return headers?.get(":path")?.split(/[?#]/)[0];
+    case "query":
+      return headers?.get(":path")?.match(/\?([^#]*)/)?.[1];
+    case "method":
+      return findRequest("headers", ":method", stream);
+    case "scheme":
+      return findRequest("headers", ":scheme", stream);
+    case "referer":
+      return findRequest("headers", "referer", stream);
+    case "useragent":
+      return findRequest("headers", "user-agent", stream);
+    case "id":
+      return findRequest("headers", "x-request-id", stream);
     case "total_size":
       return headers === undefined ? 0n : stream.requestBytes;
     case "duration":
@@ -187,8 +201,23 @@ function findRequest(name: string, header: string | undefined, stream: StreamVie
   }
 }
 
-function findResponse(name: string, stream: StreamView): PropertyValue | undefined {
+/** All headers, or those of one name joined by commas; undefined when there are none. */
+function findHeaders(headers: HeaderMap | undefined, name: string | undefined): PropertyValue | undefined {
+  if (name === undefined) return headers && Object.fromEntries(headers.pairs());
+  const values = headers?.all(name) ?? [];
+  return values.length === 0 ? undefined : Buffer.from(values.join(","), "latin1");
+}
+
+function isHeaders(name: string): boolean {
+  return name === "headers" || name === "trailers";
+}
+
+function findResponse(name: string, header: string | undefined, stream: StreamView): PropertyValue | undefined {
   switch (name) {
+    case "headers":
+      return findHeaders(stream.responseCode === undefined ? undefined : stream.responseHeaders, header);
+    case "trailers":
+      return findHeaders(stream.phase === "log" ? stream.responseTrailers : undefined, header);
     case "code":
       return stream.responseCode === undefined ? undefined : BigInt(stream.responseCode);
     case "flags":

@@ -1,5 +1,5 @@
 // AssemblyScript: a small proxy-wasm module around filter/expression, so that its parts can be tested in the host emulator and in a
-// real Envoy. build.ts compiles it.
+// real Envoy. start.ts compiles it.
 //
 // Configuration: `{ "expressions": ["request.host", ...], "tick": true }`. It logs each expression as "index compiled form". At a
 // request's end, and for the newest stream in a tick, it evaluates all, logs each as "index failed isTrue number text" and leaves the

@@ -1,0 +1,9 @@
+// Results of host calls, with the numbers of the proxy-wasm ABI.
+
+export const STATUS = {
+  ok: 0,
+  notFound: 1,
+  badArgument: 2,
+  serializationFailure: 3,
+  internalFailure: 10,
+} as const;
