@@ -2,12 +2,14 @@
 // that is there. https://github.com/proxy-wasm/spec/tree/main/abi-versions/v0.2.1
 
 import * as arena from "./arena.ts";
-import { Config, parseConfig } from "./config.ts";
+import { Config, parseConfig } from "./config/config.ts";
+import { onRequestHeaders, onResponseHeaders } from "./exchange.ts";
 import { collectIfDue, noteColdWork } from "./garbage.ts";
 import { readPluginConfiguration, valuePtr, valueSize } from "./host.ts";
+import { onLog } from "./report.ts";
 import { startTimeMs } from "./start-time.ts";
 import { forgetKeys } from "./stat.ts";
-import { onLog, onRequestHeaders, onResponseHeaders, Root, Stream, Streams } from "./stream.ts";
+import { Root, Stream, Streams } from "./stream.ts";
 
 const CONTINUE: i32 = 0;
 
@@ -63,8 +65,9 @@ export function proxy_on_log(id: u32): void {
   enter();
   const stream = streams.find(id);
   if (stream === null) {
-    // Beyond the cap on streams: counted all the same, by the newest configuration and without its peer.
-    stray.open(id, rootOf(newestRoot));
+    // A root's own id: Envoy runs us as an access logger, where a request has no context of its own. Else a stream beyond the cap:
+    // counted all the same, by the newest configuration and without its peer.
+    stray.open(id, findRoot(id) || rootOf(newestRoot));
     onLog(stray, configOf(stray));
     return;
   }
@@ -77,11 +80,18 @@ function enter(): void {
   arena.reset();
 }
 
-/** The root context with this id, made on first sight. Newest first: old ones stay behind when a configuration is replaced. */
-function rootOf(id: u32): Root {
+/** Newest first: old ones stay behind when a configuration is replaced. */
+function findRoot(id: u32): Root | null {
   for (let i = roots.length - 1; i >= 0; i--) {
     if (roots[i].id === id) return roots[i];
   }
+  return null;
+}
+
+/** The root context with this id, made on first sight. */
+function rootOf(id: u32): Root {
+  const known = findRoot(id);
+  if (known !== null) return known;
   const root = new Root(id);
   if (roots.length >= MAX_ROOTS) roots.shift();
   roots.push(root);

@@ -19,6 +19,7 @@ const ZONE = 2;
 
 export class Node {
   constructor(
+    readonly id: string,
     readonly workload: Workload,
     /** Value of the exchange's id header: the node id, verbatim. */
     readonly idHeader: ArrayBuffer,
@@ -63,5 +64,5 @@ function readNode(): Node {
   }
   if (workload.region.length === 0) workload.region = region;
   if (workload.availabilityZone.length === 0) workload.availabilityZone = zone;
-  return new Node(workload, utf8(id), encodeBase64(encodeWorkload(workload)));
+  return new Node(id, workload, utf8(id), encodeBase64(encodeWorkload(workload)));
 }

@@ -1,46 +1,16 @@
-// HTTP streams: the order of callbacks and the metadata exchange (ISTIO's section "HTTP"), nothing else.
+// Streams in flight: what is known of each between its callbacks.
 //
 //   VM --1:N--> Root (a plugin configuration) --1:N--> Stream (a request)
-//   request headers --> response headers --> log
 //
-// A stream's state lives from its request headers to its log. Bad requests come to the log alone.
+// A stream's state lives from its first callback to its log. Bad requests come to the log alone.
 
-import { currentCluster } from "./cluster.ts";
-import { Config, Direction, EXCHANGE_BY_DIRECTION, EXCHANGE_DOWNSTREAM, EXCHANGE_UPSTREAM } from "./config.ts";
-import {
-  countFault,
-  HeaderMap,
-  readHeader,
-  readNumber,
-  readProperty,
-  removeHeader,
-  setFilterState,
-  setHeader,
-  utf8,
-  valuePtr,
-  valueSize,
-} from "./host.ts";
-import { ownNode } from "./node.ts";
-import { Peer, resolvePeer } from "./peer.ts";
-import { Request } from "./request.ts";
-import { countRequest } from "./stat.ts";
+import { Config } from "./config/config.ts";
+import { countFault } from "./host.ts";
+import { Peer } from "./peer.ts";
+import { Role, resolveRole } from "./role.ts";
 import { Fault } from "./vocabulary/metrics.ts";
-import {
-  DOWNSTREAM_PEER,
-  PEER_ID_HEADER,
-  PEER_METADATA_HEADER,
-  UPSTREAM_PEER,
-  WASM_STATE_PREFIX,
-} from "./vocabulary/peer-metadata.ts";
 
-const ID_HEADER = utf8(PEER_ID_HEADER);
-const METADATA_HEADER = utf8(PEER_METADATA_HEADER);
-const DOWNSTREAM_STATE = utf8(DOWNSTREAM_PEER);
-const UPSTREAM_STATE = utf8(UPSTREAM_PEER);
-const KNOWN_DOWNSTREAM = utf8("filter_state\0" + WASM_STATE_PREFIX + DOWNSTREAM_PEER);
-const KNOWN_UPSTREAM = utf8("filter_state\0" + WASM_STATE_PREFIX + UPSTREAM_PEER);
-const LISTENER_DIRECTION = utf8("xds\0listener_direction");
-const LISTENER_INBOUND: u64 = 1;
+const ROLE_UNKNOWN = -1;
 
 /** A plugin configuration in force. */
 @final
@@ -55,112 +25,34 @@ export class Root {
 export class Stream {
   id: u32 = 0;
   root: Root | null = null;
-  peer: Peer | null = null;
-  isInbound: bool = false;
-  isDirectionKnown: bool = false;
+  /** What the two sides of this proxy said of themselves. */
+  downstreamPeer: Peer | null = null;
+  upstreamPeer: Peer | null = null;
   /** Whether the request carried the peer's headers: then the answer carries ours. */
   hasPeerId: bool = false;
   hasPeerMetadata: bool = false;
+  private knownRole: i32 = ROLE_UNKNOWN;
 
   open(id: u32, root: Root): void {
     this.id = id;
     this.root = root;
-    this.peer = null;
-    this.isDirectionKnown = false;
     this.hasPeerId = false;
     this.hasPeerMetadata = false;
+    this.knownRole = ROLE_UNKNOWN;
   }
-}
 
-const request = new Request();
-
-export function onRequestHeaders(stream: Stream, config: Config): void {
-  const sides = exchangeSides(stream, config);
-  if (sides & EXCHANGE_DOWNSTREAM) receiveRequest(stream, config);
-  if (sides & EXCHANGE_UPSTREAM) sendRequest(config);
-}
-
-export function onResponseHeaders(stream: Stream, config: Config): void {
-  const sides = exchangeSides(stream, config);
-  if (sides & EXCHANGE_UPSTREAM) receiveResponse(stream, config);
-  if (sides & EXCHANGE_DOWNSTREAM) sendResponse(stream);
-}
-
-export function onLog(stream: Stream, config: Config): void {
-  const isDestination = isInbound(stream, config);
-  request.read(isDestination, stream.peer, !config.disableHostHeaderFallback);
-  countRequest(request, ownNode(), config.maxLabelSets);
-}
-
-function isInbound(stream: Stream, config: Config): bool {
-  if (stream.isDirectionKnown) return stream.isInbound;
-  stream.isDirectionKnown = true;
-  stream.isInbound =
-    config.direction === Direction.Auto
-      ? readNumber(LISTENER_DIRECTION, 0) === LISTENER_INBOUND
-      : config.direction === Direction.Inbound;
-  return stream.isInbound;
-}
-
-function exchangeSides(stream: Stream, config: Config): i32 {
-  const isDestination = isInbound(stream, config);
-  if (config.exchange !== EXCHANGE_BY_DIRECTION) return config.exchange;
-  return isDestination ? EXCHANGE_DOWNSTREAM : EXCHANGE_UPSTREAM;
-}
-
-/** Server, request: learn who calls, and keep the headers from the application. */
-function receiveRequest(stream: Stream, config: Config): void {
-  stream.hasPeerId = readHeader(HeaderMap.Request, ID_HEADER);
-  stream.hasPeerMetadata = readHeader(HeaderMap.Request, METADATA_HEADER);
-  if (stream.hasPeerMetadata) learnPeer(stream, isInbound(stream, config), DOWNSTREAM_STATE, KNOWN_DOWNSTREAM);
-  stripExchange(HeaderMap.Request);
-}
-
-/** Client, request: say who we are, unless the cluster is outside the mesh; then nothing of the kind may pass. */
-function sendRequest(config: Config): void {
-  const cluster = currentCluster();
-  const isOutside =
-    cluster !== null && (cluster.isExchangeDisabled || (config.skipExternalClusters && cluster.isExternal));
-  if (isOutside) {
-    stripExchange(HeaderMap.Request);
-    return;
+  /** Lets go of what the stream held: it may be given out again. */
+  clear(): void {
+    this.root = null;
+    this.downstreamPeer = null;
+    this.upstreamPeer = null;
   }
-  const node = ownNode();
-  setHeader(HeaderMap.Request, METADATA_HEADER, node.metadataHeader);
-  setHeader(HeaderMap.Request, ID_HEADER, node.idHeader);
-}
 
-/** Server, response: answer in kind. A caller that sent nothing gets nothing, whatever the application put there. */
-function sendResponse(stream: Stream): void {
-  if (stream.hasPeerMetadata) setHeader(HeaderMap.Response, METADATA_HEADER, ownNode().metadataHeader);
-  else removeHeader(HeaderMap.Response, METADATA_HEADER);
-  if (stream.hasPeerId) setHeader(HeaderMap.Response, ID_HEADER, ownNode().idHeader);
-  else removeHeader(HeaderMap.Response, ID_HEADER);
-}
-
-/** Client, response: learn who answered, and keep the headers from the application. */
-function receiveResponse(stream: Stream, config: Config): void {
-  if (readHeader(HeaderMap.Response, METADATA_HEADER)) {
-    learnPeer(stream, !isInbound(stream, config), UPSTREAM_STATE, KNOWN_UPSTREAM);
+  /** Call in one of the stream's own callbacks. */
+  role(config: Config): Role {
+    if (this.knownRole === ROLE_UNKNOWN) this.knownRole = resolveRole(config);
+    return this.knownRole;
   }
-  stripExchange(HeaderMap.Response);
-}
-
-function stripExchange(map: HeaderMap): void {
-  removeHeader(map, METADATA_HEADER);
-  removeHeader(map, ID_HEADER);
-}
-
-/**
- * Takes the peer from the header just read. It becomes the labels' peer if it is `theOther`, the other end of this proxy's hop: a
- * gateway that also exchanges with its downstream tells access loggers of that one alone. The first peer of a stream stays, also
- * one that another filter left in `state`.
- */
-function learnPeer(stream: Stream, theOther: bool, state: ArrayBuffer, known: ArrayBuffer): void {
-  const peer = resolvePeer(valuePtr, valueSize);
-  if (peer === null) return;
-  if (theOther && stream.peer === null) stream.peer = peer;
-  if (!readProperty(known)) setFilterState(state, peer.state);
 }
 
 /**
@@ -221,8 +113,7 @@ export class Streams {
     }
     this.slots[hole] = null;
     this.count--;
-    stream.root = null;
-    stream.peer = null;
+    stream.clear();
     this.pool.push(stream);
   }
 

@@ -1,0 +1,67 @@
+// Plugin configuration bytes -> Config. A broken part is logged, counted and left at its default; nothing here stops the filter.
+// Every field is documented in docs/filter.md.
+
+import { JsonKind, JsonReader } from "../wire/json.ts";
+import { ExchangeConfig } from "./exchange.ts";
+import { complain, Section } from "./reading.ts";
+
+/** Which end of a call the listener is said to be. */
+export enum Direction {
+  /** Decided for each stream from the listener's traffic direction. */
+  Auto,
+  Inbound,
+  Outbound,
+  Gateway,
+}
+
+const DIRECTIONS: readonly string[] = ["auto", "inbound", "outbound", "gateway"];
+
+/** Istio's `reporter`. */
+enum Reporter {
+  Unspecified,
+  ServerGateway,
+}
+
+const REPORTERS: readonly string[] = ["UNSPECIFIED", "SERVER_GATEWAY"];
+
+/** Smallest and largest `max_label_sets`: Envoy keeps each label set, with 4 metrics, for as long as it runs. */
+const MIN_LABEL_SETS = 1;
+const MAX_LABEL_SETS = 100000;
+
+/** Istio's default for `tcp_reporting_duration`. */
+const REPORTING_INTERVAL_MS: u64 = 5000;
+
+@final
+export class Config {
+  direction: Direction = Direction.Auto;
+  /** Istio's `reporter: SERVER_GATEWAY`. */
+  isWaypoint: bool = false;
+  disableHostHeaderFallback: bool = false;
+  /** How often what is in flight is reported; 0: only at its end. */
+  reportingIntervalMs: u64 = REPORTING_INTERVAL_MS;
+  maxLabelSets: i32 = 1000;
+  readonly exchange: ExchangeConfig = new ExchangeConfig();
+}
+
+export function parseConfig(ptr: usize, size: usize): Config {
+  const config = new Config();
+  if (size === 0) return config;
+  const reader = new JsonReader();
+  const json = reader.parse(ptr, size);
+  if (json === null) {
+    complain(`not JSON: error at byte ${reader.errorAt}`);
+    return config;
+  }
+  if (json.kind !== JsonKind.Object) {
+    complain("expected a JSON object");
+    return config;
+  }
+  const root = new Section(json, "");
+  config.direction = root.choice("direction", DIRECTIONS, Direction.Auto);
+  config.isWaypoint = root.choice("reporter", REPORTERS, Reporter.Unspecified) === Reporter.ServerGateway;
+  config.disableHostHeaderFallback = root.bool("disable_host_header_fallback", false);
+  config.reportingIntervalMs = root.durationMs("tcp_reporting_duration", REPORTING_INTERVAL_MS);
+  config.maxLabelSets = root.whole("max_label_sets", config.maxLabelSets, MIN_LABEL_SETS, MAX_LABEL_SETS);
+  config.exchange.read(root.section("metadata_exchange"));
+  return config;
+}
