@@ -41,6 +41,7 @@ export function onRequestHeaders(stream: Stream, config: Config): void {
 }
 
 export function onResponseHeaders(stream: Stream, config: Config): void {
+  stream.isAnswered = true;
   const sides = exchangeSides(stream.role(config), config);
   if (sides & EXCHANGE_UPSTREAM) receiveResponse(stream);
   if (sides & EXCHANGE_DOWNSTREAM) sendResponse(stream);

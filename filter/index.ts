@@ -4,9 +4,10 @@
 import * as arena from "./arena.ts";
 import { Config, parseConfig } from "./config/config.ts";
 import { onRequestHeaders, onResponseHeaders } from "./exchange.ts";
+import { reportBuild } from "./build.ts";
 import { collectIfDue, noteColdWork } from "./garbage.ts";
 import { readPluginConfiguration, valuePtr, valueSize } from "./host.ts";
-import { onLog } from "./report.ts";
+import { onLog, reportInFlight } from "./report.ts";
 import { startTimeMs } from "./start-time.ts";
 import { forgetKeys } from "./stat.ts";
 import { Root, Stream, Streams } from "./stream.ts";
@@ -39,11 +40,23 @@ export function proxy_on_context_create(id: u32, parent: u32): void {
 /** A plugin configuration comes into force. Always accepted: a broken part falls back to its default. */
 export function proxy_on_configure(rootId: u32, size: u32): i32 {
   enter();
-  rootOf(rootId).config = readPluginConfiguration(size) ? parseConfig(valuePtr, valueSize) : new Config();
+  const root = rootOf(rootId);
+  root.configure(readPluginConfiguration(size) ? parseConfig(valuePtr, valueSize) : new Config());
   startTimeMs();
+  reportBuild();
   forgetKeys();
   noteColdWork();
   return 1;
+}
+
+/** The reporting interval of a root has passed. */
+export function proxy_on_tick(rootId: u32): void {
+  enter();
+  const all = streams.all;
+  for (let i = 0; i < all.length; i++) {
+    const stream = all[i];
+    if (stream !== null && stream.rootId === rootId) reportInFlight(stream, configOf(stream));
+  }
 }
 
 export function proxy_on_request_headers(id: u32, _count: u32, _isEnd: u32): i32 {
@@ -69,6 +82,7 @@ export function proxy_on_log(id: u32): void {
     // counted all the same, by the newest configuration and without its peer.
     stray.open(id, findRoot(id) || rootOf(newestRoot));
     onLog(stray, configOf(stray));
+    stray.clear();
     return;
   }
   onLog(stream, configOf(stream));

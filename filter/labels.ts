@@ -1,7 +1,8 @@
 // Facts and peers -> the 25 label values, by the rules of Istio's stats filter (docs/metrics.md). Cold path: once per label set.
 
 import { Node } from "./node.ts";
-import { NO_STATUS, Request, Route, Slice } from "./request.ts";
+import { NO_STATUS, Request, Route, Security, Slice } from "./request.ts";
+import { Role } from "./role.ts";
 import { HTTP_LABEL_COUNT, Label } from "./vocabulary/labels.ts";
 import { firstSegment, spiffeNamespace } from "./vocabulary/name-rules.ts";
 import {
@@ -23,6 +24,7 @@ import {
   PROTOCOL_HTTP,
   REPORTER_DESTINATION,
   REPORTER_SOURCE,
+  REPORTER_WAYPOINT,
   RESPONSE_FLAGS,
   UNKNOWN,
 } from "./vocabulary/values.ts";
@@ -67,26 +69,38 @@ const DESTINATION = new Side(
 /** All values, in the order of LABELS, clean. */
 export function labelValues(request: Request, node: Node): StaticArray<string> {
   const values = new StaticArray<string>(HTTP_LABEL_COUNT).fill(UNKNOWN);
-  const peerPrincipal = textOf(request.peerPrincipal);
-  const isInbound = request.isInbound;
-  const ownSide = isInbound ? DESTINATION : SOURCE;
-  const peerSide = isInbound ? SOURCE : DESTINATION;
-
-  values[Label.Reporter] = isInbound ? REPORTER_DESTINATION : REPORTER_SOURCE;
-  ownLabels(values, ownSide, node.workload, textOf(request.ownPrincipal));
-  peerLabels(values, peerSide, request, peerPrincipal);
-  serviceLabels(values, request, node.workload);
+  const own = node.workload;
+  const role = request.role;
+  values[Label.Reporter] = reporterOf(role);
+  if (role === Role.Inbound) {
+    callerLabels(values, request);
+    ownLabels(values, DESTINATION, own, textOf(request.ownPrincipal));
+  } else if (role === Role.Waypoint) {
+    callerLabels(values, request);
+    calleeLabels(values, request, textOf(request.upstreamPrincipal));
+  } else {
+    ownLabels(values, SOURCE, own, textOf(request.ownPrincipal));
+    calleeLabels(values, request, textOf(request.peerPrincipal));
+  }
+  serviceLabels(values, request, own);
 
   values[Label.RequestProtocol] = request.isGrpc ? PROTOCOL_GRPC : PROTOCOL_HTTP;
   values[Label.ResponseCode] = request.code.toString();
   values[Label.GrpcResponseStatus] = request.grpcStatus === NO_STATUS ? "" : request.grpcStatus.toString();
   values[Label.ResponseFlags] = flagNames(request.flags);
-  if (isInbound) {
-    const isMutual = request.peerPrincipal.size > 0 && request.ownPrincipal.size > 0;
-    values[Label.ConnectionSecurityPolicy] = isMutual ? POLICY_MUTUAL_TLS : POLICY_NONE;
-  }
+  values[Label.ConnectionSecurityPolicy] = policyOf(request.security);
   for (let i = 0; i < values.length; i++) values[i] = cleanValue(values[i]);
   return values;
+}
+
+function reporterOf(role: Role): string {
+  if (role === Role.Waypoint) return REPORTER_WAYPOINT;
+  return role === Role.Inbound ? REPORTER_DESTINATION : REPORTER_SOURCE;
+}
+
+function policyOf(security: Security): string {
+  if (security === Security.Unknown) return UNKNOWN;
+  return security === Security.MutualTls ? POLICY_MUTUAL_TLS : POLICY_NONE;
 }
 
 /** The label set of everything beyond the cap. */
@@ -106,18 +120,38 @@ function ownLabels(values: StaticArray<string>, side: Side, own: Workload, princ
   values[side.cluster] = own.clusterId;
 }
 
-/** The peer's side: what it told us, else (for a client) what the endpoint's metadata says, else `unknown`. */
-function peerLabels(values: StaticArray<string>, side: Side, request: Request, principal: string): void {
-  const peer = request.peer;
+/** Who called, as a server's proxy knows it. */
+function callerLabels(values: StaticArray<string>, request: Request): void {
+  const peer = request.downstreamPeer;
+  const workload = peer !== null ? peer.workload : new Workload();
+  const principal = textOf(request.peerPrincipal);
+  peerLabels(values, SOURCE, workload, principal, LATEST);
+  values[Label.SourcePrincipal] = orUnknown(principal);
+}
+
+/** Who was called: what it told us, else what the endpoint's metadata says. */
+function calleeLabels(values: StaticArray<string>, request: Request, principal: string): void {
+  const peer = request.upstreamPeer;
   const workload = peer !== null ? peer.workload : endpointWorkload(textOf(request.endpoint));
+  const noRevision = request.role === Role.Waypoint ? UNKNOWN : LATEST;
+  peerLabels(values, DESTINATION, workload, principal, noRevision);
+  values[Label.DestinationPrincipal] = orUnknown(principal.length > 0 ? principal : workload.identity);
+}
+
+/** The peer's side, its principal aside; what it does not say is `unknown`. The namespace in its SPIFFE id goes before the one that it claims. */
+function peerLabels(
+  values: StaticArray<string>,
+  side: Side,
+  workload: Workload,
+  principal: string,
+  noRevision: string,
+): void {
+  const revision = workload.canonicalRevision;
+  const namespace = spiffeNamespace(principal);
   values[side.workload] = orUnknown(workload.workloadName);
   values[side.canonicalService] = orUnknown(workload.canonicalName);
-  const revision = workload.canonicalRevision;
-  values[side.canonicalRevision] = revision.length > 0 ? revision : LATEST;
-  const namespace = spiffeNamespace(principal);
+  values[side.canonicalRevision] = revision.length > 0 ? revision : noRevision;
   values[side.namespace] = orUnknown(namespace.length > 0 ? namespace : workload.namespace);
-  values[side.principal] =
-    principal.length === 0 && !request.isInbound ? orUnknown(workload.identity) : orUnknown(principal);
   values[side.app] = orUnknown(workload.recommendedApp);
   values[side.version] = orUnknown(workload.recommendedVersion);
   values[side.cluster] = orUnknown(workload.clusterId);
@@ -140,7 +174,7 @@ function serviceLabels(values: StaticArray<string>, request: Request, own: Workl
     namespace = cluster.serviceNamespace;
     name = cluster.serviceName.length > 0 ? cluster.serviceName : firstSegment(host);
   }
-  if (request.isInbound) {
+  if (request.role === Role.Inbound) {
     values[Label.DestinationService] = host.length > 0 ? host : own.canonicalName;
     values[Label.DestinationServiceName] = name.length > 0 ? name : own.canonicalName;
     values[Label.DestinationServiceNamespace] = own.namespace;
@@ -148,8 +182,8 @@ function serviceLabels(values: StaticArray<string>, request: Request, own: Workl
   }
   values[Label.DestinationService] = orUnknown(host);
   values[Label.DestinationServiceName] = orUnknown(name);
-  const peerNamespace = values[Label.DestinationWorkloadNamespace];
-  values[Label.DestinationServiceNamespace] = namespace.length > 0 ? namespace : peerNamespace;
+  const fallback = request.role === Role.Waypoint ? UNKNOWN : values[Label.DestinationWorkloadNamespace];
+  values[Label.DestinationServiceNamespace] = namespace.length > 0 ? namespace : fallback;
 }
 
 /** `workload;namespace;canonical-name;canonical-revision;cluster`, which istiod puts on endpoints; nothing for fewer parts. */

@@ -4,6 +4,7 @@
 // the key: the content is always the peer's own last word, and the id is never needed to look it up.
 
 import * as arena from "./arena.ts";
+import { encodePeerStruct } from "./expression/peer-state.ts";
 import { noteColdWork } from "./garbage.ts";
 import { countFault } from "./host.ts";
 import { Table } from "./table.ts";
@@ -22,6 +23,8 @@ const MAX_HEADER_BYTES: usize = 16 * 1024;
 const MAX_CACHED_BYTES: usize = 4 * 1024;
 
 export class Peer {
+  private knownStruct: StaticArray<u8> | null = null;
+
   constructor(
     /** Different for each Peer of this VM: stands for its content in keys. */
     readonly serial: u32,
@@ -29,6 +32,16 @@ export class Peer {
     /** FlatNode for access loggers. */
     readonly state: StaticArray<u8>,
   ) {}
+
+  /** Struct for expressions, made when one first asks for it. */
+  struct(): StaticArray<u8> {
+    const known = this.knownStruct;
+    if (known !== null) return known;
+    noteColdWork();
+    const encoded = encodePeerStruct(this.workload);
+    this.knownStruct = encoded;
+    return encoded;
+  }
 }
 
 const peers = new Table<Peer>(MAX_PEERS);

@@ -1,18 +1,58 @@
-// What is reported of a stream, and when: at its end, everything.
+// What is reported of a stream, and when: its gRPC messages every reporting interval, everything at its end.
 
 import { Config } from "./config/config.ts";
-import { ownNode } from "./node.ts";
+import { Custom } from "./custom/custom.ts";
+import { setEffectiveContext, setFilterState, utf8 } from "./host.ts";
+import { LabelSet } from "./label-set.ts";
+import { hasNewMessages, readMessages, reportMessages } from "./messages.ts";
+import { Peer } from "./peer.ts";
 import { Request } from "./request.ts";
 import { Role } from "./role.ts";
-import { countRequest } from "./stat.ts";
+import { countRequest, labelSetOf } from "./stat.ts";
 import { Stream } from "./stream.ts";
+import { DOWNSTREAM_PEER_STRUCT, UPSTREAM_PEER_STRUCT } from "./vocabulary/peer-metadata.ts";
+
+const DOWNSTREAM_STRUCT = utf8(DOWNSTREAM_PEER_STRUCT);
+const UPSTREAM_STRUCT = utf8(UPSTREAM_PEER_STRUCT);
 
 const request = new Request();
 
 /** Counts the stream, which is over. */
 export function onLog(stream: Stream, config: Config): void {
-  const isInbound = stream.role(config) === Role.Inbound;
-  const peer = isInbound ? stream.downstreamPeer : stream.upstreamPeer;
-  request.read(isInbound, peer, !config.disableHostHeaderFallback);
-  countRequest(request, ownNode(), config.maxLabelSets);
+  request.read(stream, config);
+  const custom = config.custom;
+  if (custom !== null) evaluate(custom, stream);
+  const set = countRequest(request, config);
+  if (request.isGrpc && readMessages()) reportMessages(stream, set);
+}
+
+/**
+ * Counts the messages of a stream in flight that came since the last time. Called in a tick, which belongs to no stream, so the host
+ * is told first which one is meant. A client waits for the answer's headers: until then the peer is not known.
+ */
+export function reportInFlight(stream: Stream, config: Config): void {
+  setEffectiveContext(stream.id);
+  if (!readMessages() || !hasNewMessages(stream)) return;
+  if (!stream.isAnswered && stream.role(config) !== Role.Inbound) return;
+  const known = stream.messageSet;
+  reportMessages(stream, known === null ? labelSetInFlight(stream, config) : known);
+}
+
+function labelSetInFlight(stream: Stream, config: Config): LabelSet {
+  request.readInFlight(stream, config);
+  const custom = config.custom;
+  if (custom !== null) evaluate(custom, stream);
+  return labelSetOf(request, config);
+}
+
+function evaluate(custom: Custom, stream: Stream): void {
+  if (custom.operands.needsPeers) {
+    leavePeer(DOWNSTREAM_STRUCT, stream.downstreamPeer);
+    leavePeer(UPSTREAM_STRUCT, stream.upstreamPeer);
+  }
+  custom.operands.evaluate();
+}
+
+function leavePeer(state: ArrayBuffer, peer: Peer | null): void {
+  if (peer !== null) setFilterState(state, peer.struct());
 }

@@ -3,8 +3,11 @@
 // Reading host calls are what the filter costs, so each fact is read once, and only when a label needs it.
 
 import { Cluster, currentCluster } from "./cluster.ts";
+import { Config } from "./config/config.ts";
 import { HeaderMap, readHeader, readNumber, readProperty, utf8, valuePtr, valueSize } from "./host.ts";
 import { Peer } from "./peer.ts";
+import { Role } from "./role.ts";
+import { Stream } from "./stream.ts";
 import { ROUTE_ALLOW_ANY, ROUTE_BLOCK_ALL } from "./vocabulary/values.ts";
 
 const RESPONSE_CODE = utf8("response\0code");
@@ -20,6 +23,10 @@ const DOWNSTREAM_PEER_SAN = utf8("connection\0uri_san_peer_certificate");
 const DOWNSTREAM_LOCAL_SAN = utf8("connection\0uri_san_local_certificate");
 const UPSTREAM_PEER_SAN = utf8("upstream\0uri_san_peer_certificate");
 const UPSTREAM_LOCAL_SAN = utf8("upstream\0uri_san_local_certificate");
+const UPSTREAM_ADDRESS = utf8("upstream\0address");
+/** Where Istio's authentication leaves the principals when the certificates are not this connection's own (HBONE). */
+const PEER_PRINCIPAL = utf8("filter_state\0io.istio.peer_principal");
+const LOCAL_PRINCIPAL = utf8("filter_state\0io.istio.local_principal");
 const CONTENT_TYPE = utf8("content-type");
 const GRPC_CONTENT_TYPE = utf8("application/grpc");
 const BLOCK_ALL = utf8(ROUTE_BLOCK_ALL);
@@ -34,6 +41,13 @@ const ABSENT: u64 = u64.MAX_VALUE;
 
 /** Longer text is cut here: no label value is longer than 255 bytes, and cleaning looks no further than this. */
 const MAX_TEXT: usize = 512;
+
+/** What is known of the hop's encryption. */
+export enum Security {
+  Unknown,
+  None,
+  MutualTls,
+}
 
 export enum Route {
   Ordinary,
@@ -57,7 +71,7 @@ export class Slice {
 /** One of these is filled anew for each request. */
 @final
 export class Request {
-  isInbound: bool = false;
+  role: Role = Role.Outbound;
   isGrpc: bool = false;
   /** 0 when there was no response. */
   code: u64 = 0;
@@ -68,20 +82,29 @@ export class Request {
   requestBytes: u64 = 0;
   responseBytes: u64 = 0;
   route: Route = Route.Ordinary;
+  security: Security = Security.Unknown;
   cluster: Cluster | null = null;
-  peer: Peer | null = null;
-  /** First URI SAN of the peer's and of our own certificate on this hop; empty without mTLS. */
+  /** What the workloads in front and behind said of themselves; null where it does not matter. */
+  downstreamPeer: Peer | null = null;
+  upstreamPeer: Peer | null = null;
+  /** First URI SAN of the peer's and of our own certificate on the hop that is reported; empty without mTLS. */
   readonly peerPrincipal: Slice = new Slice();
   readonly ownPrincipal: Slice = new Slice();
+  /** The same of the peer behind, where the hop in front is the one that is reported: a waypoint. */
+  readonly upstreamPrincipal: Slice = new Slice();
   /** Authority, only where it may become the service's name. */
   readonly host: Slice = new Slice();
-  /** Endpoint metadata `istio.workload`, only for a client without a peer. */
+  /** Endpoint metadata `istio.workload`, only where the workload behind did not speak for itself. */
   readonly endpoint: Slice = new Slice();
+  private configSerial: u32 = 0;
 
-  /** Reads everything for the current stream. `useHost`: the authority may name the service. */
-  read(isInbound: bool, peer: Peer | null, useHost: bool): void {
-    this.isInbound = isInbound;
-    this.peer = peer;
+  /** Whether the hop in front is the one that is reported: its certificates count. */
+  get isServer(): bool {
+    return this.role === Role.Inbound || this.role === Role.Waypoint;
+  }
+
+  /** Reads everything of the current stream, which is over. */
+  read(stream: Stream, config: Config): void {
     this.code = readNumber(RESPONSE_CODE, 0);
     this.flags = readNumber(RESPONSE_FLAGS, 0);
     const durationNs = readNumber(DURATION, ABSENT);
@@ -90,12 +113,48 @@ export class Request {
     this.responseBytes = readNumber(RESPONSE_SIZE, 0);
     this.isGrpc = readHeader(HeaderMap.Request, CONTENT_TYPE) && isGrpcContentType();
     this.grpcStatus = this.isGrpc ? readNumber(GRPC_STATUS, NO_STATUS) : NO_STATUS;
-    this.peerPrincipal.take(readProperty(isInbound ? DOWNSTREAM_PEER_SAN : UPSTREAM_PEER_SAN));
-    this.ownPrincipal.take(readProperty(isInbound ? DOWNSTREAM_LOCAL_SAN : UPSTREAM_LOCAL_SAN));
+    this.readEnds(stream, config);
+  }
+
+  /** Reads what is known of a gRPC stream that is still in flight: who calls whom. The rest is as if it had not ended. */
+  readInFlight(stream: Stream, config: Config): void {
+    this.code = 0;
+    this.flags = 0;
+    this.isGrpc = true;
+    this.grpcStatus = NO_STATUS;
+    this.readEnds(stream, config);
+  }
+
+  private readEnds(stream: Stream, config: Config): void {
+    const role = stream.role(config);
+    this.role = role;
+    this.configSerial = config.serial;
+    this.downstreamPeer = this.isServer ? stream.downstreamPeer : null;
+    this.upstreamPeer = role === Role.Inbound ? null : stream.upstreamPeer;
+    this.readPrincipals();
+    this.security = this.securityOf(config);
     this.cluster = currentCluster();
     this.route = readProperty(ROUTE_NAME) ? routeOf() : Route.Ordinary;
-    this.host.take(useHost && !this.isServiceKnown() && readProperty(HOST));
-    this.endpoint.take(!isInbound && peer === null && readProperty(ENDPOINT_WORKLOAD));
+    this.host.take(!config.disableHostHeaderFallback && !this.isServiceKnown() && readProperty(HOST));
+    this.endpoint.take(role !== Role.Inbound && this.upstreamPeer === null && readProperty(ENDPOINT_WORKLOAD));
+  }
+
+  private readPrincipals(): void {
+    const isServer = this.isServer;
+    this.peerPrincipal.take(isServer && readProperty(PEER_PRINCIPAL));
+    this.ownPrincipal.take(isServer && readProperty(LOCAL_PRINCIPAL));
+    if (this.peerPrincipal.size === 0 && this.ownPrincipal.size === 0) {
+      this.peerPrincipal.take(readProperty(isServer ? DOWNSTREAM_PEER_SAN : UPSTREAM_PEER_SAN));
+      this.ownPrincipal.take(readProperty(isServer ? DOWNSTREAM_LOCAL_SAN : UPSTREAM_LOCAL_SAN));
+    }
+    this.upstreamPrincipal.take(this.role === Role.Waypoint && readProperty(UPSTREAM_PEER_SAN));
+  }
+
+  /** Istio leaves it unknown for a client. Where it is asked for, a connection that was made tells. */
+  private securityOf(config: Config): Security {
+    if (!this.isServer && !config.sourceSecurityPolicy) return Security.Unknown;
+    if (this.peerPrincipal.size > 0 && this.ownPrincipal.size > 0) return Security.MutualTls;
+    return this.isServer || readProperty(UPSTREAM_ADDRESS) ? Security.None : Security.Unknown;
   }
 
   /** Whether cluster metadata names the host of the service, so that the authority does not matter. */
@@ -108,34 +167,40 @@ export class Request {
   /**
    * Writes what decides the labels to KEY and returns its size: equal keys have equal labels.
    *
-   *   flags u64 | grpc status u64 | code u32 | peer u32 | cluster u32 | bits u32 | 4 x (u16 size, bytes)
+   *   flags u64 | grpc status u64 | code u32 | downstream u32 | upstream u32 | cluster u32 | config u32 | bits u32 | 5 x text
+   *   text: u16 size, bytes
    */
   writeKey(): usize {
-    const peer = this.peer;
+    const downstream = this.downstreamPeer;
+    const upstream = this.upstreamPeer;
     const cluster = this.cluster;
-    const bits = (this.isInbound ? 1 : 0) | (this.isGrpc ? 2 : 0) | (this.route << 2);
+    const bits = this.role | (this.isGrpc ? 4 : 0) | (this.route << 3) | (this.security << 5);
     store<u64>(KEY, this.flags);
     store<u64>(KEY, this.grpcStatus, 8);
     store<u32>(KEY, <u32>this.code, 16);
-    store<u32>(KEY, peer === null ? 0 : peer.serial, 20);
-    store<u32>(KEY, cluster === null ? 0 : cluster.serial, 24);
-    store<u32>(KEY, bits, 28);
-    let at = KEY + 32;
-    at = appendSlice(at, this.peerPrincipal);
-    at = appendSlice(at, this.ownPrincipal);
-    at = appendSlice(at, this.host);
-    at = appendSlice(at, this.endpoint);
+    store<u32>(KEY, downstream === null ? 0 : downstream.serial, 20);
+    store<u32>(KEY, upstream === null ? 0 : upstream.serial, 24);
+    store<u32>(KEY, cluster === null ? 0 : cluster.serial, 28);
+    store<u32>(KEY, this.configSerial, 32);
+    store<u32>(KEY, bits, 36);
+    let at = KEY + 40;
+    at = appendText(at, this.peerPrincipal.ptr, this.peerPrincipal.size);
+    at = appendText(at, this.ownPrincipal.ptr, this.ownPrincipal.size);
+    at = appendText(at, this.upstreamPrincipal.ptr, this.upstreamPrincipal.size);
+    at = appendText(at, this.host.ptr, this.host.size);
+    at = appendText(at, this.endpoint.ptr, this.endpoint.size);
     return at - KEY;
   }
 }
 
-/** Where writeKey leaves the key: 32 bytes and 4 texts. */
-export const KEY: usize = memory.data(2176, 8);
+/** Where writeKey leaves the key: 40 bytes and 5 texts; behind them room for the texts of MAX_OPERANDS. */
+export const KEY: usize = memory.data(23096, 8);
 
-function appendSlice(at: usize, slice: Slice): usize {
-  store<u16>(at, <u16>slice.size);
-  memory.copy(at + 2, slice.ptr, slice.size);
-  return at + 2 + slice.size;
+/** Writes a text to a key; returns where the next one goes. */
+export function appendText(at: usize, ptr: usize, size: usize): usize {
+  store<u16>(at, <u16>size);
+  memory.copy(at + 2, ptr, size);
+  return at + 2 + size;
 }
 
 /** `application/grpc`, alone or followed by `+`. */

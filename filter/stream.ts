@@ -5,7 +5,9 @@
 // A stream's state lives from its first callback to its log. Bad requests come to the log alone.
 
 import { Config } from "./config/config.ts";
-import { countFault } from "./host.ts";
+import { declarePeerStates } from "./expression/peer-state.ts";
+import { countFault, setTickPeriod } from "./host.ts";
+import { LabelSet } from "./label-set.ts";
 import { Peer } from "./peer.ts";
 import { Role, resolveRole } from "./role.ts";
 import { Fault } from "./vocabulary/metrics.ts";
@@ -18,6 +20,15 @@ export class Root {
   config: Config = new Config();
 
   constructor(readonly id: u32) {}
+
+  /** Puts a configuration into force, in place of the one before. Called in this root's callback. */
+  configure(config: Config): void {
+    const before = this.config.custom;
+    if (before !== null) before.operands.release();
+    this.config = config;
+    if (config.custom !== null) declarePeerStates();
+    setTickPeriod(config.reportingIntervalMs);
+  }
 }
 
 /** A request in flight. Reused: streams come from a pool. */
@@ -31,6 +42,12 @@ export class Stream {
   /** Whether the request carried the peer's headers: then the answer carries ours. */
   hasPeerId: bool = false;
   hasPeerMetadata: bool = false;
+  /** Whether its response headers came. */
+  isAnswered: bool = false;
+  /** The label set under which its gRPC messages are counted, once they are, and how many were. */
+  messageSet: LabelSet | null = null;
+  reportedRequests: u64 = 0;
+  reportedResponses: u64 = 0;
   private knownRole: i32 = ROLE_UNKNOWN;
 
   open(id: u32, root: Root): void {
@@ -38,6 +55,9 @@ export class Stream {
     this.root = root;
     this.hasPeerId = false;
     this.hasPeerMetadata = false;
+    this.isAnswered = false;
+    this.reportedRequests = 0;
+    this.reportedResponses = 0;
     this.knownRole = ROLE_UNKNOWN;
   }
 
@@ -46,6 +66,12 @@ export class Stream {
     this.root = null;
     this.downstreamPeer = null;
     this.upstreamPeer = null;
+    this.messageSet = null;
+  }
+
+  get rootId(): u32 {
+    const root = this.root;
+    return root === null ? 0 : root.id;
   }
 
   /** Call in one of the stream's own callbacks. */
@@ -82,6 +108,11 @@ export class Streams {
     const stream = this.pool.length > 0 ? this.pool.pop() : new Stream();
     stream.open(id, root);
     this.put(stream);
+  }
+
+  /** For a walk during which no stream begins or ends: the slots as they are, with holes. */
+  get all(): StaticArray<Stream | null> {
+    return this.slots;
   }
 
   find(id: u32): Stream | null {

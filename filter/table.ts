@@ -4,15 +4,17 @@
 class Entry<V> {
   constructor(
     readonly hash: u32,
-    readonly key: StaticArray<u8>,
+    /** The key is its bytes from `offset` on. */
+    readonly owner: StaticArray<u8>,
+    readonly offset: i32,
     readonly value: V,
     /** Rises with every entry: the lowest is the oldest. */
     readonly serial: u32,
   ) {}
 
   is(hash: u32, ptr: usize, size: usize): bool {
-    if (this.hash !== hash || <usize>this.key.length !== size) return false;
-    return memory.compare(changetype<usize>(this.key), ptr, size) === 0;
+    if (this.hash !== hash || <usize>(this.owner.length - this.offset) !== size) return false;
+    return memory.compare(changetype<usize>(this.owner) + this.offset, ptr, size) === 0;
   }
 }
 
@@ -47,10 +49,16 @@ export class Table<V> {
 
   /** Adds a key that is not there yet; its bytes are copied. The table must not be full. */
   add(ptr: usize, size: usize, value: V): void {
-    assert(!this.isFull);
     const key = new StaticArray<u8>(<i32>size);
     memory.copy(changetype<usize>(key), ptr, size);
-    this.put(new Entry<V>(hashBytes(ptr, size), key, value, this.nextSerial++));
+    this.addShared(key, 0, value);
+  }
+
+  /** As add(), but the key is the part of `owner` from `offset` on, which is not copied and must never change. */
+  addShared(owner: StaticArray<u8>, offset: i32, value: V): void {
+    assert(!this.isFull);
+    const hash = hashBytes(changetype<usize>(owner) + offset, owner.length - offset);
+    this.put(new Entry<V>(hash, owner, offset, value, this.nextSerial++));
   }
 
   clear(): void {

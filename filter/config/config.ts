@@ -1,8 +1,10 @@
 // Plugin configuration bytes -> Config. A broken part is logged, counted and left at its default; nothing here stops the filter.
 // Every field is documented in docs/filter.md.
 
+import { Custom } from "../custom/custom.ts";
 import { JsonKind, JsonReader } from "../wire/json.ts";
 import { ExchangeConfig } from "./exchange.ts";
+import { MetricsConfig } from "./metrics.ts";
 import { complain, Section } from "./reading.ts";
 
 /** Which end of a call the listener is said to be. */
@@ -31,8 +33,12 @@ const MAX_LABEL_SETS = 100000;
 /** Istio's default for `tcp_reporting_duration`. */
 const REPORTING_INTERVAL_MS: u64 = 5000;
 
+let nextSerial: u32 = 1;
+
 @final
 export class Config {
+  /** Different for each Config of this VM: stands for it in keys. */
+  readonly serial: u32 = nextSerial++;
   direction: Direction = Direction.Auto;
   /** Istio's `reporter: SERVER_GATEWAY`. */
   isWaypoint: bool = false;
@@ -40,6 +46,10 @@ export class Config {
   /** How often what is in flight is reported; 0: only at its end. */
   reportingIntervalMs: u64 = REPORTING_INTERVAL_MS;
   maxLabelSets: i32 = 1000;
+  /** Whether a client's proxy says what it knows of the connection's encryption; Istio's says `unknown`. */
+  sourceSecurityPolicy: bool = false;
+  /** What is not standard in the metrics; null when nothing is. */
+  custom: Custom | null = null;
   readonly exchange: ExchangeConfig = new ExchangeConfig();
 }
 
@@ -62,6 +72,10 @@ export function parseConfig(ptr: usize, size: usize): Config {
   config.disableHostHeaderFallback = root.bool("disable_host_header_fallback", false);
   config.reportingIntervalMs = root.durationMs("tcp_reporting_duration", REPORTING_INTERVAL_MS);
   config.maxLabelSets = root.whole("max_label_sets", config.maxLabelSets, MIN_LABEL_SETS, MAX_LABEL_SETS);
+  config.sourceSecurityPolicy = root.bool("source_security_policy", false);
+  const metrics = new MetricsConfig();
+  metrics.read(root);
+  if (!metrics.isStandard) config.custom = new Custom(metrics);
   config.exchange.read(root.section("metadata_exchange"));
   return config;
 }

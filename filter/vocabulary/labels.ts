@@ -63,3 +63,5 @@ export enum Label {
 
 /** How many labels an HTTP metric carries: all of them. */
 export const HTTP_LABEL_COUNT = 25;
+/** How many of them, from the first, say who called whom: what the gRPC message counters carry. */
+export const PEER_LABEL_COUNT = 20;

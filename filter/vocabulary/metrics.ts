@@ -34,6 +34,24 @@ export enum HttpMetric {
   ResponseBytes,
 }
 
+/** gRPC message counters, with the first PEER_LABEL_COUNT of LABELS: reported while the stream lives, and at its end. */
+export const MESSAGE_METRICS: readonly Metric[] = [
+  new Metric("istio_request_messages_total", MetricKind.Counter, ""),
+  new Metric("istio_response_messages_total", MetricKind.Counter, ""),
+];
+
+/** Index of each row of MESSAGE_METRICS. */
+export enum MessageMetric {
+  Requests,
+  Responses,
+}
+
+/** What the name of each metric of Istio's begins with; its configuration leaves it out. */
+export const METRIC_PREFIX = "istio_";
+
+/** Gauge 1 with the labels `component` and `tag`: which Istio version the proxy says it is of. */
+export const BUILD_METRIC = "istio_build";
+
 /**
  * Gauge without labels: when this Envoy process first ran the filter, in Unix milliseconds. It names the process life, so a
  * restart is seen as such and never guessed from a counter that went down.
@@ -56,6 +74,7 @@ export const FAULT_REASONS: readonly string[] = [
   "keys_full",
   "host_call",
   "configuration",
+  "expression",
 ];
 
 export enum Fault {
@@ -75,6 +94,8 @@ export enum Fault {
   HostCall,
   /** The plugin configuration was not what was expected; defaults were used for the broken part. */
   Configuration,
+  /** A condition could not be evaluated for a request, and so did not hold. */
+  Expression,
 }
 
 /** Upper bounds (`le`) of Envoy's default histogram buckets, without +Inf; milliseconds or bytes alike. */

@@ -8,6 +8,10 @@ export const FIELD_SEPARATOR = ";.;";
 /** No label value is longer, in bytes of UTF-8; what is longer is cut. One byte holds the length (observation.ts). */
 export const MAX_VALUE_BYTES = 255;
 
+/** `component.proxy.tag.1.26.0;.istio_build`: Istio's own form for this one metric, which its bootstrap extracts. */
+export const BUILD_PREFIX = "component.proxy.tag.";
+export const BUILD_SUFFIX = ";.";
+
 const DOT = 0x2e;
 const SEMICOLON = 0x3b;
 const EQUALS = 0x3d;

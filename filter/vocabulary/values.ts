@@ -11,6 +11,7 @@ export const OTHER = "other";
 
 export const REPORTER_SOURCE = "source";
 export const REPORTER_DESTINATION = "destination";
+export const REPORTER_WAYPOINT = "waypoint";
 
 export const PROTOCOL_HTTP = "http";
 export const PROTOCOL_GRPC = "grpc";

@@ -1,0 +1,160 @@
+// Custom: a configuration's rules and definitions, compiled; and for each request the plan that they make.
+
+import { Definition, MetricRule, MetricsConfig } from "../config/metrics.ts";
+import { complain } from "../config/reading.ts";
+import { noteColdWork } from "../garbage.ts";
+import { METRIC_PREFIX } from "../vocabulary/metrics.ts";
+import { BROKEN, Operands } from "./operands.ts";
+import { Plan, Row, STANDARD_VALUE, standardRows } from "./plan.ts";
+
+/** Entries with a condition: each is a bit of what holds for a request. */
+const MAX_CONDITIONS = 32;
+/** Plans kept of a configuration; more are made again when they are needed. */
+const MAX_PLANS = 256;
+/** Contents of plans that are told apart by number. */
+const MAX_SERIALS = 4096;
+
+class CompiledRule {
+  /** In parallel: labels, and the operands that give their values, or BROKEN. */
+  labels: string[] = [];
+  operands: i32[] = [];
+  /** What it says, for telling plans apart. */
+  content: string;
+
+  constructor(
+    private readonly rule: MetricRule,
+    /** The bit of its condition; 0 when it has none. */
+    readonly condition: u32,
+    operands: Operands,
+  ) {
+    this.content = rule.name + (rule.isDropped ? "\ndrop\n" : "\n") + rule.removed.join(",");
+    for (let i = 0; i < rule.dimensions.length; i++) {
+      const dimension = rule.dimensions[i];
+      this.labels.push(dimension.label);
+      this.operands.push(operands.add(dimension.path, dimension.source));
+      this.content += "\n" + dimension.label + "=" + dimension.source;
+    }
+  }
+
+  applyTo(row: Row): void {
+    const rule = this.rule;
+    if (rule.name.length > 0 && rule.name !== row.shortName) return;
+    if (row.isStandard) {
+      if (rule.isDropped && rule.name.length > 0) row.isDropped = true; // Istio: without a name it says nothing
+      for (let i = 0; i < rule.removed.length; i++) row.remove(rule.removed[i]);
+    }
+    for (let i = 0; i < this.labels.length; i++) {
+      if (this.operands[i] !== BROKEN) row.set(this.labels[i], this.operands[i]);
+      else row.remove(this.labels[i]); // Istio: what cannot be evaluated is not told
+    }
+  }
+}
+
+const serials = new Map<string, u32>();
+let nextSerial: u32 = 1;
+
+@final
+export class Custom {
+  readonly operands: Operands;
+  private readonly rules: CompiledRule[] = [];
+  /** The condition of each bit. */
+  private readonly conditions: i32[] = [];
+  private readonly definitions: Definition[] = [];
+  /** The operand that gives the value of each definition. */
+  private readonly values: i32[] = [];
+  private readonly plans: Map<u32, Plan> = new Map<u32, Plan>();
+
+  constructor(config: MetricsConfig) {
+    this.operands = new Operands(config.classifiers);
+    for (let i = 0; i < config.definitions.length; i++) this.addDefinition(config.definitions[i]);
+    for (let i = 0; i < config.rules.length; i++) this.addRule(config.rules[i]);
+  }
+
+  /** The plan for the current request. `operands` must have been evaluated. */
+  plan(): Plan {
+    let holding: u32 = 0;
+    for (let i = 0; i < this.conditions.length; i++) {
+      if (this.operands.holds(this.conditions[i])) holding |= <u32>1 << i;
+    }
+    if (this.plans.has(holding)) return this.plans.get(holding);
+    noteColdWork();
+    if (this.plans.size >= MAX_PLANS) this.plans.clear();
+    const plan = this.makePlan(holding);
+    this.plans.set(holding, plan);
+    return plan;
+  }
+
+  /** The value of the definition for the current request. */
+  number(definition: i32): u64 {
+    return this.operands.number(this.values[definition]);
+  }
+
+  private addRule(rule: MetricRule): void {
+    let bit: u32 = 0;
+    if (rule.match.length > 0) {
+      if (this.conditions.length >= MAX_CONDITIONS) {
+        complain(rule.path + `match: expected at most ${MAX_CONDITIONS} conditions`);
+        return;
+      }
+      const condition = this.operands.add(rule.path + "match", rule.match);
+      if (condition === BROKEN) return; // when it would apply nobody knows, so it never does
+      bit = <u32>1 << this.conditions.length;
+      this.conditions.push(condition);
+    }
+    this.rules.push(new CompiledRule(rule, bit, this.operands));
+  }
+
+  private addDefinition(definition: Definition): void {
+    const rows = standardRows();
+    for (let i = 0; i < rows.length; i++) {
+      if (rows[i].shortName !== definition.name) continue;
+      complain(definition.path + "name: " + definition.name + " is a standard metric and stays what it is");
+      return;
+    }
+    const value = this.operands.add(definition.path + "value", definition.source);
+    if (value === BROKEN) return;
+    this.definitions.push(definition);
+    this.values.push(value);
+  }
+
+  private makePlan(holding: u32): Plan {
+    const rows = standardRows();
+    let content = "";
+    for (let i = 0; i < this.definitions.length; i++) {
+      const definition = this.definitions[i];
+      rows.push(new Row(METRIC_PREFIX + definition.name, definition.kind, false, []));
+      content += definition.name + "\n";
+    }
+    for (let i = 0; i < this.rules.length; i++) {
+      const rule = this.rules[i];
+      if (rule.condition !== 0 && (rule.condition & holding) === 0) continue;
+      for (let row = 0; row < rows.length; row++) rule.applyTo(rows[row]);
+      content += "\n\n" + rule.content;
+    }
+    return new Plan(serialOf(content), rows, operandsOf(rows));
+  }
+}
+
+/** Equal content has an equal number, so that a configuration that is loaded again does not make its label sets new ones. */
+function serialOf(content: string): u32 {
+  if (content.length === 0) return 0;
+  if (serials.has(content)) return serials.get(content);
+  if (serials.size >= MAX_SERIALS) serials.clear();
+  const serial = nextSerial++;
+  serials.set(content, serial);
+  return serial;
+}
+
+/** The operands of all labels, each once, in the order of the rows: it depends on nothing but the plan's content. */
+function operandsOf(rows: Row[]): i32[] {
+  const operands: i32[] = [];
+  for (let i = 0; i < rows.length; i++) {
+    const tags = rows[i].tags;
+    for (let t = 0; t < tags.length; t++) {
+      const operand = tags[t].operand;
+      if (operand !== STANDARD_VALUE && !operands.includes(operand)) operands.push(operand);
+    }
+  }
+  return operands;
+}
+

@@ -1,0 +1,135 @@
+// Plan: which metrics are kept of a request and which labels each carries. Rules that hold for a request change the standard plan;
+// requests for which the same rules hold share one plan.
+
+import { LABELS, PEER_LABEL_COUNT } from "../vocabulary/labels.ts";
+import { HTTP_METRICS, MESSAGE_METRICS, METRIC_PREFIX, MetricKind } from "../vocabulary/metrics.ts";
+import { encodeTag } from "../vocabulary/stat-name.ts";
+
+/** Label that stands for none of LABELS. */
+const NOT_STANDARD = -1;
+/** Value that no operand gives: a standard label's own. */
+export const STANDARD_VALUE = -1;
+
+/** A label of a metric and where its value comes from. */
+export class Tag {
+  constructor(
+    readonly name: string,
+    /** Index in LABELS, or NOT_STANDARD. */
+    readonly label: i32,
+    /** STANDARD_VALUE, or the operand. */
+    readonly operand: i32,
+  ) {}
+}
+
+/** A metric: rows of HTTP_METRICS, of MESSAGE_METRICS, then the user's own definitions. */
+export class Row {
+  isDropped: bool = false;
+
+  constructor(
+    readonly name: string,
+    readonly kind: MetricKind,
+    readonly isStandard: bool,
+    public tags: Tag[],
+  ) {}
+
+  /** Istio's name of it in a configuration: without "istio_". */
+  get shortName(): string {
+    return this.name.substring(METRIC_PREFIX.length);
+  }
+
+  /** The encoded labels, from the standard values and those of the operands. */
+  encodeTags(values: StaticArray<string>, operands: Map<i32, string>): string {
+    let encoded = "";
+    for (let i = 0; i < this.tags.length; i++) {
+      const tag = this.tags[i];
+      encoded += encodeTag(tag.name, valueOf(tag, values, operands));
+    }
+    return encoded;
+  }
+
+  /** The value of each of LABELS; "" for one that is not carried. */
+  standardValues(values: StaticArray<string>, operands: Map<i32, string>): StaticArray<string> {
+    const carried = new StaticArray<string>(LABELS.length).fill("");
+    for (let i = 0; i < this.tags.length; i++) {
+      const tag = this.tags[i];
+      if (tag.label !== NOT_STANDARD) carried[tag.label] = valueOf(tag, values, operands);
+    }
+    return carried;
+  }
+
+  remove(label: string): void {
+    const at = this.indexOf(label);
+    if (at < 0 || this.tags[at].label === NOT_STANDARD) return; // Istio: standard labels only
+    this.tags = this.tags.slice(0);
+    this.tags.splice(at, 1);
+  }
+
+  /** Gives the label the operand's value, whether it is there or not. A standard label stays in its place. */
+  set(label: string, operand: i32): void {
+    const standard = this.isStandard ? LABELS.indexOf(label) : NOT_STANDARD;
+    const tag = new Tag(label, standard, operand);
+    const tags = this.tags.slice(0);
+    const at = this.indexOf(label);
+    if (at >= 0) tags[at] = tag;
+    else tags.push(tag);
+    this.tags = tags;
+  }
+
+  private indexOf(label: string): i32 {
+    for (let i = 0; i < this.tags.length; i++) {
+      if (this.tags[i].name === label) return i;
+    }
+    return -1;
+  }
+}
+
+function valueOf(tag: Tag, values: StaticArray<string>, operands: Map<i32, string>): string {
+  return tag.operand === STANDARD_VALUE ? values[tag.label] : operands.get(tag.operand);
+}
+
+/** Where the rows of MESSAGE_METRICS and of the definitions begin. */
+export const MESSAGE_ROWS = HTTP_METRICS.length;
+export const DEFINITION_ROWS = HTTP_METRICS.length + MESSAGE_METRICS.length;
+
+export class Plan {
+  /** For each of LABELS, whether a metric carries its standard value. */
+  readonly usesLabel: StaticArray<bool> = new StaticArray<bool>(LABELS.length);
+
+  constructor(
+    /** Equal for plans with equal content, also of different configurations; 0 is the standard plan. */
+    readonly serial: u32,
+    readonly rows: Row[],
+    /** The operands of all tags, each once, in the order of the rows. */
+    readonly operands: i32[],
+  ) {
+    for (let i = 0; i < rows.length; i++) {
+      const tags = rows[i].tags;
+      for (let t = 0; t < tags.length; t++) {
+        if (tags[t].operand === STANDARD_VALUE && !rows[i].isDropped) this.usesLabel[tags[t].label] = true;
+      }
+    }
+  }
+}
+
+/** The rows of the standard metrics, each with its standard labels. */
+export function standardRows(): Row[] {
+  const rows: Row[] = [];
+  const all = standardTags(LABELS.length);
+  const ends = standardTags(PEER_LABEL_COUNT);
+  for (let i = 0; i < HTTP_METRICS.length; i++) {
+    rows.push(new Row(HTTP_METRICS[i].name, HTTP_METRICS[i].kind, true, all));
+  }
+  for (let i = 0; i < MESSAGE_METRICS.length; i++) {
+    rows.push(new Row(MESSAGE_METRICS[i].name, MESSAGE_METRICS[i].kind, true, ends));
+  }
+  return rows;
+}
+
+function standardTags(count: i32): Tag[] {
+  const tags: Tag[] = [];
+  for (let i = 0; i < count; i++) tags.push(new Tag(LABELS[i], i, STANDARD_VALUE));
+  return tags;
+}
+
+/** What a configuration that changes nothing does. */
+export const STANDARD_PLAN = new Plan(0, standardRows(), []);
