@@ -137,6 +137,16 @@ function callForeign(name: ArrayBuffer, ptr: usize, size: usize): u32 {
   return abi.proxy_call_foreign_function(at, name.byteLength, ptr, size, OUT, OUT + sizeof<usize>());
 }
 
+/** Asks for proxy_on_tick of the current root every so many milliseconds; 0 for never. */
+export function setTickPeriod(milliseconds: u64): void {
+  checked(abi.proxy_set_tick_period_milliseconds(<u32>min(milliseconds, u32.MAX_VALUE)));
+}
+
+/** Makes calls within a tick speak of that stream. */
+export function setEffectiveContext(stream: u32): void {
+  checked(abi.proxy_set_effective_context(stream));
+}
+
 /** The id of a metric; 0 when the host refuses (ids start at 1), which increment and record then ignore. */
 export function defineMetric(kind: MetricKind, name: string): u32 {
   const metric = tryDefine(kind, name);
@@ -193,12 +203,4 @@ export function countFault(fault: Fault): void {
 
 function checked(status: u32): void {
   if (status !== OK) countFault(Fault.HostCall);
-}
-
-/** What the compiler calls on a failed assertion. Says where, then traps: Envoy's fail_open lets the traffic pass. */
-export function abort(message: string | null, file: string | null, line: u32, column: u32): void {
-  const what = message === null ? "assertion failed" : message;
-  const where = file === null ? "?" : file;
-  log(LogLevel.Error, `meshtally: ${what} at ${where}:${line}:${column}`);
-  unreachable();
 }

@@ -1,14 +1,16 @@
 // The wasm's exports: the callbacks of proxy-wasm ABI 0.2.1 that are in use, and no other, since Envoy enters the VM for each one
 // that is there. https://github.com/proxy-wasm/spec/tree/main/abi-versions/v0.2.1
 
+import "./abort.ts";
 import * as arena from "./arena.ts";
 import { Config, parseConfig } from "./config/config.ts";
 import { onRequestHeaders, onResponseHeaders } from "./exchange.ts";
-import { reportBuild } from "./build.ts";
+
 import { collectIfDue, noteColdWork } from "./garbage.ts";
 import { readPluginConfiguration, valuePtr, valueSize } from "./host.ts";
 import { onLog, reportInFlight } from "./report.ts";
 import { startTimeMs } from "./start-time.ts";
+import { reportBuild } from "./build.ts";
 import { forgetKeys } from "./stat.ts";
 import { Root, Stream, Streams } from "./stream.ts";
 

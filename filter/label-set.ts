@@ -109,7 +109,7 @@ export function resolveLabelSet(
 ): LabelSet {
   blankUnused(plan, values);
   const observation = packObservation(plan, values, operands);
-  const custom = plan === STANDARD_PLAN ? null : packIdentity(plan, values, operands);
+  const custom = packIdentity(plan, values, operands);
   const owner = custom !== null ? custom : observation;
   const offset = custom !== null ? 0 : OBSERVATION_LABELS_OFFSET;
   const known = byIdentity.find(changetype<usize>(owner) + offset, owner.length - offset);
@@ -126,7 +126,7 @@ function overflowLabelSet(plan: Plan): LabelSet {
   const values = overflowValues();
   const operands = new Map<i32, string>();
   for (let i = 0; i < plan.operands.length; i++) operands.set(plan.operands[i], OTHER);
-  const custom = plan === STANDARD_PLAN ? null : packIdentity(plan, values, operands);
+  const custom = packIdentity(plan, values, operands);
   const set = new LabelSet(plan, packObservation(plan, values, operands), custom, true);
   overflows.set(plan.serial, set);
   return set;
@@ -139,7 +139,9 @@ function blankUnused(plan: Plan, values: StaticArray<string>): void {
   }
 }
 
-function packIdentity(plan: Plan, values: StaticArray<string>, operands: Map<i32, string>): StaticArray<u8> {
+/** Null in the standard plan. */
+function packIdentity(plan: Plan, values: StaticArray<string>, operands: Map<i32, string>): StaticArray<u8> | null {
+  if (plan === STANDARD_PLAN) return null;
   const out = new Writer();
   out.u32(plan.serial);
   for (let i = 0; i < values.length; i++) writeValue(out, values[i]);

@@ -46,8 +46,9 @@ export function packObservation(
   let omitted: u8 = 0;
   for (let i = 0; i < HTTP_METRICS.length; i++) {
     const row = plan.rows[i];
-    if (row.isDropped) omitted |= <u8>(1 << i);
-    else addSet(sets, masks, row.standardValues(values, operands), <u8>(1 << i));
+    const bit = <u8>1 << <u8>i;
+    if (row.isDropped) omitted |= bit;
+    else addSet(sets, masks, row.standardValues(values, operands), bit);
   }
   if (sets.length === 0) sets.push(plan.rows[0].standardValues(values, operands));
   const out = new Writer();

@@ -157,8 +157,15 @@ export class Operands {
       const condition = source.length === 0 ? ALWAYS : this.add(classifier.path + `match[${i}].condition`, source);
       if (condition === BROKEN) continue;
       attribute.conditions.push(condition);
-      attribute.values.push(StaticArray.fromArray(Uint8Array.wrap(utf8(classifier.values[i]))));
+      attribute.values.push(bytesOf(classifier.values[i]));
     }
     this.attributes.push(attribute);
   }
+}
+
+function bytesOf(text: string): StaticArray<u8> {
+  const encoded = utf8(text);
+  const bytes = new StaticArray<u8>(encoded.byteLength);
+  memory.copy(changetype<usize>(bytes), changetype<usize>(encoded), encoded.byteLength);
+  return bytes;
 }
