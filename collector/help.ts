@@ -9,6 +9,11 @@ export const METRIC_HELP: { readonly [name: string]: string } = {
     "Time from the first byte of the request to the last byte of the answer, in whole milliseconds; only for requests that finished.",
   istio_request_bytes: "Size of requests: headers and body.",
   istio_response_bytes: "Size of answers: headers and body.",
+  istio_request_messages_total:
+    "gRPC messages of requests, counted while the stream lives and at its end; needs Envoy's grpc_stats filter.",
+  istio_response_messages_total:
+    "gRPC messages of answers, counted while the stream lives and at its end; needs Envoy's grpc_stats filter.",
+  istio_build: "1; its labels say that this is a proxy (`component`) and of which Istio version (`tag`).",
   meshtally_filter_start_time_milliseconds:
     "When this Envoy process first ran the filter, in Unix milliseconds. It tells one process life from the next.",
   meshtally_filter_faults_total: "What the filter could not read, take in or tell apart, by reason.",

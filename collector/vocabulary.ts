@@ -2,11 +2,13 @@
 
 export { HTTP_LABEL_COUNT, LABELS, Label } from "../filter/vocabulary/labels.ts";
 export {
+  BUILD_METRIC,
   FAULT_REASONS,
   FAULTS_METRIC,
   HISTOGRAM_BOUNDS,
   HTTP_METRICS,
   HttpMetric,
+  MESSAGE_METRICS,
   Metric,
   MetricKind,
   REASON_LABEL,

@@ -1,15 +1,8 @@
 // The part of an Envoy configuration that makes it report: the filter, the access log and the stats. The same in envoy/*.yaml,
 // where it is written out with comments.
 
-import {
-  DOWNSTREAM_PEER,
-  LABELS,
-  OBSERVATION,
-  REASON_LABEL,
-  tagRegex,
-  UPSTREAM_PEER,
-  WASM_STATE_PREFIX,
-} from "../collector/vocabulary.ts";
+import { DOWNSTREAM_PEER, OBSERVATION, UPSTREAM_PEER, WASM_STATE_PREFIX } from "../collector/vocabulary.ts";
+import { labelTag, STATS_TAGS } from "../envoy/stats-tags.ts";
 
 /** A piece of Envoy configuration in its JSON form. */
 export type Config = { readonly [field: string]: unknown };
@@ -91,9 +84,10 @@ export function collectorClusterConfig(address: string): Config {
   };
 }
 
-/** `stats_config`: one tag for each label, in the order in which Prometheus is to show them. */
-export function statsConfig(): Config {
-  return { stats_tags: [...LABELS, REASON_LABEL].map((name) => ({ tag_name: name, regex: tagRegex(name) })) };
+/** `stats_config`: one tag for each label, in the order in which Prometheus is to show them. `added`: labels of the user's own. */
+export function statsConfig(added: readonly string[] = []): Config {
+  const tags = [...STATS_TAGS, ...added.map(labelTag)];
+  return { stats_tags: tags.map(({ name, regex }) => ({ tag_name: name, regex })) };
 }
 
 /** "127.0.0.1:11800" as Envoy's address. */

@@ -4,18 +4,20 @@ import { readdir, readFile } from "node:fs/promises";
 import { join } from "node:path";
 import { METRIC_HELP } from "../collector/help.ts";
 import {
+  BUILD_METRIC,
   FAULT_REASONS,
   FAULTS_METRIC,
   HISTOGRAM_BOUNDS,
   HTTP_METRICS,
   LABELS,
+  MESSAGE_METRICS,
   Metric,
   MetricKind,
   REASON_LABEL,
   START_TIME_METRIC,
-  tagRegex,
 } from "../collector/vocabulary.ts";
 import { fillBlocks } from "./blocks.ts";
+import { LABEL_TAGS, STATS_TAGS } from "./stats-tags.ts";
 import { FAULT_HELP, LABEL_HELP } from "./vocabulary-help.ts";
 
 /** A file with generated blocks: its path from the project's root, what it holds, and what it should hold. */
@@ -27,13 +29,10 @@ export interface GeneratedFile {
 
 const KIND_NAMES: readonly string[] = ["counter", "gauge", "histogram"];
 
-/** Every label that can stand in a stat name, in the order in which Prometheus shows them, whatever the order in the name. */
-const TAGS: readonly string[] = [...LABELS, REASON_LABEL];
-
 /** Every block by the name in its marker. */
 const BLOCKS: { readonly [name: string]: () => string[] } = {
   stats_tags: statsTags,
-  extra_stat_tags: () => ["extraStatTags:", ...TAGS.map((name) => `  - ${name}`)],
+  extra_stat_tags: () => ["extraStatTags:", ...LABEL_TAGS.map(({ name }) => `  - ${name}`)],
   labels: labelsTable,
   metrics: metricsTable,
   buckets: () => [`\`${HISTOGRAM_BOUNDS.join("`, `")}\`, \`+Inf\``],
@@ -66,7 +65,10 @@ function renderBlock(name: string): string[] {
 }
 
 function statsTags(): string[] {
-  return ["stats_tags:", ...TAGS.flatMap((name) => [`  - tag_name: ${name}`, `    regex: '${tagRegex(name)}'`])];
+  return [
+    "stats_tags:",
+    ...STATS_TAGS.flatMap(({ name, regex }) => [`  - tag_name: ${name}`, `    regex: '${regex}'`]),
+  ];
 }
 
 function labelsTable(): string[] {
@@ -76,6 +78,8 @@ function labelsTable(): string[] {
 
 function metricsTable(): string[] {
   const own = [
+    ...MESSAGE_METRICS,
+    new Metric(BUILD_METRIC, MetricKind.Gauge, ""),
     new Metric(START_TIME_METRIC, MetricKind.Gauge, "milliseconds"),
     new Metric(FAULTS_METRIC, MetricKind.Counter, ""),
   ];

@@ -3,14 +3,13 @@
 
 import "./abort.ts";
 import * as arena from "./arena.ts";
+import { reportBuild } from "./build.ts";
 import { Config, parseConfig } from "./config/config.ts";
 import { onRequestHeaders, onResponseHeaders } from "./exchange.ts";
-
 import { collectIfDue, noteColdWork } from "./garbage.ts";
 import { readPluginConfiguration, valuePtr, valueSize } from "./host.ts";
 import { onLog, reportInFlight } from "./report.ts";
 import { startTimeMs } from "./start-time.ts";
-import { reportBuild } from "./build.ts";
 import { forgetKeys } from "./stat.ts";
 import { Root, Stream, Streams } from "./stream.ts";
 

@@ -36,17 +36,13 @@ export function leaveObservation(observation: StaticArray<u8>, request: Request)
 }
 
 /** The part that the label set decides, with room for the numbers. */
-export function packObservation(
-  plan: Plan,
-  values: StaticArray<string>,
-  operands: Map<i32, string>,
-): StaticArray<u8> {
+export function packObservation(plan: Plan, values: StaticArray<string>, operands: Map<i32, string>): StaticArray<u8> {
   const sets: StaticArray<string>[] = [];
   const masks: u8[] = [];
   let omitted: u8 = 0;
   for (let i = 0; i < HTTP_METRICS.length; i++) {
     const row = plan.rows[i];
-    const bit = <u8>1 << <u8>i;
+    const bit = (<u8>1) << (<u8>i);
     if (row.isDropped) omitted |= bit;
     else addSet(sets, masks, row.standardValues(values, operands), bit);
   }

@@ -83,7 +83,10 @@ export class MetricsConfig {
     const source = section.text("value", "");
     if (!isName(name)) complain(section.path + "name: expected letters, digits and _, found " + quoted(name));
     else if (source.length === 0) complain(section.path + "value: expected an expression");
-    else this.definitions.push(new Definition(section.path, name, source, section.choice("type", KINDS, MetricKind.Counter)));
+    else
+      this.definitions.push(
+        new Definition(section.path, name, source, section.choice("type", KINDS, MetricKind.Counter)),
+      );
   }
 
   private readClassifier(section: Section): void {
@@ -130,7 +133,8 @@ function readDimensions(section: Section, rule: MetricRule): void {
     const source = dimensions.member(label)!;
     const path = section.path + "dimensions." + label;
     if (!isName(label)) complain(path + ": expected a label of letters, digits and _");
-    else if (source.kind !== JsonKind.Text) section.complain("dimensions." + label, "an expression in a string", source);
+    else if (source.kind !== JsonKind.Text)
+      section.complain("dimensions." + label, "an expression in a string", source);
     else rule.dimensions.push(new Dimension(path, label, source.text));
   }
 }

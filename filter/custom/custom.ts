@@ -74,7 +74,7 @@ export class Custom {
   plan(): Plan {
     let holding: u32 = 0;
     for (let i = 0; i < this.conditions.length; i++) {
-      if (this.operands.holds(this.conditions[i])) holding |= <u32>1 << i;
+      if (this.operands.holds(this.conditions[i])) holding |= (<u32>1) << i;
     }
     if (this.plans.has(holding)) return this.plans.get(holding);
     noteColdWork();
@@ -98,7 +98,7 @@ export class Custom {
       }
       const condition = this.operands.add(rule.path + "match", rule.match);
       if (condition === BROKEN) return; // when it would apply nobody knows, so it never does
-      bit = <u32>1 << this.conditions.length;
+      bit = (<u32>1) << this.conditions.length;
       this.conditions.push(condition);
     }
     this.rules.push(new CompiledRule(rule, bit, this.operands));
@@ -157,4 +157,3 @@ function operandsOf(rows: Row[]): i32[] {
   }
   return operands;
 }
-

@@ -10,7 +10,7 @@ import { expect, test } from "vitest";
 import { FILTER_WASM } from "../host/host.ts";
 
 const ROOT = fileURLToPath(new URL("../..", import.meta.url));
-const MAX_BYTES = 64 * 1_024;
+const MAX_BYTES = 128 * 1_024;
 /** What Envoy calls or looks up; another export is a callback that costs and does nothing. */
 const EXPORTS = [
   "_initialize",
@@ -22,9 +22,10 @@ const EXPORTS = [
   "proxy_on_memory_allocate",
   "proxy_on_request_headers",
   "proxy_on_response_headers",
+  "proxy_on_tick",
 ];
 
-test("the release build is under 64 KiB", () => {
+test("the release build is under 128 KiB", () => {
   expect(readFileSync(FILTER_WASM).length).toBeLessThan(MAX_BYTES);
 });
 

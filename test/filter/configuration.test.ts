@@ -29,8 +29,10 @@ describe("a configuration that is in order", () => {
       debug: "false",
       stat_prefix: "istio",
       field_separator: ";.;",
-      metrics: [{ name: "requests_total", dimensions: { a: "b" }, tags_to_remove: ["x"] }, {}, [], null],
-      definitions: [{ name: "x", value: "1", type: "COUNTER" }],
+      value_separator: "=.=",
+      max_peer_cache_size: 500,
+      rotation_interval: "5s",
+      graceful_deletion_interval: "5m",
       nested: { deep: { deeper: [1, 2.5, -3e-7, true, false, null, '\u00e9\ud83d\ude00\\"/\n'] } },
       direction: "inbound",
     };
