@@ -194,7 +194,7 @@ export function cluster(name: string, address: string): Config {
   };
 }
 
-async function freePort(): Promise<number> {
+export async function freePort(): Promise<number> {
   const server = createServer();
   await new Promise<void>((resolve) => server.listen(0, LOCALHOST, resolve));
   const { port } = server.address() as AddressInfo;
