@@ -49,6 +49,7 @@ const ALLOWED: Record<string, readonly string[]> = {
   collector: ["collector/"],
   envoy: ["collector/vocabulary.ts", "collector/help.ts"],
   demo: ["envoy", "collector/vocabulary.ts"],
+  "test/fixtures/trapping-filter.ts": ["filter", "filter/wire"],
   test: ["test/", "filter/vocabulary", "collector/", "envoy", "demo"],
 };
 

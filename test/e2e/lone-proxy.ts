@@ -26,7 +26,8 @@ import { filterWasmPath } from "../../envoy/project.ts";
 const LOCALHOST = "127.0.0.1";
 const SILENT = { info: () => {}, warn: () => {}, error: () => {} };
 
-const NODE: Config = {
+/** Who the lone proxy says it is. */
+export const NODE: Config = {
   id: "sidecar~10.0.0.9~lone-1.default~default.svc.cluster.local",
   cluster: "lone",
   metadata: {
@@ -139,7 +140,8 @@ function plainConfig({ inbound, outbound, admin, server, receiver }: Places): Co
   };
 }
 
-function listener(direction: "inbound" | "outbound", address: string, to: string): Config {
+/** Leads every request to the cluster `to`. `manager`: what its connection manager has besides, or instead. */
+export function listener(direction: "inbound" | "outbound", address: string, to: string, manager: Config = {}): Config {
   return {
     name: direction,
     traffic_direction: direction.toUpperCase(),
@@ -172,6 +174,7 @@ function listener(direction: "inbound" | "outbound", address: string, to: string
                   typed_config: { "@type": "type.googleapis.com/envoy.extensions.filters.http.router.v3.Router" },
                 },
               ],
+              ...manager,
             },
           },
         ],
@@ -180,7 +183,7 @@ function listener(direction: "inbound" | "outbound", address: string, to: string
   };
 }
 
-function cluster(name: string, address: string): Config {
+export function cluster(name: string, address: string): Config {
   return {
     name,
     type: "STATIC",
@@ -191,7 +194,7 @@ function cluster(name: string, address: string): Config {
   };
 }
 
-async function freePort(): Promise<number> {
+export async function freePort(): Promise<number> {
   const server = createServer();
   await new Promise<void>((resolve) => server.listen(0, LOCALHOST, resolve));
   const { port } = server.address() as AddressInfo;
