@@ -51,6 +51,23 @@ export function rustVariants(rustWasm: string): Variant[] {
   ];
 }
 
+/** For bench:memory: label sets by the thousand, without a peer, so that the authority alone makes them. */
+export function memoryVariants(): Variant[] {
+  const configuration = JSON.stringify({
+    direction: "outbound",
+    metadata_exchange: { directions: [] },
+    max_label_sets: 100_000,
+  });
+  return [
+    {
+      name: "filter",
+      direction: "OUTBOUND",
+      filter: wasmFilter(plugin("meshtally_memory", filterWasmPath(), configuration)),
+    },
+    { name: "Envoy's native stats logger", direction: "OUTBOUND", accessLog: nativeStatsLogger() },
+  ];
+}
+
 function plugin(vmId: string, wasmFile: string, configuration: string): Config {
   return {
     name: vmId,
@@ -80,7 +97,7 @@ function wasmAccessLog(config: Config): Config {
 }
 
 /** What Envoy has of its own for the job: the same four metrics with 25 tags, those that change told by format operators. */
-export function nativeStatsLogger(): Config {
+function nativeStatsLogger(): Config {
   const operators: Record<string, string> = {
     source_principal: "%UPSTREAM_LOCAL_URI_SAN%",
     destination_principal: "%UPSTREAM_PEER_URI_SAN%",

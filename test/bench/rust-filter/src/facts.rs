@@ -65,7 +65,7 @@ impl Facts {
             _ => Route::Ordinary,
         };
         // As in Istio's own configuration, the authority names the service only to a client.
-        let names_service = |cluster: &Rc<Cluster>| !cluster.is_catch_all && cluster.service_host.is_some();
+        let names_service = |cluster: &Rc<Cluster>| !cluster.facts.is_catch_all && cluster.facts.service_host.is_some();
         let uses_host = !is_inbound && (route != Route::Ordinary || !cluster.as_ref().is_some_and(names_service));
         let workload = ["xds", "upstream_host_metadata", "filter_metadata", "istio", "workload"];
         Facts {

@@ -1,12 +1,8 @@
-//! Facts -> Istio's 25 labels in a stat name -> metrics. Once for each label set.
+//! Facts -> Istio's 25 labels. Once for each label set.
 
 use std::borrow::Cow;
-use std::fmt::Write;
 
-use proxy_wasm::hostcalls;
-use proxy_wasm::types::MetricType;
-
-use crate::facts::{Facts, Route, Sizes};
+use crate::facts::{Facts, Route};
 use crate::peer::{Peer, Workload};
 
 const FLAGS: [&str; 30] = [
@@ -15,37 +11,11 @@ const FLAGS: [&str; 30] = [
 ];
 const MAX_VALUE_BYTES: usize = 255;
 
-pub struct Metrics {
-    requests: u32,
-    duration: u32,
-    request_bytes: u32,
-    response_bytes: u32,
-}
+/// Names and values, in Istio's order.
+pub type Labels = [(&'static str, String); 25];
 
-impl Metrics {
-    pub fn define(prefix: &str) -> Metrics {
-        let define = |kind, name| hostcalls::define_metric(kind, &format!("{prefix}{name}")).unwrap_or(0);
-        Metrics {
-            requests: define(MetricType::Counter, "istio_requests_total"),
-            duration: define(MetricType::Histogram, "istio_request_duration_milliseconds"),
-            request_bytes: define(MetricType::Histogram, "istio_request_bytes"),
-            response_bytes: define(MetricType::Histogram, "istio_response_bytes"),
-        }
-    }
-
-    /// A metric that the host refuses is not counted; the request goes on.
-    pub fn record(&self, sizes: &Sizes) {
-        let _ = hostcalls::increment_metric(self.requests, 1);
-        if let Some(duration_ms) = sizes.duration_ms {
-            let _ = hostcalls::record_metric(self.duration, duration_ms);
-        }
-        let _ = hostcalls::record_metric(self.request_bytes, sizes.request_bytes);
-        let _ = hostcalls::record_metric(self.response_bytes, sizes.response_bytes);
-    }
-}
-
-/// `reporter=.=source;.;source_workload=.=web;.;...`
-pub fn stat_name_prefix(facts: &Facts, peer: Option<&Peer>, own: &Workload) -> String {
+/// Clean: each value survives Envoy's stat names as it is.
+pub fn labels(facts: &Facts, peer: Option<&Peer>, own: &Workload) -> Labels {
     let own_side = own_side(facts, own);
     let peer_side = peer_side(facts, peer);
     let service = Service::of(facts, own, &peer_side.namespace);
@@ -55,7 +25,7 @@ pub fn stat_name_prefix(facts: &Facts, peer: Option<&Peer>, own: &Workload) -> S
         (true, Some(_), Some(_)) => "mutual_tls",
         _ => "none",
     };
-    let labels = [
+    let labels: Labels = [
         ("reporter", if facts.is_inbound { "destination" } else { "source" }.to_string()),
         ("source_workload", source.workload),
         ("source_canonical_service", source.canonical_service),
@@ -82,10 +52,7 @@ pub fn stat_name_prefix(facts: &Facts, peer: Option<&Peer>, own: &Workload) -> S
         ("response_flags", flag_names(facts.flags)),
         ("connection_security_policy", policy.to_string()),
     ];
-    labels.iter().fold(String::new(), |mut name, (label, value)| {
-        let _ = write!(name, "{label}=.={};.;", clean(value)); // a String takes all
-        name
-    })
+    labels.map(|(label, value)| (label, clean(&value)))
 }
 
 /// The labels of one end of the call.
@@ -148,9 +115,9 @@ impl Service {
         match (&facts.route, &facts.cluster) {
             (Route::BlockAll, _) => name = "BlackHoleCluster".to_string(),
             (Route::AllowAny, _) => name = "PassthroughCluster".to_string(),
-            (Route::Ordinary, Some(key)) if key.0.is_catch_all => name = key.0.name.clone(),
+            (Route::Ordinary, Some(key)) if key.0.facts.is_catch_all => name = key.0.facts.name.clone(),
             (Route::Ordinary, Some(key)) => {
-                let cluster = &key.0;
+                let cluster = &key.0.facts;
                 if let Some(service_host) = &cluster.service_host {
                     host = service_host.clone();
                     name = host.split('.').next().unwrap_or_default().to_string();

@@ -7,6 +7,7 @@
 mod cluster;
 mod facts;
 mod host;
+mod label_set;
 mod labels;
 mod node;
 mod peer;
@@ -21,7 +22,7 @@ use proxy_wasm::types::{Action, ContextType};
 
 use cluster::Clusters;
 use facts::{Facts, Sizes};
-use labels::Metrics;
+use label_set::LabelSet;
 use node::Node;
 use peer::{Peer, Peers};
 
@@ -42,7 +43,8 @@ struct Worker {
     node: OnceCell<Node>,
     peers: RefCell<Peers>,
     clusters: RefCell<Clusters>,
-    metrics: RefCell<HashMap<Facts, Rc<Metrics>>>,
+    label_sets: RefCell<HashMap<Facts, Rc<LabelSet>>>,
+    start_time_ms: u64,
 }
 
 impl Worker {
@@ -51,17 +53,17 @@ impl Worker {
         self.node.get_or_init(Node::read)
     }
 
-    fn metrics_of(&self, facts: Facts, peer: Option<&Peer>) -> Rc<Metrics> {
-        let mut known = self.metrics.borrow_mut();
-        if let Some(metrics) = known.get(&facts) {
-            return metrics.clone();
+    fn label_set(&self, facts: Facts, peer: Option<&Peer>) -> Rc<LabelSet> {
+        let mut known = self.label_sets.borrow_mut();
+        if let Some(label_set) = known.get(&facts) {
+            return label_set.clone();
         }
         if known.len() >= MAX_KEYS {
             known.clear();
         }
-        let metrics = Rc::new(Metrics::define(&labels::stat_name_prefix(&facts, peer, &self.node().workload)));
-        known.insert(facts, metrics.clone());
-        metrics
+        let label_set = Rc::new(LabelSet::define(&labels::labels(&facts, peer, &self.node().workload)));
+        known.insert(facts, label_set.clone());
+        label_set
     }
 }
 
@@ -74,7 +76,7 @@ impl Context for Root {}
 impl RootContext for Root {
     fn on_configure(&mut self, _size: usize) -> bool {
         let is_inbound = self.get_plugin_configuration().as_deref() == Some(b"inbound");
-        self.worker = Rc::new(Worker { is_inbound, ..Worker::default() });
+        self.worker = Rc::new(Worker { is_inbound, start_time_ms: label_set::start_time_ms(), ..Worker::default() });
         true
     }
 
@@ -121,7 +123,7 @@ impl HttpContext for Stream {
         let sizes = Sizes::read();
         let cluster = self.worker.clusters.borrow_mut().current();
         let facts = Facts::read(self.worker.is_inbound, self.peer.as_deref(), cluster);
-        self.worker.metrics_of(facts, self.peer.as_deref()).record(&sizes);
+        self.worker.label_set(facts, self.peer.as_deref()).record(&sizes, self.worker.start_time_ms);
     }
 }
 
@@ -141,7 +143,7 @@ impl Stream {
     /// Says who we are, unless the cluster is outside the mesh.
     fn send_request(&mut self) {
         let cluster = self.worker.clusters.borrow_mut().current();
-        if cluster.is_some_and(|cluster| cluster.is_outside) {
+        if cluster.is_some_and(|cluster| cluster.facts.is_outside) {
             self.set_http_request_header(ID_HEADER, None);
             self.set_http_request_header(METADATA_HEADER, None);
             return;
