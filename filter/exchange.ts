@@ -3,8 +3,9 @@
 
 import { currentCluster } from "./cluster.ts";
 import { Config } from "./config/config.ts";
-import { EXCHANGE_DOWNSTREAM, EXCHANGE_UPSTREAM } from "./config/exchange.ts";
+import { EXCHANGE_DOWNSTREAM, EXCHANGE_UPSTREAM, ExchangeConfig } from "./config/exchange.ts";
 import {
+  countFault,
   HeaderMap,
   readHeader,
   readProperty,
@@ -15,10 +16,12 @@ import {
   valuePtr,
   valueSize,
 } from "./host.ts";
-import { ownNode } from "./node.ts";
+import { ownMetadata, ownNode } from "./node.ts";
 import { Peer, resolvePeer } from "./peer.ts";
-import { exchangeSides } from "./role.ts";
+import { DOWNSTREAM_PEER_SAN, UPSTREAM_PEER_SAN } from "./request.ts";
+import { exchangeSides, isDownstreamProofNeeded, isRelay, isUpstreamProofNeeded, Role } from "./role.ts";
 import { Stream } from "./stream.ts";
+import { Fault } from "./vocabulary/metrics.ts";
 import {
   DOWNSTREAM_PEER,
   PEER_ID_HEADER,
@@ -35,54 +38,97 @@ const KNOWN_DOWNSTREAM = utf8("filter_state\0" + WASM_STATE_PREFIX + DOWNSTREAM_
 const KNOWN_UPSTREAM = utf8("filter_state\0" + WASM_STATE_PREFIX + UPSTREAM_PEER);
 
 export function onRequestHeaders(stream: Stream, config: Config): void {
-  const sides = exchangeSides(stream.role(config), config);
-  if (sides & EXCHANGE_DOWNSTREAM) receiveRequest(stream);
-  if (sides & EXCHANGE_UPSTREAM) sendRequest(config);
+  const role = stream.role(config);
+  const sides = exchangeSides(role, config);
+  if (sides & EXCHANGE_DOWNSTREAM) receiveRequest(stream, role, config);
+  if (isRelay(role, sides)) relayRequest(stream, config.exchange);
+  else if (sides & EXCHANGE_UPSTREAM) sendRequest(config.exchange);
+  else if (isGuarded(role, sides)) stripExchange(HeaderMap.Request);
 }
 
 export function onResponseHeaders(stream: Stream, config: Config): void {
   stream.isAnswered = true;
-  const sides = exchangeSides(stream.role(config), config);
-  if (sides & EXCHANGE_UPSTREAM) receiveResponse(stream);
-  if (sides & EXCHANGE_DOWNSTREAM) sendResponse(stream);
+  const role = stream.role(config);
+  const sides = exchangeSides(role, config);
+  const isBelieved = (sides & EXCHANGE_UPSTREAM) !== 0 && receiveResponse(stream, config);
+  if (isRelay(role, sides)) relayResponse(stream, isBelieved);
+  else if (sides & EXCHANGE_DOWNSTREAM) sendResponse(stream, config.exchange);
+  else if (isGuarded(role, sides)) stripExchange(HeaderMap.Response);
 }
 
-/** Server, request: learn who calls, and keep the headers from the application. */
-function receiveRequest(stream: Stream): void {
+/**
+ * Whether exchange headers stop here even where none are sent on. At a gateway always: what comes from outside would be believed in the
+ * mesh, and what the mesh says of itself is not for outside.
+ */
+function isGuarded(role: Role, sides: i32): bool {
+  return sides !== 0 || role === Role.Gateway;
+}
+
+/** Server, request: learn who calls. A caller that does not prove itself where it must is as if it had said nothing. */
+function receiveRequest(stream: Stream, role: Role, config: Config): void {
   stream.hasPeerId = readHeader(HeaderMap.Request, ID_HEADER);
   stream.hasPeerMetadata = readHeader(HeaderMap.Request, METADATA_HEADER);
-  const isNew = stream.hasPeerMetadata && stream.downstreamPeer === null;
-  if (isNew) stream.downstreamPeer = learnPeer(DOWNSTREAM_STATE, KNOWN_DOWNSTREAM);
-  stripExchange(HeaderMap.Request);
+  const ptr = valuePtr;
+  const size = valueSize;
+  if (!stream.hasPeerId && !stream.hasPeerMetadata) return;
+  if (isDownstreamProofNeeded(role, config) && !isProven(DOWNSTREAM_PEER_SAN)) {
+    stream.hasPeerId = false;
+    stream.hasPeerMetadata = false;
+    return;
+  }
+  if (!stream.hasPeerMetadata || stream.downstreamPeer !== null) return;
+  stream.downstreamPeer = learnPeer(ptr, size, config.exchange, DOWNSTREAM_STATE, KNOWN_DOWNSTREAM);
 }
 
 /** Client, request: say who we are, unless the cluster is outside the mesh; then nothing of the kind may pass. */
-function sendRequest(config: Config): void {
-  const cluster = currentCluster();
-  const isOutside =
-    cluster !== null && (cluster.isExchangeDisabled || (config.exchange.skipExternalClusters && cluster.isExternal));
-  if (isOutside) {
+function sendRequest(exchange: ExchangeConfig): void {
+  const metadata = ownMetadata(exchange);
+  if (metadata.byteLength === 0 || isOutside(exchange)) {
     stripExchange(HeaderMap.Request);
     return;
   }
-  const node = ownNode();
-  setHeader(HeaderMap.Request, METADATA_HEADER, node.metadataHeader);
-  setHeader(HeaderMap.Request, ID_HEADER, node.idHeader);
+  setHeader(HeaderMap.Request, METADATA_HEADER, metadata);
+  setHeader(HeaderMap.Request, ID_HEADER, ownNode().idHeader);
+}
+
+/** Between two ends, request: what the caller said goes on as it is, so that the server sees the caller and not us. */
+function relayRequest(stream: Stream, exchange: ExchangeConfig): void {
+  const isBelieved = stream.hasPeerId || stream.hasPeerMetadata;
+  if (!isBelieved || isOutside(exchange)) stripExchange(HeaderMap.Request);
+}
+
+/** Whether the request's cluster is one that must not learn who we are. */
+function isOutside(exchange: ExchangeConfig): bool {
+  const cluster = currentCluster();
+  return cluster !== null && (cluster.isExchangeDisabled || (exchange.skipExternalClusters && cluster.isExternal));
+}
+
+/** Client, response: learn who answered. False when nobody said so, or nobody who has to be believed. */
+function receiveResponse(stream: Stream, config: Config): bool {
+  if (!readHeader(HeaderMap.Response, METADATA_HEADER)) return false;
+  const ptr = valuePtr;
+  const size = valueSize;
+  if (isUpstreamProofNeeded(config) && !isProven(UPSTREAM_PEER_SAN)) return false;
+  if (stream.upstreamPeer === null) {
+    stream.upstreamPeer = learnPeer(ptr, size, config.exchange, UPSTREAM_STATE, KNOWN_UPSTREAM);
+  }
+  return true;
 }
 
 /** Server, response: answer in kind. A caller that sent nothing gets nothing, whatever the application put there. */
-function sendResponse(stream: Stream): void {
-  if (stream.hasPeerMetadata) setHeader(HeaderMap.Response, METADATA_HEADER, ownNode().metadataHeader);
+function sendResponse(stream: Stream, exchange: ExchangeConfig): void {
+  const metadata = ownMetadata(exchange);
+  const isThere = metadata.byteLength > 0;
+  if (isThere && stream.hasPeerMetadata) setHeader(HeaderMap.Response, METADATA_HEADER, metadata);
   else removeHeader(HeaderMap.Response, METADATA_HEADER);
-  if (stream.hasPeerId) setHeader(HeaderMap.Response, ID_HEADER, ownNode().idHeader);
+  if (isThere && stream.hasPeerId) setHeader(HeaderMap.Response, ID_HEADER, ownNode().idHeader);
   else removeHeader(HeaderMap.Response, ID_HEADER);
 }
 
-/** Client, response: learn who answered, and keep the headers from the application. */
-function receiveResponse(stream: Stream): void {
-  const isThere = readHeader(HeaderMap.Response, METADATA_HEADER);
-  if (isThere && stream.upstreamPeer === null) stream.upstreamPeer = learnPeer(UPSTREAM_STATE, KNOWN_UPSTREAM);
-  stripExchange(HeaderMap.Response);
+/** Between two ends, response: what the server said goes back as it is, in kind. */
+function relayResponse(stream: Stream, isBelieved: bool): void {
+  if (!isBelieved || !stream.hasPeerMetadata) removeHeader(HeaderMap.Response, METADATA_HEADER);
+  if (!isBelieved || !stream.hasPeerId) removeHeader(HeaderMap.Response, ID_HEADER);
 }
 
 function stripExchange(map: HeaderMap): void {
@@ -90,9 +136,22 @@ function stripExchange(map: HeaderMap): void {
   removeHeader(map, ID_HEADER);
 }
 
-/** The peer that the header just read describes, told to access loggers too. A peer that another filter left in `state` stays there. */
-function learnPeer(state: ArrayBuffer, known: ArrayBuffer): Peer | null {
-  const peer = resolvePeer(valuePtr, valueSize);
+/** Whether the peer's certificate on this hop names it; counted when not. */
+function isProven(peerSan: ArrayBuffer): bool {
+  if (readProperty(peerSan) && valueSize > 0) return true;
+  countFault(Fault.PeerUntrusted);
+  return false;
+}
+
+/** The peer that a header describes, told to access loggers too. A peer that another filter left in `state` stays there. */
+function learnPeer(
+  ptr: usize,
+  size: usize,
+  exchange: ExchangeConfig,
+  state: ArrayBuffer,
+  known: ArrayBuffer,
+): Peer | null {
+  const peer = resolvePeer(ptr, size, exchange);
   if (peer !== null && !readProperty(known)) setFilterState(state, peer.state);
   return peer;
 }

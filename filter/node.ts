@@ -1,10 +1,13 @@
 // This proxy's own workload and what it sends to peers. Read once per VM, when it is first needed.
 
-import { readProperty, utf8, valuePtr, valueSize } from "./host.ts";
+import { ExchangeConfig } from "./config/exchange.ts";
+import { noteColdWork } from "./garbage.ts";
+import { countFault, LogLevel, log, readProperty, utf8, valuePtr, valueSize } from "./host.ts";
+import { Fault } from "./vocabulary/metrics.ts";
 import { encodeBase64 } from "./wire/base64.ts";
 import { Reader } from "./wire/protobuf.ts";
 import { readText } from "./wire/text.ts";
-import { decodeWorkload, encodeWorkload, Workload } from "./workload.ts";
+import { decodeOwnWorkload, encodeWorkload, Workload } from "./workload.ts";
 
 /**
  * The whole `envoy.config.core.v3.Node` as protobuf: `{ string id = 1; Struct metadata = 3; Locality locality = 4; ... }`. The single
@@ -17,14 +20,15 @@ const LOCALITY = 4;
 const REGION = 1;
 const ZONE = 2;
 
+/** A longer metadata header of our own is worth a warning: it travels with each request, and Envoy's limit is 60 KiB for all headers. */
+const LONG_HEADER_BYTES = 8192;
+
 export class Node {
   constructor(
     readonly id: string,
     readonly workload: Workload,
     /** Value of the exchange's id header: the node id, verbatim. */
     readonly idHeader: ArrayBuffer,
-    /** Value of the exchange's metadata header. */
-    readonly metadataHeader: ArrayBuffer,
   ) {}
 }
 
@@ -39,6 +43,41 @@ export function ownNode(): Node {
   return read;
 }
 
+/**
+ * Value of the exchange's metadata header under this configuration. What would be too long goes without the additional labels; empty
+ * when even that is too long, and nothing must be sent.
+ */
+export function ownMetadata(exchange: ExchangeConfig): ArrayBuffer {
+  const known = exchange.ownMetadata;
+  if (known !== null) return known;
+  const made = makeMetadata(exchange);
+  exchange.ownMetadata = made;
+  return made;
+}
+
+function makeMetadata(exchange: ExchangeConfig): ArrayBuffer {
+  noteColdWork();
+  const workload = ownNode().workload;
+  let header = encodeBase64(encodeWorkload(workload, exchange.additionalLabels));
+  let size = header.byteLength;
+  if (size > exchange.maxHeaderBytes && exchange.additionalLabels.length > 0) {
+    complain(size, exchange.maxHeaderBytes, "the additional labels are left out");
+    header = encodeBase64(encodeWorkload(workload, []));
+    size = header.byteLength;
+  }
+  if (size > exchange.maxHeaderBytes) {
+    complain(size, exchange.maxHeaderBytes, "none is sent");
+    return new ArrayBuffer(0);
+  }
+  if (size > LONG_HEADER_BYTES) log(LogLevel.Warn, `meshtally: each request carries ${size} bytes of own metadata`);
+  return header;
+}
+
+function complain(size: i32, most: i32, consequence: string): void {
+  log(LogLevel.Warn, `meshtally: own metadata has ${size} bytes, more than max_header_bytes ${most}: ${consequence}`);
+  countFault(Fault.OwnMetadataTooLarge);
+}
+
 function readNode(): Node {
   let id = "";
   let workload = new Workload();
@@ -51,7 +90,7 @@ function readNode(): Node {
     if (fields.field === ID) {
       id = readText(fields.ptr, fields.size);
     } else if (fields.field === METADATA) {
-      const decoded = decodeWorkload(fields.ptr, fields.size);
+      const decoded = decodeOwnWorkload(fields.ptr, fields.size);
       if (decoded !== null) workload = decoded;
     } else if (fields.field === LOCALITY) {
       const locality = new Reader();
@@ -64,5 +103,5 @@ function readNode(): Node {
   }
   if (workload.region.length === 0) workload.region = region;
   if (workload.availabilityZone.length === 0) workload.availabilityZone = zone;
-  return new Node(id, workload, utf8(id), encodeBase64(encodeWorkload(workload)));
+  return new Node(id, workload, utf8(id));
 }

@@ -19,9 +19,9 @@ const RESPONSE_SIZE = utf8("response\0total_size");
 const HOST = utf8("request\0host");
 const ROUTE_NAME = utf8("xds\0route_name");
 const ENDPOINT_WORKLOAD = utf8("xds\0upstream_host_metadata\0filter_metadata\0istio\0workload");
-const DOWNSTREAM_PEER_SAN = utf8("connection\0uri_san_peer_certificate");
+export const DOWNSTREAM_PEER_SAN = utf8("connection\0uri_san_peer_certificate");
 const DOWNSTREAM_LOCAL_SAN = utf8("connection\0uri_san_local_certificate");
-const UPSTREAM_PEER_SAN = utf8("upstream\0uri_san_peer_certificate");
+export const UPSTREAM_PEER_SAN = utf8("upstream\0uri_san_peer_certificate");
 const UPSTREAM_LOCAL_SAN = utf8("upstream\0uri_san_local_certificate");
 const UPSTREAM_ADDRESS = utf8("upstream\0address");
 /** Where Istio's authentication leaves the principals when the certificates are not this connection's own (HBONE). */

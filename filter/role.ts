@@ -1,7 +1,7 @@
 // Role: which end of a call this proxy is for a stream. It decides who reports, whose peer counts and with whom metadata is exchanged.
 
 import { Config, Direction } from "./config/config.ts";
-import { EXCHANGE_BY_ROLE, EXCHANGE_DOWNSTREAM, EXCHANGE_UPSTREAM } from "./config/exchange.ts";
+import { EXCHANGE_BY_ROLE, EXCHANGE_DOWNSTREAM, EXCHANGE_UPSTREAM, Trust } from "./config/exchange.ts";
 import { readNumber, utf8 } from "./host.ts";
 import { ownNode } from "./node.ts";
 
@@ -36,4 +36,20 @@ export function exchangeSides(role: Role, config: Config): i32 {
   if (config.exchange.sides !== EXCHANGE_BY_ROLE) return config.exchange.sides;
   if (role === Role.Waypoint) return EXCHANGE_DOWNSTREAM | EXCHANGE_UPSTREAM;
   return role === Role.Inbound ? EXCHANGE_DOWNSTREAM : EXCHANGE_UPSTREAM;
+}
+
+/** Whether metadata from the downstream counts only over mutual TLS. In front of a gateway may be the internet. */
+export function isDownstreamProofNeeded(role: Role, config: Config): bool {
+  if (config.exchange.trust === Trust.ByRole) return role === Role.Gateway;
+  return config.exchange.trust === Trust.MutualTls;
+}
+
+/** Whether metadata from the upstream counts only over mutual TLS. */
+export function isUpstreamProofNeeded(config: Config): bool {
+  return config.exchange.trust === Trust.MutualTls;
+}
+
+/** A waypoint that exchanges with both sides is neither end of the call: it hands on what the two ends say of themselves. */
+export function isRelay(role: Role, sides: i32): bool {
+  return role === Role.Waypoint && sides === (EXCHANGE_DOWNSTREAM | EXCHANGE_UPSTREAM);
 }

@@ -21,8 +21,10 @@ import { encodeFlatNode, FlatSlot, SLOTS } from "./wire/flat-node.ts";
 import { StructReader, StructWriter, ValueKind } from "./wire/struct.ts";
 import { readText } from "./wire/text.ts";
 
-/** More labels of a peer than this are not kept, save the meaningful: a bound on what a hostile peer can make us hold. */
+/** More labels of a peer than this are not kept, save the meaningful and those asked for: it bounds what a hostile peer makes us hold. */
 const MAX_LABELS = 64;
+/** Of our own labels all are kept. */
+const ALL_LABELS = i32.MAX_VALUE;
 
 /** The labels that name a workload's service, revision, app and version. */
 const MEANINGFUL_LABELS: readonly string[] = [
@@ -33,6 +35,9 @@ const MEANINGFUL_LABELS: readonly string[] = [
   CANONICAL_NAME_LABEL,
   CANONICAL_REVISION_LABEL,
 ];
+
+/** The labels that every proxy sends of its workload. */
+const SENT_LABELS: string[] = [APP_LABEL, CANONICAL_NAME_LABEL, CANONICAL_REVISION_LABEL, VERSION_LABEL];
 
 /** Absent text is "". */
 export class Workload {
@@ -47,6 +52,8 @@ export class Workload {
   /** Label names and values, in parallel. */
   labelKeys: string[] = [];
   labelValues: string[] = [];
+  /** Whether there were more labels than are kept. */
+  isCut: bool = false;
 
   label(key: string): string {
     const at = this.labelKeys.indexOf(key);
@@ -87,22 +94,27 @@ export class Workload {
 
   setLabel(key: string, value: string): void {
     const at = this.labelKeys.indexOf(key);
-    if (at >= 0) {
-      this.labelValues[at] = value;
-    } else if (this.labelKeys.length < MAX_LABELS || MEANINGFUL_LABELS.includes(key)) {
+    if (at < 0) {
       this.labelKeys.push(key);
       this.labelValues.push(value);
+    } else {
+      this.labelValues[at] = value;
     }
   }
 }
 
-/** The reduced Struct that Istio's proxies send each other; keys in ascending order, absent values left out, LABELS always. */
-export function encodeWorkload(own: Workload): StaticArray<u8> {
+/**
+ * The reduced Struct that Istio's proxies send each other; keys in ascending order, absent values left out, LABELS always: the four
+ * of SENT_LABELS and the `additional` ones.
+ */
+export function encodeWorkload(own: Workload, additional: readonly string[]): StaticArray<u8> {
+  const names = SENT_LABELS.slice(0);
+  for (let i = 0; i < additional.length; i++) {
+    if (!names.includes(additional[i])) names.push(additional[i]);
+  }
+  names.sort();
   const labels = new StructWriter();
-  labels.text(APP_LABEL, own.recommendedApp);
-  labels.text(CANONICAL_NAME_LABEL, own.canonicalName);
-  labels.text(CANONICAL_REVISION_LABEL, own.canonicalRevision);
-  labels.text(VERSION_LABEL, own.recommendedVersion);
+  for (let i = 0; i < names.length; i++) labels.text(names[i], sentLabel(own, names[i]));
   const out = new StructWriter();
   out.text(AVAILABILITY_ZONE, own.availabilityZone);
   out.text(CLUSTER_ID, own.clusterId);
@@ -114,6 +126,12 @@ export function encodeWorkload(own: Workload): StaticArray<u8> {
   out.text(REGION, own.region);
   out.text(WORKLOAD_NAME, own.workloadName);
   return out.take();
+}
+
+/** App and version go out under their short names, whichever name they have here. */
+function sentLabel(own: Workload, name: string): string {
+  if (name === APP_LABEL) return own.recommendedApp;
+  return name === VERSION_LABEL ? own.recommendedVersion : own.label(name);
 }
 
 /**
@@ -135,8 +153,18 @@ export function workloadType(workload: Workload): string {
   return type === "pod" || type === "deployment" || type === "job" || type === "cronjob" ? type : "";
 }
 
+/** This proxy's own workload, from its node metadata. */
+export function decodeOwnWorkload(ptr: usize, size: usize): Workload | null {
+  return decodeWorkload(ptr, size, [], ALL_LABELS);
+}
+
+/** A peer's workload. Of its labels 64 are kept, those that mean something to us, and the `additional` ones. */
+export function decodePeerWorkload(ptr: usize, size: usize, additional: readonly string[]): Workload | null {
+  return decodeWorkload(ptr, size, additional, MAX_LABELS);
+}
+
 /** Reads a Struct as sent by any generation of Istio; null when it is no Struct. Unknown keys and kinds of values are skipped. */
-export function decodeWorkload(ptr: usize, size: usize): Workload | null {
+function decodeWorkload(ptr: usize, size: usize, additional: readonly string[], maxLabels: i32): Workload | null {
   const workload = new Workload();
   const reader = new StructReader();
   const labels = new StructReader();
@@ -150,7 +178,14 @@ export function decodeWorkload(ptr: usize, size: usize): Workload | null {
       labels.open(reader.valuePtr, reader.valueSize);
       while (labels.next()) {
         if (labels.kind !== ValueKind.Text) continue;
-        workload.setLabel(readText(labels.keyPtr, labels.keySize), readText(labels.valuePtr, labels.valueSize));
+        const name = readText(labels.keyPtr, labels.keySize);
+        const isKept =
+          workload.labelKeys.length < maxLabels ||
+          workload.labelKeys.includes(name) ||
+          MEANINGFUL_LABELS.includes(name) ||
+          additional.includes(name);
+        if (isKept) workload.setLabel(name, readText(labels.valuePtr, labels.valueSize));
+        else workload.isCut = true;
       }
       if (labels.isMalformed) return null;
     }

@@ -1,4 +1,4 @@
-// `metadata_exchange`: with whom metadata is exchanged, and what of it.
+// `metadata_exchange`: with whom metadata is exchanged, what of it, and whose is believed.
 
 import { Section } from "./reading.ts";
 
@@ -10,15 +10,49 @@ export const EXCHANGE_BY_ROLE = -1;
 
 const SIDES: readonly string[] = ["downstream", "upstream"];
 
+/** Whose metadata counts. */
+export enum Trust {
+  /** Everybody's. */
+  Any,
+  /** That of peers whose certificate this hop has seen. */
+  MutualTls,
+  /** The role decides (role.ts). */
+  ByRole,
+}
+
+const TRUSTS: readonly string[] = ["any", "mutual_tls"];
+
+const MAX_ADDITIONAL_LABELS = 64;
+
+/** Istio's metadata has about 600 bytes, some KiB with many labels; Envoy's own limit is 60 KiB for all headers. */
+const DEFAULT_MAX_HEADER_BYTES = 16384;
+const MIN_MAX_HEADER_BYTES = 512;
+const MAX_MAX_HEADER_BYTES = 65536;
+
 @final
 export class ExchangeConfig {
   /** EXCHANGE_BY_ROLE, or the bits of the sides. */
   sides: i32 = EXCHANGE_BY_ROLE;
   skipExternalClusters: bool = true;
+  trust: Trust = Trust.ByRole;
+  /** Labels that are sent and kept besides those that have a meaning of their own. */
+  additionalLabels: string[] = [];
+  /** Longest metadata header that is sent or decoded. */
+  maxHeaderBytes: i32 = DEFAULT_MAX_HEADER_BYTES;
+  /** Our own metadata header under this configuration, made when first needed (node.ts); empty when it would be too long. */
+  ownMetadata: ArrayBuffer | null = null;
 
   read(section: Section): void {
     this.readSides(section);
     this.skipExternalClusters = section.bool("skip_external_clusters", true);
+    this.trust = section.choice("trust", TRUSTS, Trust.ByRole);
+    this.readAdditionalLabels(section);
+    this.maxHeaderBytes = section.whole(
+      "max_header_bytes",
+      DEFAULT_MAX_HEADER_BYTES,
+      MIN_MAX_HEADER_BYTES,
+      MAX_MAX_HEADER_BYTES,
+    );
   }
 
   /** `["downstream"]`, `["upstream"]`, both, or `[]` for no exchange at all. */
@@ -35,5 +69,15 @@ export class ExchangeConfig {
       sides |= 1 << side;
     }
     this.sides = sides;
+  }
+
+  private readAdditionalLabels(section: Section): void {
+    const names = section.texts("additional_labels");
+    if (names === null) return;
+    if (names.length <= MAX_ADDITIONAL_LABELS) this.additionalLabels = names;
+    else {
+      const expected = `at most ${MAX_ADDITIONAL_LABELS} names`;
+      section.complain("additional_labels", expected, section.field("additional_labels")!);
+    }
   }
 }

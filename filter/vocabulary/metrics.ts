@@ -67,6 +67,10 @@ export const REASON_LABEL = "reason";
 /** The closed list of values of `reason`; Fault holds the index. */
 export const FAULT_REASONS: readonly string[] = [
   "peer_malformed",
+  "peer_too_large",
+  "peer_untrusted",
+  "peer_contradicts_identity",
+  "own_metadata_too_large",
   "label_sets_full",
   "streams_full",
   "peers_full",
@@ -80,6 +84,14 @@ export const FAULT_REASONS: readonly string[] = [
 export enum Fault {
   /** A peer's metadata header that is no base64 of a Struct; the peer is unknown. */
   PeerMalformed,
+  /** A peer's metadata header is longer than max_header_bytes; the peer is unknown. */
+  PeerTooLarge,
+  /** A peer sent metadata without a certificate where one is asked for; the peer is unknown and gets no answer. */
+  PeerUntrusted,
+  /** A peer's metadata names another namespace or identity than its certificate, which wins. */
+  PeerContradictsIdentity,
+  /** Our own metadata is longer than max_header_bytes: additional labels are left out, or all of it. */
+  OwnMetadataTooLarge,
   /** The cap on label sets was hit: the request went to the overflow series. */
   LabelSetsFull,
   /** The cap on streams in flight was hit: the request was counted without its peer. */

@@ -93,7 +93,8 @@ describe("metadata_exchange.directions", () => {
     const host = startOutbound({ configuration });
     const stream = host.request({
       ...TO_REVIEWS,
-      requestHeaders: [...(FROM_PRODUCTPAGE.requestHeaders ?? [])],
+      requestHeaders: FROM_PRODUCTPAGE.requestHeaders,
+      downstreamTls: FROM_PRODUCTPAGE.downstreamTls,
     });
     expect(exchangeHeaderNames(stream, "responseHeaders").sort()).toEqual(BOTH_HEADERS);
     expect(exchangeHeaderNames(stream, "requestHeaders").sort()).toEqual(BOTH_HEADERS);

@@ -1,0 +1,344 @@
+// Whose metadata counts and who gets ours: mutual TLS asked for or not, gateways before the internet, waypoints between two ends.
+
+import { describe, expect, test } from "vitest";
+import { PEER_ID_HEADER, PEER_METADATA_HEADER } from "../../filter/vocabulary/peer-metadata.ts";
+import type { HeaderPairs } from "../host/headers.ts";
+import { type Host, PLAIN_REQUEST, PLAIN_RESPONSE, type StreamOptions } from "../host/host.ts";
+import {
+  countedLabels,
+  encodeMetadata,
+  exchangedMetadata,
+  exchangeHeaderNames,
+  exchangeHeaders,
+  FROM_PRODUCTPAGE,
+  faults,
+  makeNode,
+  PRODUCTPAGE,
+  PRODUCTPAGE_URI,
+  REVIEWS,
+  REVIEWS_CLUSTER,
+  REVIEWS_URI,
+  startInbound,
+  startOutbound,
+  TO_REVIEWS,
+} from "../host/mesh.ts";
+import type { JsonObject } from "../host/struct.ts";
+
+const BOTH_HEADERS = [PEER_METADATA_HEADER, PEER_ID_HEADER].sort();
+const FORGED = exchangeHeaders(makeNode("admin", "v1", "10.0.0.1"));
+const MUTUAL_TLS = { trust: "mutual_tls" };
+
+/** Certificates that do not say who the peer is, by what is wrong with them. */
+const NO_PROOF = [
+  ["no TLS", undefined],
+  ["no client certificate", { local: REVIEWS_URI }],
+  ["a certificate without URI", { peer: "", local: REVIEWS_URI }],
+] as const;
+
+describe("trust: mutual_tls, downstream", () => {
+  const start = () => startInbound({ configuration: { direction: "inbound", metadata_exchange: MUTUAL_TLS } });
+  const { downstreamTls, ...fromNobody } = FROM_PRODUCTPAGE;
+
+  test("a caller with a certificate is learned and answered", () => {
+    const host = start();
+    const stream = host.request({ ...fromNobody, downstreamTls });
+    expect(countedLabels(host)).toMatchObject({ source_workload: "productpage-v1" });
+    expect(exchangeHeaderNames(stream, "responseHeaders").sort()).toEqual(BOTH_HEADERS);
+    expect(stream.filterState.has("wasm.downstream_peer")).toBe(true);
+    expect(faults(host)).toEqual({});
+  });
+
+  test.each(NO_PROOF)("with %s it is not learned, gets nothing of us, and is counted", (_, tls) => {
+    const host = start();
+    const responseHeaders = [...PLAIN_RESPONSE, ...FORGED];
+    const stream = host.request({ ...fromNobody, responseHeaders, ...(tls ? { downstreamTls: tls } : {}) });
+    expect(countedLabels(host)).toMatchObject({ source_workload: "unknown" });
+    expect(stream.requestHeaders.pairs()).toEqual(PLAIN_REQUEST);
+    expect(stream.responseHeaders.pairs()).toEqual(PLAIN_RESPONSE);
+    expect(stream.filterState.has("wasm.downstream_peer")).toBe(false);
+    expect(faults(host)).toEqual({ peer_untrusted: 1 });
+  });
+
+  test("the id alone is refused the same way", () => {
+    const host = start();
+    const stream = host.request({ requestHeaders: [...PLAIN_REQUEST, [PEER_ID_HEADER, "x"]] });
+    expect(stream.requestHeaders.pairs()).toEqual(PLAIN_REQUEST);
+    expect(exchangeHeaderNames(stream, "responseHeaders")).toEqual([]);
+    expect(faults(host)).toEqual({ peer_untrusted: 1 });
+  });
+
+  test("a caller outside the mesh, who sends neither header, is no fault", () => {
+    const host = start();
+    host.request({ requestHeaders: PLAIN_REQUEST });
+    expect(faults(host)).toEqual({});
+  });
+
+  test("one caller's certificate is not another's: it is asked for on each request", () => {
+    const host = start();
+    for (const tls of [downstreamTls, undefined, downstreamTls]) {
+      const stream = host.request({ ...fromNobody, ...(tls ? { downstreamTls: tls } : {}) });
+      expect(stream.filterState.has("wasm.downstream_peer")).toBe(tls !== undefined);
+    }
+    expect(faults(host)).toEqual({ peer_untrusted: 1 });
+  });
+});
+
+describe("trust: mutual_tls, upstream", () => {
+  const start = () => startOutbound({ configuration: { direction: "outbound", metadata_exchange: MUTUAL_TLS } });
+  const { upstreamTls, ...toNobody } = TO_REVIEWS;
+
+  test("a server with a certificate is learned", () => {
+    const host = start();
+    const stream = host.request({ ...toNobody, upstreamTls });
+    expect(stream.responseHeaders.pairs()).toEqual(PLAIN_RESPONSE);
+    expect(countedLabels(host)).toMatchObject({ destination_workload: "reviews-v2" });
+    expect(faults(host)).toEqual({});
+  });
+
+  test.each(NO_PROOF)("with %s it is not, its headers are taken off, and it is counted", (_, tls) => {
+    const host = start();
+    const stream = host.request({ ...toNobody, ...(tls ? { upstreamTls: tls } : {}) });
+    expect(stream.responseHeaders.pairs()).toEqual(PLAIN_RESPONSE);
+    expect(countedLabels(host)).toMatchObject({ destination_workload: "unknown" });
+    expect(stream.filterState.has("wasm.upstream_peer")).toBe(false);
+    expect(faults(host)).toEqual({ peer_untrusted: 1 });
+  });
+
+  test("a server that answers nothing is no fault", () => {
+    const host = start();
+    host.request({ ...toNobody, responseHeaders: PLAIN_RESPONSE });
+    expect(faults(host)).toEqual({});
+  });
+});
+
+describe("trust: the default", () => {
+  const plaintext = { requestHeaders: FROM_PRODUCTPAGE.requestHeaders };
+  const bothSides = ["downstream", "upstream"];
+  test.each<[string, JsonObject, string[]]>([
+    ["a sidecar believes plaintext", { direction: "inbound" }, BOTH_HEADERS],
+    ["a waypoint, too", { reporter: "SERVER_GATEWAY" }, BOTH_HEADERS],
+    ["a gateway does not", { direction: "gateway", metadata_exchange: { directions: bothSides } }, []],
+    [
+      "a gateway that is told to does",
+      { direction: "gateway", metadata_exchange: { directions: bothSides, trust: "any" } },
+      BOTH_HEADERS,
+    ],
+  ])("%s", (_, configuration, answered) => {
+    const host = startInbound({ configuration });
+    const stream = host.request({ ...plaintext, responseHeaders: TO_REVIEWS.responseHeaders });
+    expect(exchangeHeaderNames(stream, "responseHeaders").sort()).toEqual(answered);
+    expect(stream.filterState.has("wasm.downstream_peer")).toBe(answered.length > 0);
+    expect(faults(host)).toEqual(answered.length > 0 ? {} : { peer_untrusted: 1 });
+  });
+
+  test("a gateway believes its upstream without a certificate", () => {
+    const host = startOutbound({ configuration: { direction: "gateway" } });
+    host.request({ responseHeaders: TO_REVIEWS.responseHeaders });
+    expect(countedLabels(host)).toMatchObject({ destination_workload: "reviews-v2" });
+  });
+
+  test.each(["mtls", "", true, null, ["any"]])("trust %j is a fault, and the default holds", (trust) => {
+    const host = startInbound({ configuration: { direction: "inbound", metadata_exchange: { trust } } });
+    host.request(plaintext);
+    expect(countedLabels(host)).toMatchObject({ source_workload: "productpage-v1" });
+    expect(faults(host)).toEqual({ configuration: 1 });
+  });
+
+  test("costs nothing: no reading call more than a sidecar has without the setting", () => {
+    const readingCalls = (configuration: JsonObject): number => {
+      const host = startInbound({ configuration });
+      host.request(FROM_PRODUCTPAGE);
+      host.calls.clear();
+      host.request(FROM_PRODUCTPAGE);
+      return host.readingCalls();
+    };
+    const plain = readingCalls({ direction: "inbound" });
+    expect(readingCalls({ direction: "inbound", metadata_exchange: { trust: "any" } })).toBe(plain);
+    expect(readingCalls({ direction: "inbound", metadata_exchange: MUTUAL_TLS })).toBe(plain + 1);
+  });
+});
+
+describe("a gateway", () => {
+  const own = exchangeHeaders(PRODUCTPAGE);
+  const fromOutside: StreamOptions = {
+    ...TO_REVIEWS,
+    requestHeaders: [...PLAIN_REQUEST, ...FORGED, ...FORGED],
+    responseHeaders: [...PLAIN_RESPONSE, ...exchangeHeaders(REVIEWS), ...FORGED],
+  };
+  const start = (exchange: JsonObject): Host =>
+    startOutbound({ configuration: { direction: "gateway", metadata_exchange: exchange } });
+
+  test.each<[JsonObject, HeaderPairs]>([
+    [{}, own],
+    [{ directions: ["upstream"] }, own],
+    [{ directions: ["upstream"], trust: "any" }, own],
+    [{ directions: ["downstream", "upstream"] }, own],
+    [{ directions: ["downstream", "upstream"], trust: "any" }, own],
+    [{ directions: ["downstream"] }, []],
+    [{ directions: ["downstream"], trust: "any" }, []],
+    [{ directions: [] }, []],
+  ])("%j: what comes from outside does not reach the mesh", (exchange, sent) => {
+    const stream = start(exchange).request(fromOutside);
+    expect(exchangeHeaderNames(stream, "requestHeaders")).toHaveLength(sent.length);
+    expect(stream.requestHeaders.pairs()).toEqual(expect.arrayContaining([...sent]));
+  });
+
+  test.each<[JsonObject]>([
+    [{}],
+    [{ directions: ["upstream"] }],
+    [{ directions: ["downstream", "upstream"] }],
+    [{ directions: ["downstream"] }],
+    [{ directions: [] }],
+  ])("%j: what upstream or application put on the answer does not reach an outside client", (exchange) => {
+    expect(start(exchange).request(fromOutside).responseHeaders.pairs()).toEqual(PLAIN_RESPONSE);
+    const fromStranger = start(exchange).request({ ...fromOutside, requestHeaders: PLAIN_REQUEST });
+    expect(fromStranger.responseHeaders.pairs()).toEqual(PLAIN_RESPONSE);
+  });
+
+  test("known by its node id alone is one", () => {
+    const node = { ...PRODUCTPAGE, id: PRODUCTPAGE.id.replace("sidecar~", "router~") };
+    const configuration = { metadata_exchange: { directions: [] } };
+    const stream = startOutbound({ node, configuration }).request(fromOutside);
+    expect(exchangeHeaderNames(stream, "requestHeaders")).toEqual([]);
+    expect(stream.responseHeaders.pairs()).toEqual(PLAIN_RESPONSE);
+  });
+
+  test("toward a cluster outside the mesh sends nothing on, either", () => {
+    const cluster = { name: "external", metadata: { istio: { external: true } } };
+    expect(exchangeHeaderNames(start({}).request({ ...fromOutside, cluster }), "requestHeaders")).toEqual([]);
+  });
+
+  test("a sidecar's side that is left out is neither read nor taken off", () => {
+    for (const direction of ["inbound", "outbound"]) {
+      const host = startOutbound({ configuration: { direction, metadata_exchange: { directions: [] } } });
+      const stream = host.request(fromOutside);
+      expect(stream.requestHeaders.pairs()).toEqual(fromOutside.requestHeaders);
+      expect(stream.responseHeaders.pairs()).toEqual(fromOutside.responseHeaders);
+    }
+  });
+});
+
+describe("a waypoint", () => {
+  const WAYPOINT = makeNode("waypoint", "v1", "10.0.0.7");
+  const between: StreamOptions = {
+    ...FROM_PRODUCTPAGE,
+    ...TO_REVIEWS,
+    upstreamTls: { peer: REVIEWS_URI, local: "spiffe://cluster.local/ns/default/sa/waypoint" },
+  };
+  const start = (exchange: JsonObject = {}): Host =>
+    startOutbound({
+      node: WAYPOINT,
+      configuration: { reporter: "SERVER_GATEWAY", metadata_exchange: exchange },
+    });
+
+  test("hands on what both ends say, so that each sees the other", () => {
+    const stream = start().request(between);
+    expect(stream.requestHeaders.pairs()).toEqual(FROM_PRODUCTPAGE.requestHeaders);
+    expect(stream.responseHeaders.pairs()).toEqual(TO_REVIEWS.responseHeaders);
+  });
+
+  test("leaves both peers for loggers", () => {
+    const { filterState } = start().request(between);
+    expect(filterState.get("wasm.downstream_peer")?.includes("productpage-v1")).toBe(true);
+    expect(filterState.get("wasm.upstream_peer")?.includes("reviews-v2")).toBe(true);
+  });
+
+  test("adds nothing of its own for a caller or a server that says nothing", () => {
+    const silentServer = start().request({ ...between, responseHeaders: PLAIN_RESPONSE });
+    expect(silentServer.responseHeaders.pairs()).toEqual(PLAIN_RESPONSE);
+    const silentCaller = start().request({ ...between, requestHeaders: PLAIN_REQUEST });
+    expect(silentCaller.requestHeaders.pairs()).toEqual(PLAIN_REQUEST);
+    expect(silentCaller.responseHeaders.pairs()).toEqual(PLAIN_RESPONSE);
+  });
+
+  const [id, metadata] = exchangeHeaders(PRODUCTPAGE);
+  test.each([
+    ["the id", [id], [PEER_ID_HEADER]],
+    ["the metadata", [metadata], [PEER_METADATA_HEADER]],
+  ])("answers %s in kind", (_, sent, answered) => {
+    const stream = start().request({ ...between, requestHeaders: [...PLAIN_REQUEST, ...(sent as HeaderPairs)] });
+    expect(exchangeHeaderNames(stream, "requestHeaders")).toEqual(answered);
+    expect(exchangeHeaderNames(stream, "responseHeaders")).toEqual(answered);
+  });
+
+  test("hands nothing on to a cluster outside the mesh", () => {
+    const cluster = { name: "external", metadata: { istio: { external: true } } };
+    expect(
+      start()
+        .request({ ...between, cluster })
+        .requestHeaders.pairs(),
+    ).toEqual(PLAIN_REQUEST);
+  });
+
+  test("that trusts mutual TLS alone hands on only what is proven, either way", () => {
+    const host = start(MUTUAL_TLS);
+    expect(host.request(between).requestHeaders.pairs()).toEqual(FROM_PRODUCTPAGE.requestHeaders);
+    const fromNobody = host.request({ ...between, downstreamTls: {} });
+    expect(fromNobody.requestHeaders.pairs()).toEqual(PLAIN_REQUEST);
+    expect(fromNobody.responseHeaders.pairs()).toEqual(PLAIN_RESPONSE);
+    const toNobody = host.request({ ...between, upstreamTls: {} });
+    expect(toNobody.requestHeaders.pairs()).toEqual(FROM_PRODUCTPAGE.requestHeaders);
+    expect(toNobody.responseHeaders.pairs()).toEqual(PLAIN_RESPONSE);
+    expect(faults(host)).toEqual({ peer_untrusted: 2 });
+  });
+
+  test("told to exchange with one side stands in for the other", () => {
+    const own = exchangeHeaders(WAYPOINT);
+    const asClient = start({ directions: ["upstream"] }).request(between);
+    expect(exchangeHeaderNames(asClient, "requestHeaders")).toHaveLength(2);
+    expect(asClient.requestHeaders.all(PEER_ID_HEADER)).toEqual([WAYPOINT.id]);
+    expect(asClient.responseHeaders.pairs()).toEqual(PLAIN_RESPONSE);
+    const asServer = start({ directions: ["downstream"] }).request(between);
+    expect(asServer.requestHeaders.pairs()).toEqual(PLAIN_REQUEST);
+    expect(new Map(asServer.responseHeaders.pairs())).toEqual(new Map([...PLAIN_RESPONSE, ...own]));
+  });
+});
+
+describe("metadata against the certificate", () => {
+  const claims = exchangeHeaders(PRODUCTPAGE, { ...exchangedMetadata(PRODUCTPAGE), NAMESPACE: "payments" });
+
+  test("the namespace of the certificate is the label, of a caller and of a server", () => {
+    const server = startInbound();
+    server.request({ ...FROM_PRODUCTPAGE, requestHeaders: [...PLAIN_REQUEST, ...claims] });
+    expect(countedLabels(server)).toMatchObject({
+      source_workload_namespace: "default",
+      source_principal: PRODUCTPAGE_URI,
+    });
+    const client = startOutbound();
+    client.request({
+      ...TO_REVIEWS,
+      cluster: { ...REVIEWS_CLUSTER, metadata: {} },
+      responseHeaders: [...PLAIN_RESPONSE, ...claims],
+    });
+    expect(countedLabels(client)).toMatchObject({ destination_workload_namespace: "default" });
+  });
+
+  test("without a certificate it is the metadata's", () => {
+    const host = startInbound();
+    host.request({ requestHeaders: [...PLAIN_REQUEST, ...claims] });
+    expect(countedLabels(host)).toMatchObject({ source_workload_namespace: "payments", source_principal: "unknown" });
+  });
+});
+
+describe("headers that are there twice", () => {
+  const twice = (first: HeaderPairs): HeaderPairs => [...first, ...FORGED, [PEER_METADATA_HEADER, "x"]];
+
+  test("the first is read and none is left, on a request and on an answer", () => {
+    const server = startInbound();
+    const inbound = server.request({ requestHeaders: twice(FROM_PRODUCTPAGE.requestHeaders) });
+    expect(inbound.requestHeaders.pairs()).toEqual(PLAIN_REQUEST);
+    expect(countedLabels(server)).toMatchObject({ source_workload: "productpage-v1" });
+    const client = startOutbound();
+    const outbound = client.request({ ...TO_REVIEWS, responseHeaders: twice(TO_REVIEWS.responseHeaders) });
+    expect(outbound.responseHeaders.pairs()).toEqual(PLAIN_RESPONSE);
+    expect(countedLabels(client)).toMatchObject({ destination_workload: "reviews-v2" });
+  });
+
+  test("ours takes the place of all of them, on a request and in an answer", () => {
+    const outbound = startOutbound().request({ requestHeaders: twice(PLAIN_REQUEST) });
+    expect(outbound.requestHeaders.all(PEER_METADATA_HEADER)).toEqual([encodeMetadata(exchangedMetadata(PRODUCTPAGE))]);
+    const inbound = startInbound().request({ ...FROM_PRODUCTPAGE, responseHeaders: twice(PLAIN_RESPONSE) });
+    expect(inbound.responseHeaders.all(PEER_METADATA_HEADER)).toEqual([encodeMetadata(exchangedMetadata(REVIEWS))]);
+    expect(inbound.responseHeaders.all(PEER_ID_HEADER)).toEqual([REVIEWS.id]);
+  });
+});
