@@ -27,7 +27,8 @@ const MAX_ADDITIONAL_LABELS = 64;
 /** Istio's metadata has about 600 bytes, some KiB with many labels; Envoy's own limit is 60 KiB for all headers. */
 const DEFAULT_MAX_HEADER_BYTES = 16384;
 const MIN_MAX_HEADER_BYTES = 512;
-const MAX_MAX_HEADER_BYTES = 65536;
+/** Each of 16,384 streams may hold a peer of its own, which takes three times its header or less: 1.5 GiB, below what would trap. */
+const MAX_MAX_HEADER_BYTES = 32768;
 
 @final
 export class ExchangeConfig {
