@@ -88,9 +88,11 @@ export function removeHeader(map: HeaderMap, name: ArrayBuffer): void {
   if (status !== NOT_FOUND) checked(status);
 }
 
-/** Sets filter state `wasm.<name>`. */
+/** Sets filter state `wasm.<name>`. Where there can be none (as an access logger) it does nothing. */
 export function setFilterState(name: ArrayBuffer, value: StaticArray<u8>): void {
-  checked(abi.proxy_set_property(changetype<usize>(name), name.byteLength, changetype<usize>(value), value.length));
+  const at = changetype<usize>(name);
+  const status = abi.proxy_set_property(at, name.byteLength, changetype<usize>(value), value.length);
+  if (status !== NOT_FOUND) checked(status);
 }
 
 // Foreign functions of Envoy: CEL expressions, and the type of a filter state.

@@ -74,16 +74,24 @@ export function proxy_on_response_headers(id: u32, _count: u32, _isEnd: u32): i3
   return CONTINUE;
 }
 
+/**
+ * The end of a stream of which nothing is known. A root's own id: Envoy runs us as an access logger. Else it is beyond the cap on
+ * streams, and counted by the newest configuration.
+ */
+function logStray(id: u32): void {
+  const root = findRoot(id);
+  stray.open(id, root === null ? rootOf(newestRoot) : root);
+  stray.isAccessLog = root !== null;
+  onLog(stray, configOf(stray));
+  stray.clear();
+}
+
 /** The stream is over and all its facts are final. Comes once; its filter states reach the access loggers. */
 export function proxy_on_log(id: u32): void {
   enter();
   const stream = streams.find(id);
   if (stream === null) {
-    // A root's own id: Envoy runs us as an access logger, where a request has no context of its own. Else a stream beyond the cap:
-    // counted all the same, by the newest configuration and without its peer.
-    stray.open(id, findRoot(id) || rootOf(newestRoot));
-    onLog(stray, configOf(stray));
-    stray.clear();
+    logStray(id);
     return;
   }
   onLog(stream, configOf(stream));

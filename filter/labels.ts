@@ -1,6 +1,7 @@
 // Facts and peers -> the 25 label values, by the rules of Istio's stats filter (docs/metrics.md). Cold path: once per label set.
 
 import { Node } from "./node.ts";
+import { contradicts, Peer } from "./peer.ts";
 import { NO_STATUS, Request, Route, Security, Slice } from "./request.ts";
 import { Role } from "./role.ts";
 import { HTTP_LABEL_COUNT, Label } from "./vocabulary/labels.ts";
@@ -101,6 +102,17 @@ function reporterOf(role: Role): string {
 function policyOf(security: Security): string {
   if (security === Security.Unknown) return UNKNOWN;
   return security === Security.MutualTls ? POLICY_MUTUAL_TLS : POLICY_NONE;
+}
+
+/** Whether a peer says of itself what its certificate denies. */
+export function isContradictory(request: Request): bool {
+  const isServer = request.isServer;
+  if (denies(request.peerPrincipal, isServer ? request.downstreamPeer : request.upstreamPeer)) return true;
+  return isServer && denies(request.upstreamPrincipal, request.upstreamPeer);
+}
+
+function denies(principal: Slice, peer: Peer | null): bool {
+  return peer !== null && principal.size > 0 && contradicts(peer.workload, textOf(principal));
 }
 
 /** The label set of everything beyond the cap. */

@@ -5,6 +5,7 @@ import { Custom } from "./custom/custom.ts";
 import { setEffectiveContext, setFilterState, utf8 } from "./host.ts";
 import { LabelSet } from "./label-set.ts";
 import { hasNewMessages, readMessages, reportMessages } from "./messages.ts";
+import { leaveObservation } from "./observation.ts";
 import { Peer } from "./peer.ts";
 import { Request } from "./request.ts";
 import { Role } from "./role.ts";
@@ -23,6 +24,7 @@ export function onLog(stream: Stream, config: Config): void {
   const custom = config.custom;
   if (custom !== null) evaluate(custom, stream);
   const set = countRequest(request, config);
+  if (!stream.isAccessLog) leaveObservation(set.observation, request);
   if (request.isGrpc && readMessages()) reportMessages(stream, set);
 }
 

@@ -9,9 +9,8 @@ import { DEFINITION_ROWS, MESSAGE_ROWS, Plan, STANDARD_PLAN } from "./custom/pla
 import { noteColdWork } from "./garbage.ts";
 import { countFault, increment, record } from "./host.ts";
 import { LabelSet, resolveLabelSet } from "./label-set.ts";
-import { labelValues } from "./labels.ts";
+import { isContradictory, labelValues } from "./labels.ts";
 import { ownNode } from "./node.ts";
-import { leaveObservation } from "./observation.ts";
 import { appendText, KEY, NOT_FINISHED, Request } from "./request.ts";
 import { Table } from "./table.ts";
 import { Fault, HttpMetric, MessageMetric, MetricKind } from "./vocabulary/metrics.ts";
@@ -19,17 +18,23 @@ import { Fault, HttpMetric, MessageMetric, MetricKind } from "./vocabulary/metri
 /** Keys of facts held at most: several may lead to one label set. */
 const MAX_KEYS = 4096;
 
-const byKey = new Table<LabelSet>(MAX_KEYS);
+/** What is known of a key of facts. */
+@final
+class Known {
+  constructor(
+    readonly set: LabelSet,
+    readonly isContradictory: bool,
+  ) {}
+}
+
+const byKey = new Table<Known>(MAX_KEYS);
 
 /** A new configuration may admit what the old one did not: keys are looked up anew, label sets stay. */
 export function forgetKeys(): void {
   byKey.clear();
 }
 
-/**
- * Counts one finished request and leaves its observation for the access loggers; the label set is
- * the answer. A custom configuration must have been evaluated.
- */
+/** Counts one finished request; the label set is the answer. A custom configuration must have been evaluated. */
 export function countRequest(request: Request, config: Config): LabelSet {
   const set = labelSetOf(request, config);
   set.defineHttp();
@@ -40,7 +45,6 @@ export function countRequest(request: Request, config: Config): LabelSet {
   record(metrics[HttpMetric.ResponseBytes], request.responseBytes);
   const custom = config.custom;
   if (custom !== null) countDefinitions(set, custom);
-  leaveObservation(set.observation, request);
   return set;
 }
 
@@ -57,18 +61,21 @@ export function labelSetOf(request: Request, config: Config): LabelSet {
   const plan = custom === null ? STANDARD_PLAN : custom.plan();
   let size = request.writeKey();
   if (custom !== null) size = appendOperands(size, plan, custom);
-  let set = byKey.find(KEY, size); // fast path
-  if (set === null) {
+  let known = byKey.find(KEY, size); // fast path
+  if (known === null) {
     noteColdWork();
-    set = resolveLabelSet(plan, labelValues(request, ownNode()), operandTexts(plan, custom), config.maxLabelSets);
+    const values = labelValues(request, ownNode());
+    const set = resolveLabelSet(plan, values, operandTexts(plan, custom), config.maxLabelSets);
+    known = new Known(set, isContradictory(request));
     if (byKey.isFull) {
       countFault(Fault.KeysFull);
       byKey.clear();
     }
-    byKey.add(KEY, size, set);
+    byKey.add(KEY, size, known);
   }
-  if (set.isOverflow) countFault(Fault.LabelSetsFull);
-  return set;
+  if (known.set.isOverflow) countFault(Fault.LabelSetsFull);
+  if (known.isContradictory) countFault(Fault.PeerContradictsIdentity);
+  return known.set;
 }
 
 /** What decides the labels besides the facts: the plan, and the texts that it puts into labels. */

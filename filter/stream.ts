@@ -42,6 +42,8 @@ export class Stream {
   /** Whether the request carried the peer's headers: then the answer carries ours. */
   hasPeerId: bool = false;
   hasPeerMetadata: bool = false;
+  /** Whether Envoy runs us as an access logger: the stream has no context of ours, and nothing can be left for the other loggers. */
+  isAccessLog: bool = false;
   /** Whether its response headers came. */
   isAnswered: bool = false;
   /** The label set under which its gRPC messages are counted, once they are, and how many were. */
@@ -55,6 +57,7 @@ export class Stream {
     this.root = root;
     this.hasPeerId = false;
     this.hasPeerMetadata = false;
+    this.isAccessLog = false;
     this.isAnswered = false;
     this.reportedRequests = 0;
     this.reportedResponses = 0;

@@ -64,15 +64,24 @@ export class Row {
     this.tags.splice(at, 1);
   }
 
-  /** Gives the label the operand's value, whether it is there or not. A standard label stays in its place. */
+  /**
+   * Gives the label the operand's value, whether it is there or not. A new label goes before those that end in its name: Envoy takes the
+   * first place in a stat's name where a label's name is found, so `app` behind `source_app` would be given the latter's value.
+   */
   set(label: string, operand: i32): void {
     const standard = this.isStandard ? LABELS.indexOf(label) : NOT_STANDARD;
     const tag = new Tag(label, standard, operand);
-    const tags = this.tags.slice(0);
-    const at = this.indexOf(label);
-    if (at >= 0) tags[at] = tag;
-    else tags.push(tag);
-    this.tags = tags;
+    const known = this.indexOf(label);
+    const tags = this.tags.slice(0, known >= 0 ? known : this.placeOf(label));
+    tags.push(tag);
+    this.tags = tags.concat(this.tags.slice(known >= 0 ? known + 1 : tags.length - 1));
+  }
+
+  private placeOf(label: string): i32 {
+    for (let i = 0; i < this.tags.length; i++) {
+      if (this.tags[i].name.endsWith(label)) return i;
+    }
+    return this.tags.length;
   }
 
   private indexOf(label: string): i32 {

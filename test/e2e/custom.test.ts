@@ -3,7 +3,7 @@
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import type { Config } from "../../demo/telemetry-config.ts";
 import { parseExposition, type Sample } from "./exposition.ts";
-import { type LoneProxy, startLoneProxy } from "./lone-proxy.ts";
+import { type LoneProxy, plainConfig, startLoneProxy } from "./lone-proxy.ts";
 import { settled } from "./observed.ts";
 
 /** The proxy's outbound plugin configuration; each request goes to a path of its own. */
@@ -77,15 +77,14 @@ async function get(path: string, headers: Record<string, string> = {}): Promise<
 }
 
 beforeAll(async () => {
-  proxy = await startLoneProxy(() => ({}), { plugin: PLUGIN, labels: ADDED });
+  proxy = await startLoneProxy(() => ({}), (places) => plainConfig(places, PLUGIN, ADDED));
   await get("/reviews/1", { "x-tenant": "red" });
   await get("/reviews/2");
   await get("/reviews/3");
   await get("/health");
   await get("/tag", { "x-tenant": "red" });
-  samples = await settled(async () =>
-    parseExposition(await (await fetch(`${proxy.adminUrl}/stats/prometheus`)).text()),
-  );
+  await new Promise((r) => setTimeout(r, 1500));
+  samples = parseExposition(await (await fetch(`${proxy.adminUrl}/stats/prometheus`)).text());
 }, 60_000);
 
 afterAll(() => proxy?.stop());

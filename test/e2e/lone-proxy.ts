@@ -39,6 +39,20 @@ export const NODE: Config = {
   },
 };
 
+const ROUTER: Config = {
+  name: "envoy.filters.http.router",
+  typed_config: { "@type": "type.googleapis.com/envoy.extensions.filters.http.router.v3.Router" },
+};
+
+/** Counts gRPC messages, and leaves the numbers where the filter finds them. */
+const GRPC_STATS: Config = {
+  name: "envoy.filters.http.grpc_stats",
+  typed_config: {
+    "@type": "type.googleapis.com/envoy.extensions.filters.http.grpc_stats.v3.FilterConfig",
+    emit_filter_state: true,
+  },
+};
+
 export interface LoneProxy {
   readonly adminUrl: string;
   readonly inboundPort: number;
@@ -120,16 +134,24 @@ export async function startLoneProxy(
   return { adminUrl, inboundPort, outboundPort, records, received, stop };
 }
 
-function plainConfig({ inbound, outbound, admin, server, receiver }: Places): Config {
+/** `plugin`: what the filter is told besides; `labels`: those that it adds to the standard ones. */
+export function plainConfig(
+  { inbound, outbound, admin, server, receiver }: Places,
+  plugin: Config = {},
+  labels: readonly string[] = [],
+): Config {
+  const manager = (direction: "inbound" | "outbound") => ({
+    http_filters: [filterConfig(direction, filterWasmPath(), plugin), GRPC_STATS, ROUTER],
+  });
   return {
     node: NODE,
     admin: { address: socketAddress(admin) },
     stats_flush_interval: "1s",
-    stats_config: statsConfig(),
+    stats_config: statsConfig(labels),
     static_resources: {
       listeners: [
-        listener("inbound", inbound, "inbound|80||"),
-        listener("outbound", outbound, "outbound|80||server.default.svc.cluster.local"),
+        listener("inbound", inbound, "inbound|80||", manager("inbound")),
+        listener("outbound", outbound, "outbound|80||server.default.svc.cluster.local", manager("outbound")),
       ],
       clusters: [
         cluster("inbound|80||", server),
@@ -167,13 +189,7 @@ export function listener(direction: "inbound" | "outbound", address: string, to:
                   },
                 ],
               },
-              http_filters: [
-                filterConfig(direction, filterWasmPath()),
-                {
-                  name: "envoy.filters.http.router",
-                  typed_config: { "@type": "type.googleapis.com/envoy.extensions.filters.http.router.v3.Router" },
-                },
-              ],
+              http_filters: [filterConfig(direction, filterWasmPath()), ROUTER],
               ...manager,
             },
           },
