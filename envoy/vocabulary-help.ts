@@ -48,6 +48,6 @@ export const FAULT_HELP: { readonly [reason: string]: string } = {
   clusters_full: "The cache of clusters was full and emptied. No count changes; metadata is read again.",
   keys_full: "The cache of keys was full and emptied. No count changes; labels are made again.",
   host_call: "Envoy answered a call of the filter with an error. The value counts as absent.",
-  expression: "A condition of the configuration could not be evaluated for a request, and so did not hold.",
   configuration: "The plugin configuration was not as expected. Defaults stand in for the broken part.",
+  expression: "A condition of the configuration could not be evaluated for a request, and so did not hold.",
 };
