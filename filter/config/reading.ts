@@ -19,6 +19,11 @@ export class Section {
     readonly path: string,
   ) {}
 
+  /** Whether the configuration has this object. */
+  get isThere(): bool {
+    return this.value !== null;
+  }
+
   /** The field as it is; null when it is absent. */
   field(key: string): JsonValue | null {
     const value = this.value;
