@@ -14,6 +14,10 @@ export const DOWNSTREAM_PEER_STRUCT = "meshtally.downstream_peer";
 export const UPSTREAM_PEER_STRUCT = "meshtally.upstream_peer";
 /** The observation that the filter counted, for access loggers (observation.ts). */
 export const OBSERVATION = "meshtally.observation";
+/** Whether an access logger should keep the request: one of the two values, as text. Istio's name. */
+export const ACCESS_LOG_POLICY = "istio.access_log_policy";
+export const ACCESS_LOG_YES = "yes";
+export const ACCESS_LOG_NO = "no";
 /** What Envoy puts before the name of a filter state that wasm sets. */
 export const WASM_STATE_PREFIX = "wasm.";
 
