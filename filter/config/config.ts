@@ -2,9 +2,12 @@
 // Every field is documented in docs/filter.md.
 
 import { Custom } from "../custom/custom.ts";
+import { HostRules } from "../hosts.ts";
 import { JsonKind, JsonReader } from "../wire/json.ts";
+import { AccessLogConfig, readAccessLogConfig } from "./access-log.ts";
 import { ExchangeConfig } from "./exchange.ts";
 import { MetricsConfig } from "./metrics.ts";
+import { readHostRules } from "./hosts.ts";
 import { complain, Section } from "./reading.ts";
 
 /** Which end of a call the listener is said to be. */
@@ -51,6 +54,10 @@ export class Config {
   /** What is not standard in the metrics; null when nothing is. */
   custom: Custom | null = null;
   readonly exchange: ExchangeConfig = new ExchangeConfig();
+  /** null: the authority names the service as it is. */
+  hosts: HostRules | null = null;
+  /** null: nothing is said to access loggers. */
+  accessLog: AccessLogConfig | null = null;
 }
 
 export function parseConfig(ptr: usize, size: usize): Config {
@@ -77,5 +84,7 @@ export function parseConfig(ptr: usize, size: usize): Config {
   metrics.read(root);
   if (!metrics.isStandard) config.custom = new Custom(metrics);
   config.exchange.read(root.section("metadata_exchange"));
+  config.hosts = readHostRules(root.section("host_normalization"));
+  config.accessLog = readAccessLogConfig(root.section("access_log_policy"));
   return config;
 }
