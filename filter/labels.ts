@@ -171,7 +171,7 @@ function peerLabels(
 
 /** destination_service, _name and _namespace: route, then cluster metadata, with the authority as fall-back. */
 function serviceLabels(values: StaticArray<string>, request: Request, own: Workload): void {
-  let host = textOf(request.host);
+  let host = hostName(request);
   let name = host;
   let namespace = "";
   const cluster = request.cluster;
@@ -196,6 +196,13 @@ function serviceLabels(values: StaticArray<string>, request: Request, own: Workl
   values[Label.DestinationServiceName] = orUnknown(name);
   const fallback = request.role === Role.Waypoint ? UNKNOWN : values[Label.DestinationWorkloadNamespace];
   values[Label.DestinationServiceNamespace] = namespace.length > 0 ? namespace : fallback;
+}
+
+/** What the authority says the service is called; "" for nothing. */
+function hostName(request: Request): string {
+  const authority = textOf(request.host);
+  const rules = request.hosts;
+  return rules === null ? authority : rules.nameOf(authority);
 }
 
 /** `workload;namespace;canonical-name;canonical-revision;cluster`, which istiod puts on endpoints; nothing for fewer parts. */

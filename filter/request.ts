@@ -5,6 +5,7 @@
 import { Cluster, currentCluster } from "./cluster.ts";
 import { Config } from "./config/config.ts";
 import { HeaderMap, readHeader, readNumber, readProperty, utf8, valuePtr, valueSize } from "./host.ts";
+import { HostRules } from "./hosts.ts";
 import { Peer } from "./peer.ts";
 import { Role } from "./role.ts";
 import { Stream } from "./stream.ts";
@@ -94,6 +95,8 @@ export class Request {
   readonly upstreamPrincipal: Slice = new Slice();
   /** Authority, only where it may become the service's name. */
   readonly host: Slice = new Slice();
+  /** How `host` becomes the service's name; null: as it is. */
+  hosts: HostRules | null = null;
   /** Endpoint metadata `istio.workload`, only where the workload behind did not speak for itself. */
   readonly endpoint: Slice = new Slice();
   private configSerial: u32 = 0;
@@ -129,6 +132,7 @@ export class Request {
     const role = stream.role(config);
     this.role = role;
     this.configSerial = config.serial;
+    this.hosts = config.hosts;
     this.downstreamPeer = this.isServer ? stream.downstreamPeer : null;
     this.upstreamPeer = role === Role.Inbound ? null : stream.upstreamPeer;
     this.readPrincipals();
