@@ -89,9 +89,9 @@ function addClient(size: usize, now: u64, maxClients: i32): void {
 /** Writes who the client is to KEY and returns its size. */
 function writeKey(request: Request): usize {
   address.take(readProperty(SOURCE_ADDRESS));
-  // Of the connection's other end, which is the peer only where we are the server.
-  if (!request.isInbound) principal.take(readProperty(SOURCE_PRINCIPAL));
-  const who = request.isInbound ? request.peerPrincipal : principal;
+  // Of the connection's other end, which is the peer only where the hop in front is reported.
+  if (!request.isServer) principal.take(readProperty(SOURCE_PRINCIPAL));
+  const who = request.isServer ? request.peerPrincipal : principal;
   const addressSize = sizeWithoutPort(address);
   memory.copy(KEY, address.ptr, addressSize);
   store<u8>(KEY + addressSize, 0);

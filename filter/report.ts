@@ -1,5 +1,6 @@
 // What is reported of a stream, and when: its gRPC messages every reporting interval, everything at its end.
 
+import { decideAccessLog } from "./access-log-policy.ts";
 import { Config } from "./config/config.ts";
 import { Custom } from "./custom/custom.ts";
 import { setEffectiveContext, setFilterState, utf8 } from "./host.ts";
@@ -26,6 +27,8 @@ export function onLog(stream: Stream, config: Config): void {
   const set = countRequest(request, config);
   if (!stream.isAccessLog) leaveObservation(set.observation, request);
   if (request.isGrpc && readMessages()) reportMessages(stream, set);
+  const policy = config.accessLog;
+  if (policy !== null) decideAccessLog(request, policy);
 }
 
 /**
