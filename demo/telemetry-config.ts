@@ -13,15 +13,15 @@ const COLLECTOR_CLUSTER = "meshtally_collector";
 export type Direction = "inbound" | "outbound" | "gateway";
 
 /**
- * The filter as an HTTP filter, running the wasm of that file. It must stand first, so that it sees each request whole. `more`: what
- * its plugin configuration has besides, or instead.
+ * The filter as an HTTP filter, running the wasm of that file. It must stand first, so that it sees each request whole. `settings`:
+ * what its configuration has besides.
  */
-export function filterConfig(direction: Direction, wasmFile: string, more: Config = {}): Config {
+export function filterConfig(direction: Direction, wasmFile: string, settings: Config = {}): Config {
   const plugin = {
     direction,
     // As Istio does: only a sidecar's own application is trusted to name its destination in the host header.
     disable_host_header_fallback: direction !== "outbound",
-    ...more,
+    ...settings,
   };
   return {
     name: "envoy.filters.http.wasm",
