@@ -207,7 +207,7 @@ describe.each(CALLBACKS)("a trap in proxy_on_%s", (callback) => {
     };
   }
 
-  test.each(vms)("$title: traffic goes on", async ({ filters, isStreamKept }) => {
+  test.each(vms.map((vm) => [vm.title, vm] as const))("%s: traffic goes on", async (_, { filters, isStreamKept }) => {
     const before = await counted();
     for (const filter of filters) expectWhole(await call(ports.get(filter) as number));
     expect(await counted()).toBe(before + filters.length);
