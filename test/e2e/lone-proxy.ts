@@ -210,11 +210,17 @@ export function cluster(name: string, address: string): Config {
   };
 }
 
+/** The system may give a port again that nobody has taken yet. */
+const portsGiven = new Set<number>();
+
+/** A port that is free, and that this process was not told before. */
 export async function freePort(): Promise<number> {
   const server = createServer();
   await new Promise<void>((resolve) => server.listen(0, LOCALHOST, resolve));
   const { port } = server.address() as AddressInfo;
   await new Promise((resolve) => server.close(resolve));
+  if (portsGiven.has(port)) return freePort();
+  portsGiven.add(port);
   return port;
 }
 

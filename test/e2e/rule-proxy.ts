@@ -80,8 +80,11 @@ export class RuleProxy {
     this.servers = servers;
   }
 
-  /** `server`: the certificate of the upstreams that speak TLS. */
-  static async start(rules: readonly Rule[], server: CertificateFiles): Promise<RuleProxy> {
+  /**
+   * `server`: the certificate of the upstreams that speak TLS. `pressureFile`: while it holds 1 instead of 0, Envoy takes itself to be
+   * overloaded and refuses requests.
+   */
+  static async start(rules: readonly Rule[], server: CertificateFiles, pressureFile: string): Promise<RuleProxy> {
     const servers = [httpServer(), http2Server(), garbageServer()];
     const [http, http2, garbage] = (await Promise.all(servers.map(listen))) as [string, string, string];
     const [closed, mutualTls, tls] = [await freeAddress(), await freeAddress(), await freeAddress()];
@@ -94,6 +97,7 @@ export class RuleProxy {
         node: NODE,
         admin: { address: socketAddress(admin) },
         stats_config: statsConfig(),
+        overload_manager: overloadManager(pressureFile),
         static_resources: {
           listeners: [
             ...rules.map((rule, i) => ruleListener(rule, i, ports.get(rule) as number)),
@@ -111,6 +115,11 @@ export class RuleProxy {
   async labelsOf(rule: Rule): Promise<Labels> {
     for (let time = 1; time < (rule.times ?? 1); time++) await this.sendAndFind(rule);
     return this.sendAndFind(rule);
+  }
+
+  /** Sends a plain request; the code of the answer. */
+  async send(rule: Rule): Promise<number> {
+    return (await get()(this.ports.get(rule) as number)).status;
   }
 
   private async sendAndFind(rule: Rule): Promise<Labels> {
@@ -150,6 +159,27 @@ export class RuleProxy {
     }
     await this.proxy.stop();
   }
+}
+
+function overloadManager(pressureFile: string): Config {
+  return {
+    refresh_interval: "0.1s",
+    resource_monitors: [
+      {
+        name: "envoy.resource_monitors.injected_resource",
+        typed_config: {
+          "@type": "type.googleapis.com/envoy.extensions.resource_monitors.injected_resource.v3.InjectedResourceConfig",
+          filename: pressureFile,
+        },
+      },
+    ],
+    actions: [
+      {
+        name: "envoy.overload_actions.stop_accepting_requests",
+        triggers: [{ name: "envoy.resource_monitors.injected_resource", threshold: { value: 1 } }],
+      },
+    ],
+  };
 }
 
 function ruleListener(rule: Rule, index: number, port: number): Config {

@@ -2,25 +2,28 @@
 // The full list, against the host, is test/filter/labels.test.ts.
 
 import { mkdtempSync } from "node:fs";
-import { rm } from "node:fs/promises";
+import { rename, rm, writeFile } from "node:fs/promises";
 import { request } from "node:http";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
+import { setTimeout as sleep } from "node:timers/promises";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { unpackLabels } from "../../collector/series/key.ts";
-import { LABELS } from "../../collector/vocabulary.ts";
-import type { Config } from "../../demo/telemetry-config.ts";
+import { LABELS, Label } from "../../collector/vocabulary.ts";
+import { type Config, filterConfig, socketAddress } from "../../demo/telemetry-config.ts";
+import { filterWasmPath } from "../../envoy/project.ts";
 import { writeCertificates } from "../fixtures/certificates.ts";
 import { exchangeHeaders, makeNode } from "../host/mesh.ts";
 import { seriesId } from "./exposition.ts";
 import { sendRaw } from "./lone-proxy.ts";
 import { settled } from "./observed.ts";
-import { downstreamTls, get, getOverTls, grpcCall, type Rule, RuleProxy, upstreamTls } from "./rule-proxy.ts";
+import { downstreamTls, get, getOverTls, grpcCall, ROUTER, type Rule, RuleProxy, upstreamTls } from "./rule-proxy.ts";
 
 const CLIENT = "spiffe://cluster.local/ns/shop/sa/client";
 const WEB = "spiffe://cluster.local/ns/books/sa/web";
 
 const folder = mkdtempSync(join(tmpdir(), "meshtally-test-"));
+const pressureFile = join(folder, "pressure");
 const certificates = await writeCertificates(
   {
     web: [{ type: "url", value: WEB }],
@@ -185,6 +188,18 @@ function http1Within(max_stream_duration: string): Config {
   };
 }
 
+/** The router, taking offence at what stands in that header. */
+function strictRouter(header: string): Config {
+  const { typed_config, ...named } = ROUTER;
+  return { ...named, typed_config: { ...(typed_config as Config), strict_check_headers: [header] } };
+}
+
+/** Replaces the file: Envoy watches it for moves. */
+async function writePressure(pressure: number): Promise<void> {
+  await writeFile(`${pressureFile}.next`, String(pressure));
+  await rename(`${pressureFile}.next`, pressureFile);
+}
+
 const ALWAYS = { numerator: 100, denominator: "HUNDRED" };
 
 /** Sends a request and goes away. */
@@ -325,6 +340,49 @@ const FLAGS: Rule[] = [
     labels: { response_flags: "UAEX", response_code: "403" },
   },
   {
+    rule: "IH: a header for Envoy that makes no sense",
+    manager: {
+      http_filters: [filterConfig("outbound", filterWasmPath()), strictRouter("x-envoy-max-retries")],
+      internal_address_config: { cidr_ranges: [{ address_prefix: "10.0.0.0", prefix_len: 8 }] },
+    },
+    send: get("/", { "x-envoy-max-retries": "many", "x-forwarded-for": "10.0.0.1" }), // heard of callers inside alone
+    labels: { response_flags: "IH", response_code: "400" },
+  },
+  {
+    rule: "RLSE: the rate limit service cannot be reached",
+    upstream: "closed",
+    cluster: { name: "case-limits" },
+    route: {
+      route: { cluster: "case-limits", rate_limits: [{ actions: [{ generic_key: { descriptor_value: "x" } }] }] },
+    },
+    filters: [
+      {
+        name: "envoy.filters.http.ratelimit",
+        typed_config: {
+          "@type": "type.googleapis.com/envoy.extensions.filters.http.ratelimit.v3.RateLimit",
+          domain: "rules",
+          failure_mode_deny: true,
+          rate_limit_service: {
+            transport_api_version: "V3",
+            grpc_service: { envoy_grpc: { cluster_name: "case-limits" } },
+          },
+        },
+      },
+    ],
+    labels: { response_flags: "RLSE", response_code: "500" },
+  },
+  {
+    rule: "UDO: the cluster drops everything",
+    cluster: {
+      load_assignment: {
+        cluster_name: "dropping",
+        endpoints: [{ lb_endpoints: [{ endpoint: { address: socketAddress("127.0.0.1:9") } }] }],
+        policy: { drop_overloads: [{ category: "all", drop_percentage: ALWAYS }] },
+      },
+    },
+    labels: { response_flags: "UDO", response_code: "503" },
+  },
+  {
     rule: "URX: an error once more",
     cluster: { name: "case-again" },
     route: { route: { cluster: "case-again", retry_policy: { retry_on: "5xx", num_retries: 1 } } },
@@ -438,11 +496,14 @@ const DESTINATIONS: Rule[] = [
   },
 ];
 
+const ONE_MORE: Rule = { rule: "what the overload manager refuses", labels: {} };
+
 const GROUPS: Record<string, Rule[]> = { TLS, gRPC: GRPC, "response flags": FLAGS, "the destination": DESTINATIONS };
 
 let proxy: RuleProxy;
 beforeAll(async () => {
-  proxy = await RuleProxy.start(Object.values(GROUPS).flat(), web);
+  await writePressure(0);
+  proxy = await RuleProxy.start([...Object.values(GROUPS).flat(), ONE_MORE], web, pressureFile);
 });
 afterAll(async () => {
   await proxy?.stop();
@@ -472,4 +533,22 @@ test("the access log brings every one of them under the same labels", async () =
     counts[id] = (counts[id] ?? 0) + 1;
   }
   expect(counts).toEqual(stats);
+});
+
+// Envoy makes no filter chain for it, and sets no flag (OM) either.
+test("what the overload manager refuses no filter sees: only the access log tells of it", async () => {
+  const stats = await proxy.counts();
+  const { length } = proxy.records;
+  await writePressure(1);
+  const refused = async () => (await proxy.send(ONE_MORE)) === 503;
+  while (!(await refused())) await sleep(50);
+  await writePressure(0);
+  const records = await settled(
+    async () => proxy.records.slice(length),
+    (added) => added.length > 0,
+  );
+  const codes = records.map(({ labelKey }) => unpackLabels(labelKey)?.[Label.ResponseCode]);
+  const counted = [...(await proxy.counts())].filter(([id, { value }]) => value !== (stats.get(id)?.value ?? 0));
+  expect(codes.at(-1)).toBe("503");
+  expect(counted.map(([, { labels }]) => labels["response_code"])).not.toContain("503");
 });
