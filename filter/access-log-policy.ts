@@ -3,11 +3,11 @@
 
 import { AccessLogConfig } from "./config/access-log.ts";
 import { noteColdWork } from "./garbage.ts";
-import { declareFilterState, nowMs, readProperty, setFilterState, utf8 } from "./host.ts";
+import { nowMs, readProperty, setFilterState, utf8 } from "./host.ts";
 import { NOT_FINISHED, Request, Slice } from "./request.ts";
+import { declareText } from "./state-type.ts";
 import { Table } from "./table.ts";
 import { ACCESS_LOG_NO, ACCESS_LOG_POLICY, ACCESS_LOG_YES } from "./vocabulary/peer-metadata.ts";
-import { Writer } from "./wire/writer.ts";
 
 const SOURCE_ADDRESS = utf8("source\0address");
 const SOURCE_PRINCIPAL = utf8("connection\0uri_san_peer_certificate");
@@ -33,20 +33,9 @@ const principal = new Slice();
 /** Address, NUL, principal. */
 const KEY: usize = memory.data(1032, 8);
 
-// DeclarePropertyArguments { string name = 1; bool readonly = 2; WasmType type = 3; string schema = 4; LifeSpan span = 5; }
-const NAME_TAG: u8 = 0x0a;
-const TYPE_TAG: u8 = 0x18;
-const TYPE_STRING: u8 = 1;
-
-/** Tells Envoy that the state is text; as bytes, which it would be, no expression finds it equal to 'yes'. Call in proxy_on_configure. */
+/** Tells Envoy that the state is text. Call in proxy_on_configure. */
 export function declareAccessLogPolicy(): void {
-  const out = new Writer();
-  out.u8(NAME_TAG);
-  out.varint(POLICY.byteLength);
-  out.copy(changetype<usize>(POLICY), POLICY.byteLength);
-  out.u8(TYPE_TAG);
-  out.u8(TYPE_STRING);
-  declareFilterState(out.take());
+  declareText(ACCESS_LOG_POLICY);
 }
 
 /** Says `yes` or `no` to the access loggers of the current stream, which is over. */

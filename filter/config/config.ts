@@ -6,8 +6,8 @@ import { HostRules } from "../hosts.ts";
 import { JsonKind, JsonReader } from "../wire/json.ts";
 import { AccessLogConfig, readAccessLogConfig } from "./access-log.ts";
 import { ExchangeConfig } from "./exchange.ts";
-import { MetricsConfig } from "./metrics.ts";
 import { readHostRules } from "./hosts.ts";
+import { MetricsConfig } from "./metrics.ts";
 import { complain, Section } from "./reading.ts";
 
 /** Which end of a call the listener is said to be. */

@@ -8,6 +8,7 @@ import { Classifier } from "../config/metrics.ts";
 import { complain } from "../config/reading.ts";
 import { Expressions } from "../expression/expressions.ts";
 import { countFault, setFilterState, utf8 } from "../host.ts";
+import { declareText } from "../state-type.ts";
 import { Fault } from "../vocabulary/metrics.ts";
 import { WASM_STATE_PREFIX } from "../vocabulary/peer-metadata.ts";
 import { cleanValue, MAX_VALUE_BYTES } from "../vocabulary/stat-name.ts";
@@ -160,6 +161,7 @@ export class Operands {
       attribute.values.push(bytesOf(classifier.values[i]));
     }
     this.attributes.push(attribute);
+    declareText(attribute.name);
   }
 }
 

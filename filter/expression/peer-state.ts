@@ -3,7 +3,7 @@
 // Access loggers get the peer as a FlatNode under `wasm.upstream_peer` (workload.ts), which CEL cannot look into; so this is a
 // second state, made only when an expression asks for a peer.
 
-import { declareFilterState } from "../host.ts";
+import { declareStruct } from "../state-type.ts";
 import {
   DOWNSTREAM_PEER_STRUCT,
   PEER_APP,
@@ -22,36 +22,12 @@ import {
   UPSTREAM_PEER_STRUCT,
 } from "../vocabulary/peer-metadata.ts";
 import { StructWriter } from "../wire/struct.ts";
-import { Writer } from "../wire/writer.ts";
 import { Workload, workloadType } from "../workload.ts";
-
-// DeclarePropertyArguments { string name = 1; bool readonly = 2; WasmType type = 3; string schema = 4; LifeSpan span = 5; }
-const NAME_TAG: u8 = 0x0a;
-const TYPE_TAG: u8 = 0x18;
-const SCHEMA_TAG: u8 = 0x22;
-const TYPE_PROTOBUF: u8 = 3;
-const STRUCT_SCHEMA = "type.googleapis.com/google.protobuf.Struct";
 
 /** Tells Envoy that the two states are Structs, living as long as their request. Call before one is set; again is harmless. */
 export function declarePeerStates(): void {
   declareStruct(DOWNSTREAM_PEER_STRUCT);
   declareStruct(UPSTREAM_PEER_STRUCT);
-}
-
-function declareStruct(name: string): void {
-  const out = new Writer();
-  writeText(out, NAME_TAG, name);
-  out.u8(TYPE_TAG);
-  out.u8(TYPE_PROTOBUF);
-  writeText(out, SCHEMA_TAG, STRUCT_SCHEMA);
-  declareFilterState(out.take());
-}
-
-function writeText(out: Writer, tag: u8, text: string): void {
-  const bytes = String.UTF8.encode(text);
-  out.u8(tag);
-  out.varint(bytes.byteLength);
-  out.copy(changetype<usize>(bytes), bytes.byteLength);
 }
 
 /** Keys in ascending order, absent values left out, `labels` always: equal workloads give equal bytes. */

@@ -4,7 +4,6 @@ import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import type { Config } from "../../demo/telemetry-config.ts";
 import { parseExposition, type Sample } from "./exposition.ts";
 import { type LoneProxy, plainConfig, startLoneProxy } from "./lone-proxy.ts";
-import { settled } from "./observed.ts";
 
 /** The proxy's outbound plugin configuration; each request goes to a path of its own. */
 const PLUGIN: Config = {
@@ -77,7 +76,10 @@ async function get(path: string, headers: Record<string, string> = {}): Promise<
 }
 
 beforeAll(async () => {
-  proxy = await startLoneProxy(() => ({}), (places) => plainConfig(places, PLUGIN, ADDED));
+  proxy = await startLoneProxy(
+    () => ({}),
+    (places) => plainConfig(places, PLUGIN, ADDED),
+  );
   await get("/reviews/1", { "x-tenant": "red" });
   await get("/reviews/2");
   await get("/reviews/3");
