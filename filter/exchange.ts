@@ -18,7 +18,7 @@ import {
 } from "./host.ts";
 import { ownMetadata, ownNode } from "./node.ts";
 import { Peer, resolvePeer } from "./peer.ts";
-import { DOWNSTREAM_PEER_SAN, UPSTREAM_PEER_SAN } from "./request.ts";
+import { DOWNSTREAM_PEER_SAN, PEER_PRINCIPAL, UPSTREAM_PEER_SAN } from "./request.ts";
 import { exchangeSides, isDownstreamProofNeeded, isRelay, isUpstreamProofNeeded, Role } from "./role.ts";
 import { Stream } from "./stream.ts";
 import { Fault } from "./vocabulary/metrics.ts";
@@ -71,7 +71,10 @@ function receiveRequest(stream: Stream, role: Role, config: Config): void {
   const ptr = valuePtr;
   const size = valueSize;
   if (!stream.hasPeerId && !stream.hasPeerMetadata) return;
-  if (isDownstreamProofNeeded(role, config) && !isProven(DOWNSTREAM_PEER_SAN)) {
+  const isDoubtful =
+    isDownstreamProofNeeded(role, config) && !hasValue(DOWNSTREAM_PEER_SAN) && !hasValue(PEER_PRINCIPAL);
+  if (isDoubtful) {
+    countFault(Fault.PeerUntrusted);
     stream.hasPeerId = false;
     stream.hasPeerMetadata = false;
     return;
@@ -108,7 +111,10 @@ function receiveResponse(stream: Stream, config: Config): bool {
   if (!readHeader(HeaderMap.Response, METADATA_HEADER)) return false;
   const ptr = valuePtr;
   const size = valueSize;
-  if (isUpstreamProofNeeded(config) && !isProven(UPSTREAM_PEER_SAN)) return false;
+  if (isUpstreamProofNeeded(config) && !hasValue(UPSTREAM_PEER_SAN)) {
+    countFault(Fault.PeerUntrusted);
+    return false;
+  }
   if (stream.upstreamPeer === null) {
     stream.upstreamPeer = learnPeer(ptr, size, config.exchange, UPSTREAM_STATE, KNOWN_UPSTREAM);
   }
@@ -136,11 +142,8 @@ function stripExchange(map: HeaderMap): void {
   removeHeader(map, ID_HEADER);
 }
 
-/** Whether the peer's certificate on this hop names it; counted when not. */
-function isProven(peerSan: ArrayBuffer): bool {
-  if (readProperty(peerSan) && valueSize > 0) return true;
-  countFault(Fault.PeerUntrusted);
-  return false;
+function hasValue(property: ArrayBuffer): bool {
+  return readProperty(property) && valueSize > 0;
 }
 
 /** The peer that a header describes, told to access loggers too. A peer that another filter left in `state` stays there. */

@@ -26,7 +26,7 @@ export const UPSTREAM_PEER_SAN = utf8("upstream\0uri_san_peer_certificate");
 const UPSTREAM_LOCAL_SAN = utf8("upstream\0uri_san_local_certificate");
 const UPSTREAM_ADDRESS = utf8("upstream\0address");
 /** Where Istio's authentication leaves the principals when the certificates are not this connection's own (HBONE). */
-const PEER_PRINCIPAL = utf8("filter_state\0io.istio.peer_principal");
+export const PEER_PRINCIPAL = utf8("filter_state\0io.istio.peer_principal");
 const LOCAL_PRINCIPAL = utf8("filter_state\0io.istio.local_principal");
 const CONTENT_TYPE = utf8("content-type");
 const GRPC_CONTENT_TYPE = utf8("application/grpc");

@@ -59,6 +59,13 @@ describe("trust: mutual_tls, downstream", () => {
     expect(faults(host)).toEqual({ peer_untrusted: 1 });
   });
 
+  test("a principal that Istio's authentication left, as behind HBONE, is as good as a certificate of this connection's own", () => {
+    const host = start();
+    host.request({ ...fromNobody, properties: { "filter_state.io.istio.peer_principal": PRODUCTPAGE_URI } });
+    expect(countedLabels(host)).toMatchObject({ source_workload: "productpage-v1" });
+    expect(faults(host)).toEqual({});
+  });
+
   test("the id alone is refused the same way", () => {
     const host = start();
     const stream = host.request({ requestHeaders: [...PLAIN_REQUEST, [PEER_ID_HEADER, "x"]] });
