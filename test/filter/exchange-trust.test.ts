@@ -320,6 +320,30 @@ describe("metadata against the certificate", () => {
     expect(countedLabels(client)).toMatchObject({ destination_workload_namespace: "default" });
   });
 
+  const OTHER_URI = "spiffe://cluster.local/ns/default/sa/other";
+  test.each<[string, JsonObject, string | undefined, number]>([
+    ["another namespace", { NAMESPACE: "payments" }, PRODUCTPAGE_URI, 1],
+    ["the same namespace", { NAMESPACE: "default" }, PRODUCTPAGE_URI, 0],
+    ["no namespace", { WORKLOAD_NAME: "w" }, PRODUCTPAGE_URI, 0],
+    ["another identity", { NAMESPACE: "default", IDENTITY: OTHER_URI }, PRODUCTPAGE_URI, 1],
+    ["the same identity", { NAMESPACE: "default", IDENTITY: PRODUCTPAGE_URI }, PRODUCTPAGE_URI, 0],
+    ["a namespace, where the certificate names none", { NAMESPACE: "payments" }, "spiffe://example.org/web", 0],
+    ["an identity, where the certificate names no namespace", { IDENTITY: OTHER_URI }, "spiffe://example.org/web", 1],
+    ["another namespace, without a certificate", { NAMESPACE: "payments", IDENTITY: OTHER_URI }, undefined, 0],
+  ])("a peer that names %s: counted or not, for each request, at either end", (_, metadata, uri, contradicted) => {
+    const said = exchangeHeaders(PRODUCTPAGE, metadata);
+    const tls = uri === undefined ? {} : { peer: uri, local: REVIEWS_URI };
+    const server = startInbound();
+    const client = startOutbound();
+    for (let round = 0; round < 3; round++) {
+      server.request({ requestHeaders: [...PLAIN_REQUEST, ...said], downstreamTls: tls });
+      client.request({ ...TO_REVIEWS, responseHeaders: [...PLAIN_RESPONSE, ...said], upstreamTls: tls });
+    }
+    const expected = contradicted === 0 ? {} : { peer_contradicts_identity: 3 };
+    expect(faults(server)).toEqual(expected);
+    expect(faults(client)).toEqual(expected);
+  });
+
   test("without a certificate it is the metadata's", () => {
     const host = startInbound();
     host.request({ requestHeaders: [...PLAIN_REQUEST, ...claims] });
