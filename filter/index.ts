@@ -9,7 +9,7 @@ import { Config, parseConfig } from "./config/config.ts";
 import { onRequestHeaders, onResponseHeaders } from "./exchange.ts";
 import { collectIfDue, noteColdWork } from "./garbage.ts";
 import { readPluginConfiguration, valuePtr, valueSize } from "./host.ts";
-import { onLog, reportInFlight } from "./report.ts";
+import { keepAuthority, onLog, reportInFlight } from "./report.ts";
 import { startTimeMs } from "./start-time.ts";
 import { forgetKeys } from "./stat.ts";
 import { Root, Stream, Streams } from "./stream.ts";
@@ -58,46 +58,47 @@ export function proxy_on_tick(rootId: u32): void {
   const all = streams.all;
   for (let i = 0; i < all.length; i++) {
     const stream = all[i];
-    if (stream !== null && stream.rootId === rootId) reportInFlight(stream, configOf(stream));
+    if (stream === null || stream.rootId !== rootId) continue;
+    reportInFlight(stream, configOf(stream));
+    arena.reset();
   }
 }
 
 export function proxy_on_request_headers(id: u32, _count: u32, _isEnd: u32): i32 {
   enter();
-  const stream = streams.find(id);
-  if (stream !== null) onRequestHeaders(stream, configOf(stream));
+  const stream = streamOf(id);
+  onRequestHeaders(stream, configOf(stream));
+  keepAuthority(stream, configOf(stream));
   return CONTINUE;
 }
 
 export function proxy_on_response_headers(id: u32, _count: u32, _isEnd: u32): i32 {
   enter();
-  const stream = streams.find(id);
-  if (stream !== null) onResponseHeaders(stream, configOf(stream));
+  const stream = streamOf(id);
+  onResponseHeaders(stream, configOf(stream));
   return CONTINUE;
-}
-
-/**
- * The end of a stream of which nothing is known. A root's own id: Envoy runs us as an access logger. Else it is beyond the cap on
- * streams, and counted by the newest configuration.
- */
-function logStray(id: u32): void {
-  const root = findRoot(id);
-  stray.open(id, root === null ? rootOf(newestRoot) : root);
-  stray.isAccessLog = root !== null;
-  onLog(stray, configOf(stray));
-  stray.clear();
 }
 
 /** The stream is over and all its facts are final. Comes once; its filter states reach the access loggers. */
 export function proxy_on_log(id: u32): void {
   enter();
-  const stream = streams.find(id);
-  if (stream === null) {
-    logStray(id);
-    return;
-  }
+  const stream = streamOf(id);
   onLog(stream, configOf(stream));
-  streams.close(stream);
+  if (stream !== stray) streams.close(stream);
+}
+
+/**
+ * The stream, or one of which nothing is known yet. That is a root's own id where Envoy runs us as an access logger; else it is beyond
+ * the cap on streams: the newest configuration holds for it, no header passes that should not, and it is counted without its peer.
+ */
+function streamOf(id: u32): Stream {
+  const known = streams.find(id);
+  if (known !== null) return known; // fast path
+  const root = findRoot(id);
+  stray.clear();
+  stray.open(id, root === null ? rootOf(newestRoot) : root);
+  stray.isAccessLog = root !== null;
+  return stray;
 }
 
 function enter(): void {

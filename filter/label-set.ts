@@ -3,7 +3,6 @@
 
 import { DEFINITION_ROWS, MESSAGE_ROWS, Plan, STANDARD_PLAN } from "./custom/plan.ts";
 import { defineMetric } from "./host.ts";
-import { overflowValues } from "./labels.ts";
 import { packObservation, writeValue } from "./observation.ts";
 import { Table } from "./table.ts";
 import { LABELS } from "./vocabulary/labels.ts";
@@ -123,7 +122,7 @@ export function resolveLabelSet(
 
 function overflowLabelSet(plan: Plan): LabelSet {
   if (overflows.has(plan.serial)) return overflows.get(plan.serial);
-  const values = overflowValues();
+  const values = new StaticArray<string>(LABELS.length).fill(OTHER);
   const operands = new Map<i32, string>();
   for (let i = 0; i < plan.operands.length; i++) operands.set(plan.operands[i], OTHER);
   const custom = packIdentity(plan, values, operands);

@@ -17,7 +17,6 @@ import {
   BLACK_HOLE_CLUSTER,
   LATEST,
   NO_FLAGS,
-  OTHER,
   PASSTHROUGH_CLUSTER,
   POLICY_MUTUAL_TLS,
   POLICY_NONE,
@@ -113,11 +112,6 @@ export function isContradictory(request: Request): bool {
 
 function denies(principal: Slice, peer: Peer | null): bool {
   return peer !== null && principal.size > 0 && contradicts(peer.workload, textOf(principal));
-}
-
-/** The label set of everything beyond the cap. */
-export function overflowValues(): StaticArray<string> {
-  return new StaticArray<string>(HTTP_LABEL_COUNT).fill(OTHER);
 }
 
 /** Our own side: node metadata as it is, "" where it says nothing. */

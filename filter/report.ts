@@ -4,13 +4,12 @@ import { decideAccessLog } from "./access-log-policy.ts";
 import { Config } from "./config/config.ts";
 import { Custom } from "./custom/custom.ts";
 import { setEffectiveContext, setFilterState, utf8 } from "./host.ts";
-import { LabelSet } from "./label-set.ts";
 import { hasNewMessages, readMessages, reportMessages } from "./messages.ts";
 import { leaveObservation } from "./observation.ts";
 import { Peer } from "./peer.ts";
-import { Request } from "./request.ts";
-import { Role } from "./role.ts";
-import { countRequest, labelSetOf } from "./stat.ts";
+import { grpcAuthority, Request } from "./request.ts";
+import { exchangeSides, Role } from "./role.ts";
+import { countRequest, labelSetInFlight } from "./stat.ts";
 import { Stream } from "./stream.ts";
 import { DOWNSTREAM_PEER_STRUCT, UPSTREAM_PEER_STRUCT } from "./vocabulary/peer-metadata.ts";
 
@@ -18,6 +17,15 @@ const DOWNSTREAM_STRUCT = utf8(DOWNSTREAM_PEER_STRUCT);
 const UPSTREAM_STRUCT = utf8(UPSTREAM_PEER_STRUCT);
 
 const request = new Request();
+
+/**
+ * Keeps what the messages of a gRPC stream may need to be reported while it lives. Only where the exchange reads in this callback
+ * anyway, since the first read in one is what costs.
+ */
+export function keepAuthority(stream: Stream, config: Config): void {
+  if (config.disableHostHeaderFallback || config.reportingIntervalMs === 0) return;
+  if (exchangeSides(stream.role(config), config) !== 0) stream.authority = grpcAuthority();
+}
 
 /** Counts the stream, which is over. */
 export function onLog(stream: Stream, config: Config): void {
@@ -33,21 +41,16 @@ export function onLog(stream: Stream, config: Config): void {
 
 /**
  * Counts the messages of a stream in flight that came since the last time. Called in a tick, which belongs to no stream, so the host
- * is told first which one is meant. A client waits for the answer's headers: until then the peer is not known.
+ * is told first which one is meant. A client waits for the answer's headers: until then the peer is not known. Where the labels
+ * depend on what can be read in the stream's own callbacks only, everything waits for its end.
  */
 export function reportInFlight(stream: Stream, config: Config): void {
   setEffectiveContext(stream.id);
   if (!readMessages() || !hasNewMessages(stream)) return;
   if (!stream.isAnswered && stream.role(config) !== Role.Inbound) return;
-  const known = stream.messageSet;
-  reportMessages(stream, known === null ? labelSetInFlight(stream, config) : known);
-}
-
-function labelSetInFlight(stream: Stream, config: Config): LabelSet {
-  request.readInFlight(stream, config);
-  const custom = config.custom;
-  if (custom !== null) evaluate(custom, stream);
-  return labelSetOf(request, config);
+  let set = stream.messageSet;
+  if (set === null && request.readInFlight(stream, config)) set = labelSetInFlight(request, config);
+  if (set !== null) reportMessages(stream, set);
 }
 
 function evaluate(custom: Custom, stream: Stream): void {

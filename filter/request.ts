@@ -4,11 +4,12 @@
 
 import { Cluster, currentCluster } from "./cluster.ts";
 import { Config } from "./config/config.ts";
+import { Ends } from "./ends.ts";
+import { noteColdWork } from "./garbage.ts";
 import { HeaderMap, readHeader, readNumber, readProperty, utf8, valuePtr, valueSize } from "./host.ts";
 import { HostRules } from "./hosts.ts";
 import { Peer } from "./peer.ts";
 import { Role } from "./role.ts";
-import { Stream } from "./stream.ts";
 import { ROUTE_ALLOW_ANY, ROUTE_BLOCK_ALL } from "./vocabulary/values.ts";
 
 const RESPONSE_CODE = utf8("response\0code");
@@ -107,7 +108,7 @@ export class Request {
   }
 
   /** Reads everything of the current stream, which is over. */
-  read(stream: Stream, config: Config): void {
+  read(ends: Ends, config: Config): void {
     this.code = readNumber(RESPONSE_CODE, 0);
     this.flags = readNumber(RESPONSE_FLAGS, 0);
     const durationNs = readNumber(DURATION, ABSENT);
@@ -116,30 +117,39 @@ export class Request {
     this.responseBytes = readNumber(RESPONSE_SIZE, 0);
     this.isGrpc = readHeader(HeaderMap.Request, CONTENT_TYPE) && isGrpcContentType();
     this.grpcStatus = this.isGrpc ? readNumber(GRPC_STATUS, NO_STATUS) : NO_STATUS;
-    this.readEnds(stream, config);
+    this.readEnds(ends, config);
   }
 
-  /** Reads what is known of a gRPC stream that is still in flight: who calls whom. The rest is as if it had not ended. */
-  readInFlight(stream: Stream, config: Config): void {
+  /**
+   * Reads who calls whom in a gRPC stream that is still in flight; the rest is as if it had not ended. False when that cannot be
+   * told: the authority would name the service, and is not known.
+   */
+  readInFlight(ends: Ends, config: Config): bool {
     this.code = 0;
     this.flags = 0;
     this.isGrpc = true;
     this.grpcStatus = NO_STATUS;
-    this.readEnds(stream, config);
+    this.readEnds(ends, config);
+    if (!this.needsHost(config)) return true;
+    const authority = ends.authority;
+    if (authority === null) return false;
+    this.host.ptr = changetype<usize>(authority);
+    this.host.size = authority.length;
+    return true;
   }
 
-  private readEnds(stream: Stream, config: Config): void {
-    const role = stream.role(config);
+  private readEnds(ends: Ends, config: Config): void {
+    const role = ends.role(config);
     this.role = role;
     this.configSerial = config.serial;
     this.hosts = config.hosts;
-    this.downstreamPeer = this.isServer ? stream.downstreamPeer : null;
-    this.upstreamPeer = role === Role.Inbound ? null : stream.upstreamPeer;
+    this.downstreamPeer = this.isServer ? ends.downstreamPeer : null;
+    this.upstreamPeer = role === Role.Inbound ? null : ends.upstreamPeer;
     this.readPrincipals();
     this.security = this.securityOf(config);
     this.cluster = currentCluster();
     this.route = readProperty(ROUTE_NAME) ? routeOf() : Route.Ordinary;
-    this.host.take(!config.disableHostHeaderFallback && !this.isServiceKnown() && readProperty(HOST));
+    this.host.take(this.needsHost(config) && readProperty(HOST));
     this.endpoint.take(role !== Role.Inbound && this.upstreamPeer === null && readProperty(ENDPOINT_WORKLOAD));
   }
 
@@ -161,11 +171,11 @@ export class Request {
     return this.isServer || readProperty(UPSTREAM_ADDRESS) ? Security.None : Security.Unknown;
   }
 
-  /** Whether cluster metadata names the host of the service, so that the authority does not matter. */
-  private isServiceKnown(): bool {
+  /** Whether the authority may name the service: not where cluster metadata does. */
+  private needsHost(config: Config): bool {
+    if (config.disableHostHeaderFallback) return false;
     const cluster = this.cluster;
-    if (cluster === null || this.route !== Route.Ordinary || cluster.isCatchAll) return false;
-    return cluster.serviceHost.length > 0;
+    return cluster === null || this.route !== Route.Ordinary || cluster.isCatchAll || cluster.serviceHost.length === 0;
   }
 
   /**
@@ -195,6 +205,19 @@ export class Request {
     at = appendText(at, this.endpoint.ptr, this.endpoint.size);
     return at - KEY;
   }
+}
+
+/**
+ * The authority of the current stream if it is a gRPC call, for as long as it lives; null otherwise. In proxy_on_request_headers only:
+ * later callbacks cannot read it before the end.
+ */
+export function grpcAuthority(): StaticArray<u8> | null {
+  if (!readHeader(HeaderMap.Request, CONTENT_TYPE) || !isGrpcContentType() || !readProperty(HOST)) return null;
+  noteColdWork();
+  const size = min(valueSize, MAX_TEXT);
+  const authority = new StaticArray<u8>(<i32>size);
+  memory.copy(changetype<usize>(authority), valuePtr, size);
+  return authority;
 }
 
 /** Where writeKey leaves the key: 40 bytes and 5 texts; behind them room for the texts of MAX_OPERANDS. */

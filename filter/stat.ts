@@ -36,14 +36,15 @@ export function forgetKeys(): void {
 
 /** Counts one finished request; the label set is the answer. A custom configuration must have been evaluated. */
 export function countRequest(request: Request, config: Config): LabelSet {
-  const set = labelSetOf(request, config);
+  const custom = config.custom;
+  const plan = custom === null ? STANDARD_PLAN : custom.plan();
+  const set = labelSetOf(request, plan, custom, config.maxLabelSets);
   set.defineHttp();
   const metrics = set.metrics;
   increment(metrics[HttpMetric.Requests], 1);
   if (request.durationMs !== NOT_FINISHED) record(metrics[HttpMetric.Duration], request.durationMs);
   record(metrics[HttpMetric.RequestBytes], request.requestBytes);
   record(metrics[HttpMetric.ResponseBytes], request.responseBytes);
-  const custom = config.custom;
   if (custom !== null) countDefinitions(set, custom);
   return set;
 }
@@ -55,17 +56,25 @@ export function countMessages(set: LabelSet, requests: u64, responses: u64): voi
   increment(set.metrics[MESSAGE_ROWS + MessageMetric.Responses], responses);
 }
 
-/** The label set of the facts; that of the overflow, which is counted, when there are too many. */
-export function labelSetOf(request: Request, config: Config): LabelSet {
+/** The label set under which the messages of a stream in flight are counted; null when that cannot be known before its end. */
+export function labelSetInFlight(request: Request, config: Config): LabelSet | null {
   const custom = config.custom;
-  const plan = custom === null ? STANDARD_PLAN : custom.plan();
+  const plan = custom === null ? STANDARD_PLAN : custom.inFlight;
+  return plan === null ? null : labelSetOf(request, plan, null, config.maxLabelSets);
+}
+
+/**
+ * The label set of the facts; that of the overflow, which is counted, when there are too many. `custom` gives the values of the
+ * plan's operands.
+ */
+function labelSetOf(request: Request, plan: Plan, custom: Custom | null, limit: i32): LabelSet {
   let size = request.writeKey();
-  if (custom !== null) size = appendOperands(size, plan, custom);
+  if (plan !== STANDARD_PLAN) size = appendPlan(size, plan, custom);
   let known = byKey.find(KEY, size); // fast path
   if (known === null) {
     noteColdWork();
     const values = labelValues(request, ownNode());
-    const set = resolveLabelSet(plan, values, operandTexts(plan, custom), config.maxLabelSets);
+    const set = resolveLabelSet(plan, values, operandTexts(plan, custom), limit);
     known = new Known(set, isContradictory(request));
     if (byKey.isFull) {
       countFault(Fault.KeysFull);
@@ -79,9 +88,10 @@ export function labelSetOf(request: Request, config: Config): LabelSet {
 }
 
 /** What decides the labels besides the facts: the plan, and the texts that it puts into labels. */
-function appendOperands(size: usize, plan: Plan, custom: Custom): usize {
+function appendPlan(size: usize, plan: Plan, custom: Custom | null): usize {
   store<u32>(KEY + size, plan.serial);
   let at = KEY + size + 4;
+  if (custom === null) return at - KEY;
   for (let i = 0; i < plan.operands.length; i++) {
     const operand = plan.operands[i];
     at = appendText(at, custom.operands.ptr(operand), custom.operands.size(operand));

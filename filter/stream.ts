@@ -5,14 +5,11 @@
 // A stream's state lives from its first callback to its log. Bad requests come to the log alone.
 
 import { Config } from "./config/config.ts";
+import { Ends } from "./ends.ts";
 import { declarePeerStates } from "./expression/peer-state.ts";
 import { countFault, setTickPeriod } from "./host.ts";
 import { LabelSet } from "./label-set.ts";
-import { Peer } from "./peer.ts";
-import { Role, resolveRole } from "./role.ts";
 import { Fault } from "./vocabulary/metrics.ts";
-
-const ROLE_UNKNOWN = -1;
 
 /** A plugin configuration in force. */
 @final
@@ -33,12 +30,9 @@ export class Root {
 
 /** A request in flight. Reused: streams come from a pool. */
 @final
-export class Stream {
+export class Stream extends Ends {
   id: u32 = 0;
   root: Root | null = null;
-  /** What the two sides of this proxy said of themselves. */
-  downstreamPeer: Peer | null = null;
-  upstreamPeer: Peer | null = null;
   /** Whether the request carried the peer's headers: then the answer carries ours. */
   hasPeerId: bool = false;
   hasPeerMetadata: bool = false;
@@ -50,7 +44,6 @@ export class Stream {
   messageSet: LabelSet | null = null;
   reportedRequests: u64 = 0;
   reportedResponses: u64 = 0;
-  private knownRole: i32 = ROLE_UNKNOWN;
 
   open(id: u32, root: Root): void {
     this.id = id;
@@ -61,32 +54,25 @@ export class Stream {
     this.isAnswered = false;
     this.reportedRequests = 0;
     this.reportedResponses = 0;
-    this.knownRole = ROLE_UNKNOWN;
   }
 
   /** Lets go of what the stream held: it may be given out again. */
   clear(): void {
     this.root = null;
-    this.downstreamPeer = null;
-    this.upstreamPeer = null;
     this.messageSet = null;
+    this.forgetEnds();
   }
 
   get rootId(): u32 {
     const root = this.root;
     return root === null ? 0 : root.id;
   }
-
-  /** Call in one of the stream's own callbacks. */
-  role(config: Config): Role {
-    if (this.knownRole === ROLE_UNKNOWN) this.knownRole = resolveRole(config);
-    return this.knownRole;
-  }
 }
 
 /**
  * More streams in flight than this, on one worker, are counted without their state (their peer is unknown), and that is counted.
- * Each may hold a peer of its own, of some 16 KiB if it means harm: 256 MiB, far from what would trap.
+ * Each may hold a peer of its own, which at the largest `max_header_bytes` takes some 90 KiB if it means harm: 1.5 GiB, far from the
+ * 4 GiB at which memory would end.
  */
 const MAX_STREAMS = 16384;
 

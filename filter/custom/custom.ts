@@ -5,7 +5,7 @@ import { complain } from "../config/reading.ts";
 import { noteColdWork } from "../garbage.ts";
 import { METRIC_PREFIX } from "../vocabulary/metrics.ts";
 import { BROKEN, Operands } from "./operands.ts";
-import { Plan, Row, STANDARD_VALUE, standardRows } from "./plan.ts";
+import { DEFINITION_ROWS, MESSAGE_ROWS, Plan, Row, STANDARD_VALUE, standardRows } from "./plan.ts";
 
 /** Entries with a condition: each is a bit of what holds for a request. */
 const MAX_CONDITIONS = 32;
@@ -36,9 +36,13 @@ class CompiledRule {
     }
   }
 
+  concerns(row: Row): bool {
+    return this.rule.name.length === 0 || this.rule.name === row.shortName;
+  }
+
   applyTo(row: Row): void {
     const rule = this.rule;
-    if (rule.name.length > 0 && rule.name !== row.shortName) return;
+    if (!this.concerns(row)) return;
     if (row.isStandard) {
       if (rule.isDropped && rule.name.length > 0) row.isDropped = true; // Istio: without a name it says nothing
       for (let i = 0; i < rule.removed.length; i++) row.remove(rule.removed[i]);
@@ -63,11 +67,17 @@ export class Custom {
   /** The operand that gives the value of each definition. */
   private readonly values: i32[] = [];
   private readonly plans: Map<u32, Plan> = new Map<u32, Plan>();
+  /**
+   * The plan for streams in flight, whose gRPC messages alone are counted; null when their labels depend on an expression. Envoy
+   * evaluates those in a stream's own callbacks only.
+   */
+  readonly inFlight: Plan | null;
 
   constructor(config: MetricsConfig) {
     this.operands = new Operands(config.classifiers);
     for (let i = 0; i < config.definitions.length; i++) this.addDefinition(config.definitions[i]);
     for (let i = 0; i < config.rules.length; i++) this.addRule(config.rules[i]);
+    this.inFlight = this.planInFlight();
   }
 
   /** The plan for the current request. `operands` must have been evaluated. */
@@ -115,6 +125,21 @@ export class Custom {
     if (value === BROKEN) return;
     this.definitions.push(definition);
     this.values.push(value);
+  }
+
+  private planInFlight(): Plan | null {
+    const rows = standardRows();
+    let content = "in flight";
+    for (let i = 0; i < this.rules.length; i++) {
+      const rule = this.rules[i];
+      for (let row = MESSAGE_ROWS; row < DEFINITION_ROWS; row++) {
+        if (!rule.concerns(rows[row])) continue;
+        if (rule.condition !== 0 || rule.labels.length > 0) return null;
+        rule.applyTo(rows[row]);
+      }
+      content += "\n\n" + rule.content;
+    }
+    return new Plan(serialOf(content), rows, []);
   }
 
   private makePlan(holding: u32): Plan {

@@ -42,7 +42,7 @@ export class Row {
     let encoded = "";
     for (let i = 0; i < this.tags.length; i++) {
       const tag = this.tags[i];
-      encoded += encodeTag(tag.name, valueOf(tag, values, operands));
+      encoded += encodeTag(tag.name, tagValue(tag, values, operands));
     }
     return encoded;
   }
@@ -52,7 +52,7 @@ export class Row {
     const carried = new StaticArray<string>(LABELS.length).fill("");
     for (let i = 0; i < this.tags.length; i++) {
       const tag = this.tags[i];
-      if (tag.label !== NOT_STANDARD) carried[tag.label] = valueOf(tag, values, operands);
+      if (tag.label !== NOT_STANDARD) carried[tag.label] = tagValue(tag, values, operands);
     }
     return carried;
   }
@@ -92,7 +92,7 @@ export class Row {
   }
 }
 
-function valueOf(tag: Tag, values: StaticArray<string>, operands: Map<i32, string>): string {
+function tagValue(tag: Tag, values: StaticArray<string>, operands: Map<i32, string>): string {
   return tag.operand === STANDARD_VALUE ? values[tag.label] : operands.get(tag.operand);
 }
 
