@@ -33,8 +33,9 @@ export function onLog(stream: Stream, config: Config): void {
   const custom = config.custom;
   if (custom !== null) evaluate(custom, stream);
   const set = countRequest(request, config);
-  if (!stream.isAccessLog) leaveObservation(set.observation, request);
   if (request.isGrpc && readMessages()) reportMessages(stream, set);
+  if (stream.isAccessLog) return; // no filter state is ours to set there
+  leaveObservation(set.observation, request);
   const policy = config.accessLog;
   if (policy !== null) decideAccessLog(request, policy);
 }

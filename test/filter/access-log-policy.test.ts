@@ -67,6 +67,14 @@ test("without the section nothing is said, nor read", () => {
   expect(deciding.readingCalls()).toBe(without);
 });
 
+test("as an access logger itself the filter has nobody to tell, and the client's first is still to come", () => {
+  const host = start({});
+  host.logAsAccessLogger(FROM_PRODUCTPAGE);
+  expect(countedTotal(host)).toBe(1);
+  expect(ask(host, FROM_PRODUCTPAGE, FROM_PRODUCTPAGE)).toEqual(["yes", "no"]);
+  expect(faults(host)).toEqual({});
+});
+
 describe("what is always worth an entry", () => {
   const known = "10.1.0.1:5000";
 
