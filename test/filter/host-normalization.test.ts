@@ -4,6 +4,7 @@ import { describe, expect, test } from "vitest";
 import { type Host, PLAIN_REQUEST, type StreamOptions } from "../host/host.ts";
 import {
   countedLabels,
+  countedRequests,
   countedTotal,
   countedValues,
   exchangeHeaders,
@@ -220,10 +221,13 @@ describe("a broken part", () => {
   });
 });
 
-test("a new configuration's rules hold for hosts that were counted under the old", () => {
+test("each plugin of a VM has its own rules, for the same host too", () => {
   const host = start({});
-  host.request(toHost("shop:80"));
   const rootId = host.addPlugin({ direction: "outbound", host_normalization: { allow: [] } });
-  host.request({ ...toHost("shop:80"), rootId });
-  expect(countedValues(host, "destination_service")).toEqual(["shop", "unknown"]);
+  const request = toHost("shop:80");
+  for (const options of [request, { ...request, rootId }, request]) host.request(options);
+  expect(countedRequests(host).map(({ labels, value }) => [labels["destination_service"], value])).toEqual([
+    ["shop", 2n],
+    ["unknown", 1n],
+  ]);
 });
