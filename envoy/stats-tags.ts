@@ -14,7 +14,7 @@ export const LABEL_TAGS: readonly StatsTag[] = [...LABELS, REASON_LABEL].map(lab
  * The labels of istio_build, in the form that Istio's own bootstrap extracts: `component.proxy.tag.1.26.0;.istio_build`. Unlike
  * there, they are looked for in that one name only: a host `tag.example.com` in another would be taken for a version.
  */
-export const BUILD_TAGS: readonly StatsTag[] = [
+const BUILD_TAGS: readonly StatsTag[] = [
   { name: "component", regex: "^wasmcustom\\.(component\\.(proxy)\\.)" },
   { name: "tag", regex: "^wasmcustom\\.component\\.proxy\\.(tag\\.(.*?);\\.)" },
 ];

@@ -85,7 +85,7 @@ function areEqual(left: StaticArray<string>, right: StaticArray<string>): bool {
 }
 
 /** Each value as u8 length and UTF-8. */
-export function writeValues(out: Writer, values: StaticArray<string>): void {
+function writeValues(out: Writer, values: StaticArray<string>): void {
   for (let i = 0; i < values.length; i++) writeValue(out, values[i]);
 }
 

@@ -1,9 +1,12 @@
 // Customised metrics on real Envoy: what a test host cannot vouch for, since only Envoy evaluates its CEL.
 
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
+import { PEER_METADATA_HEADER } from "../../collector/vocabulary.ts";
 import type { Config } from "../../demo/telemetry-config.ts";
+import { encodeStruct } from "../host/struct.ts";
 import { parseExposition, type Sample } from "./exposition.ts";
 import { type LoneProxy, plainConfig, startLoneProxy } from "./lone-proxy.ts";
+import { settled } from "./observed.ts";
 
 /** The proxy's outbound plugin configuration; each request goes to a path of its own. */
 const PLUGIN: Config = {
@@ -75,24 +78,119 @@ async function get(path: string, headers: Record<string, string> = {}): Promise<
   await response.text();
 }
 
-beforeAll(async () => {
-  proxy = await startLoneProxy(
-    () => ({}),
-    (places) => plainConfig(places, PLUGIN, ADDED),
+/** Series of a metric, or of a part of it, by the operation that the request was. */
+function byOperation(metric: string): Record<string, Sample[]> {
+  const found: Record<string, Sample[]> = {};
+  for (const sample of samples) {
+    if (sample.name !== metric) continue;
+    const operation = sample.labels["operation"] ?? "";
+    found[operation] = [...(found[operation] ?? []), sample];
+  }
+  return found;
+}
+
+/** Operation -> sum of the values. */
+function totals(metric: string): Record<string, number> {
+  return Object.fromEntries(
+    Object.entries(byOperation(metric)).map(([operation, found]) => [
+      operation,
+      found.reduce((sum, { value }) => sum + value, 0),
+    ]),
   );
+}
+
+const PEER = encodeStruct({ WORKLOAD_NAME: "reviews-v1", NAMESPACE: "default", LABELS: { app: "reviews" } });
+
+beforeAll(async () => {
+  const answer = (path: string): Record<string, string> =>
+    path === "/reviews/1" ? { [PEER_METADATA_HEADER]: PEER.toString("base64") } : {};
+  proxy = await startLoneProxy(answer, (places) => plainConfig(places, PLUGIN, ADDED));
   await get("/reviews/1", { "x-tenant": "red" });
   await get("/reviews/2");
   await get("/reviews/3");
   await get("/health");
   await get("/tag", { "x-tenant": "red" });
-  await new Promise((r) => setTimeout(r, 1500));
-  samples = parseExposition(await (await fetch(`${proxy.adminUrl}/stats/prometheus`)).text());
+  const read = async () =>
+    parseExposition(await (await fetch(`${proxy.adminUrl}/stats/prometheus?filter=istio_|meshtally_`)).text());
+  samples = await settled(read, (all) => all.some(({ name }) => name === "istio_path_size_count"));
 }, 60_000);
 
 afterAll(() => proxy?.stop());
 
-test("x", () => {
-  for (const s of samples)
-    if (s.name.includes("istio") || s.name.includes("meshtally"))
-      if (!s.name.includes("bucket")) console.log(s.name, s.value, JSON.stringify(s.labels));
+describe("dimensions", () => {
+  const first = (operation: string, tenant: string): Readonly<Record<string, string>> =>
+    byOperation("istio_requests_total")[operation]?.find(({ labels }) => labels["header"] === tenant)?.labels ?? {};
+
+  test("are evaluated by Envoy, in Istio's spelling and in today's", () => {
+    const address = `127.0.0.1:${proxy.outboundPort}`;
+    expect(first("GetReview", "red")).toMatchObject({
+      request_host: address,
+      destination_port: String(proxy.outboundPort),
+      code_class: "fine",
+      header: "red",
+      peer: "reviews-v1",
+      peer_app: "reviews",
+      own_name: "lone-1",
+      to: "outbound|80||server.default.svc.cluster.local",
+      long_operation: "op:GetReview",
+    });
+  });
+
+  test("that cannot be evaluated for a request read unknown, and no other suffers", () => {
+    expect(first("GetReview", "unknown")).toMatchObject({
+      code_class: "fine",
+      header: "unknown",
+      peer: "unknown",
+      peer_app: "unknown",
+      broken_at_run: "unknown",
+    });
+  });
+
+  test("that do not parse are left out; on a standard label, that label is", () => {
+    const labels = Object.keys(first("GetReview", "red"));
+    expect(labels).not.toContain("broken_at_parse");
+    expect(labels).not.toContain("source_version");
+    expect(first("GetReview", "red")).toMatchObject({ source_app: "overridden" });
+  });
+
+  test("leave no part of themselves in a metric's name", () => {
+    const names = new Set(samples.map(({ name }) => name).filter((name) => name.includes("istio")));
+    for (const name of names) expect(name).toMatch(/^istio_[a-z_]+$/);
+  });
+});
+
+describe("metrics", () => {
+  test("a metric that is dropped is not there, tags that are removed neither", () => {
+    expect(samples.some(({ name }) => name.startsWith("istio_request_bytes"))).toBe(false);
+    for (const sample of Object.values(byOperation("istio_response_bytes_count")).flat()) {
+      expect(Object.keys(sample.labels)).not.toContain("response_flags");
+      expect(Object.keys(sample.labels)).not.toContain("source_cluster");
+      expect(Object.keys(sample.labels)).toContain("reporter");
+    }
+  });
+
+  test("an entry holds for the requests that its condition matches; one with a broken condition for none", () => {
+    expect(totals("istio_requests_total")).toEqual({ GetReview: 3, Other: 1 });
+    expect(totals("istio_request_duration_milliseconds_count")).toEqual({ GetReview: 3, Health: 1, Other: 1 });
+    expect(byOperation("istio_requests_total")["Other"]?.[0]?.labels).toMatchObject({ tagged: "yes" });
+    expect(Object.keys(byOperation("istio_requests_total")["GetReview"]?.[0]?.labels ?? {})).not.toContain("tagged");
+  });
+});
+
+test("definitions: counter, histogram and gauge, with the configured labels alone", () => {
+  expect(totals("istio_answered_bytes")).toEqual({ GetReview: 6, Health: 2, Other: 2 });
+  expect(totals("istio_path_size_count")).toEqual({ GetReview: 3, Health: 1, Other: 1 });
+  expect(byOperation("istio_last_code")["Health"]?.map(({ value }) => value)).toEqual([200]);
+  expect(Object.keys(byOperation("istio_answered_bytes")["Health"]?.[0]?.labels ?? {})).not.toContain("reporter");
+  expect(samples.some(({ name }) => name === "istio_none")).toBe(false);
+});
+
+test("the access log tells the same: what was dropped is omitted, and labels that differ are split", () => {
+  const requests = proxy.records.filter(({ metrics }) => (metrics & 1) !== 0);
+  expect(requests).toHaveLength(4);
+});
+
+test("what is broken is counted", () => {
+  const faults = samples.filter(({ name }) => name === "meshtally_filter_faults_total");
+  expect(faults.map(({ labels }) => labels["reason"])).toEqual(["configuration"]);
 });

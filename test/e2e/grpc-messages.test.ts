@@ -111,31 +111,35 @@ afterAll(async () => {
   server?.close();
 });
 
-test.each(["source", "destination"])("reported by the %s: in flight, at the end, each once", async (reporter) => {
-  const port = reporter === "source" ? proxy.outboundPort : proxy.inboundPort;
-  const session = connect(`http://${LOCALHOST}:${port}`);
-  const call = new Call(session, 2);
-  call.send(3);
-  await expect.poll(() => messages(reporter), { timeout: 10_000 }).toEqual([3, 6]);
-  call.send(4);
-  await expect.poll(() => messages(reporter), { timeout: 10_000 }).toEqual([7, 14]);
-  call.send(1);
-  await call.end();
-  await expect.poll(() => messages(reporter), { timeout: 10_000 }).toEqual([8, 16]);
+test.each(["source", "destination"])(
+  "reported by the %s: in flight, at the end, each once",
+  async (reporter) => {
+    const port = reporter === "source" ? proxy.outboundPort : proxy.inboundPort;
+    const session = connect(`http://${LOCALHOST}:${port}`);
+    const call = new Call(session, 2);
+    call.send(3);
+    await expect.poll(() => messages(reporter), { timeout: 10_000 }).toEqual([3, 6]);
+    call.send(4);
+    await expect.poll(() => messages(reporter), { timeout: 10_000 }).toEqual([7, 14]);
+    call.send(1);
+    await call.end();
+    await expect.poll(() => messages(reporter), { timeout: 10_000 }).toEqual([8, 16]);
 
-  const calls = Array.from({ length: 50 }, (_, index) => new Call(session, index % 3));
-  let sent = 8;
-  let answered = 16;
-  for (const [index, one] of calls.entries()) {
-    one.send(index);
-    sent += index;
-    answered += index * (index % 3);
-  }
-  await Promise.all(calls.map((one) => one.end()));
-  expect(calls.reduce((sum, one) => sum + one.answers, 16)).toBe(answered);
-  await expect.poll(() => messages(reporter), { timeout: 10_000 }).toEqual([sent, answered]);
-  session.close();
-}, 60_000);
+    const calls = Array.from({ length: 50 }, (_, index) => new Call(session, index % 3));
+    let sent = 8;
+    let answered = 16;
+    for (const [index, one] of calls.entries()) {
+      one.send(index);
+      sent += index;
+      answered += index * (index % 3);
+    }
+    await Promise.all(calls.map((one) => one.end()));
+    expect(calls.reduce((sum, one) => sum + one.answers, 16)).toBe(answered);
+    await expect.poll(() => messages(reporter), { timeout: 10_000 }).toEqual([sent, answered]);
+    session.close();
+  },
+  60_000,
+);
 
 test("carry the labels that say who called whom, the same in flight as at the end", async () => {
   const all = (await samples()).filter(({ name }) => name.endsWith("_messages_total"));
@@ -143,6 +147,9 @@ test("carry the labels that say who called whom, the same in flight as at the en
   for (const { labels } of all) expect(Object.keys(labels).sort()).toEqual([...PEER_LABELS].sort());
   const bySource = all.filter(({ labels }) => labels["reporter"] === "source");
   for (const { labels } of bySource) {
-    expect(labels).toMatchObject({ source_workload: "lone", destination_service: `${LOCALHOST}:${proxy.outboundPort}` });
+    expect(labels).toMatchObject({
+      source_workload: "lone",
+      destination_service: `${LOCALHOST}:${proxy.outboundPort}`,
+    });
   }
 });

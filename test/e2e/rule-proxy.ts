@@ -25,7 +25,7 @@ import { freePort, type LoneProxy, NODE, startLoneProxy } from "./lone-proxy.ts"
 export type Labels = Readonly<Record<string, string>>;
 
 /** What the servers behind the proxy are reached by. */
-export interface Upstreams {
+interface Upstreams {
   /** HTTP/1.1, obeys the path: `/status/503`, `/hang`, `/reset`, any other is 200. */
   readonly http: string;
   /** HTTP/2, for gRPC: `/trailers/5`, `/headers/14`, `/missing`, `/status/503`, `/reset`. */
