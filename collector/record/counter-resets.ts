@@ -4,14 +4,17 @@
 // vm_id, another .wasm, a listener removed and added. `POST /reset_counters` sets counters, but no histograms, back to 0.
 // The process goes on meanwhile, and so does its start time where another VM keeps that. The readings of one target come one
 // after the other, so one below the reading before it is of a new generation. (The store cannot tell: to it, a lower
-// reading is a late one.) What has reached its last reading again
-// before it is read is not noticed: that is short, never over.
+// reading is a late one.) What has reached its last reading again before it is read is not noticed: that is short, never over.
+//
+// Each metric is judged by its own fall alone. Nothing follows from one for another: histograms lag behind by a flush, and go on
+// where /reset_counters sets counters back; and a configuration may keep requests out of one metric, or give them other labels there.
 
 import {
   addFromStats,
   COUNTS_WIDTH,
   HISTOGRAM_COUNT,
   HISTOGRAM_SUM,
+  HISTOGRAM_WIDTH,
   histogramField,
   REQUESTS,
 } from "../series/counts.ts";
@@ -37,11 +40,10 @@ class Counter {
   base = -1;
   /** The reading in which it was seen last. */
   reading = 0;
-  /**
-   * Requests in `base` when the histograms' generation began. While `base` has more than that, it is open whether the histograms
-   * began anew with the requests. Infinite when they began at a point that is not known: then only a fall decides.
-   */
-  histogramsBegan = 0;
+  /** How often each metric began anew. */
+  readonly falls: number[] = HTTP_METRICS.map(() => 0);
+  /** The most of `falls`. */
+  generations = 0;
 
   constructor(
     readonly labelKey: string,
@@ -98,46 +100,34 @@ export class CounterResets {
     if (counter.base >= 0) this.write(counter, sample);
   }
 
-  /** Puts what the reading shows to be over into the base: the requests, the histograms, or both. */
+  /** Puts what the reading shows to be over into the base. */
   private beginAnew(counter: Counter, sample: StatsSample): void {
-    const requestsFell = sample.requests >= 0 && sample.requests < this.at(counter.last, REQUESTS);
-    const requestsBefore = this.at(counter.base, REQUESTS) + this.at(counter.last, REQUESTS);
-    if (requestsFell) {
-      this.endGeneration(counter, REQUESTS, REQUESTS + 1);
+    if (sample.requests >= 0 && this.hasFallen(counter, REQUESTS, REQUESTS)) {
+      this.endGeneration(counter, HttpMetric.Requests, REQUESTS, REQUESTS + 1);
+    }
+    for (const metric of HISTOGRAMS) {
+      const field = histogramField(metric);
+      if (!sample.histograms[metric] || !this.hasFallen(counter, field, field + HISTOGRAM_COUNT)) continue;
+      this.endGeneration(counter, metric, field, field + HISTOGRAM_WIDTH);
+    }
+  }
+
+  /** Whether one of these fields, the last included, is below its last reading. */
+  private hasFallen(counter: Counter, from: number, last: number): boolean {
+    for (let field = from; field <= last; field++) {
+      if ((this.scratch[field] as number) < this.at(counter.last, field)) return true;
+    }
+    return false;
+  }
+
+  /** Adds the metric's last reading, fields [from, to), to the base, so that the next one counts from 0. */
+  private endGeneration(counter: Counter, metric: HttpMetric, from: number, to: number): void {
+    const falls = (counter.falls[metric] as number) + 1;
+    counter.falls[metric] = falls;
+    if (falls > counter.generations) {
+      counter.generations = falls; // the other metrics may begin anew by a later reading
       this.count++;
     }
-    const { histogramsBegan } = counter;
-    const isOpen = this.at(counter.base, REQUESTS) > histogramsBegan;
-    if (!this.histogramsFell(counter, sample, isOpen ? requestsBefore - histogramsBegan : 0)) return;
-    this.endGeneration(counter, REQUESTS + 1, COUNTS_WIDTH);
-    if (!isOpen) this.count++;
-    counter.histogramsBegan = isOpen ? this.at(counter.base, REQUESTS) : Number.POSITIVE_INFINITY;
-  }
-
-  /**
-   * Whether the histograms are of a new generation; all three are, or none. They are if one of their counts fell. They also are if
-   * they moved but hold fewer than `atLeast`: histograms move when Envoy flushes them, and then hold every request that was
-   * counted before. Not so after /reset_counters, where they go on: to add the base to those would count requests twice.
-   */
-  private histogramsFell(counter: Counter, sample: StatsSample, atLeast: number): boolean {
-    let hasMoved = false;
-    let most = 0;
-    for (const metric of HISTOGRAMS) {
-      if (!sample.histograms[metric]) continue;
-      const field = histogramField(metric);
-      for (let at = field; at <= field + HISTOGRAM_COUNT; at++) {
-        const before = this.at(counter.last, at);
-        const now = this.scratch[at] as number;
-        if (now < before) return true;
-        if (now > before) hasMoved = true;
-      }
-      most = Math.max(most, this.scratch[field + HISTOGRAM_COUNT] as number);
-    }
-    return hasMoved && most < atLeast;
-  }
-
-  /** Adds the last reading of these fields to the base, so that the next one counts from 0. */
-  private endGeneration(counter: Counter, from: number, to: number): void {
     if (counter.base < 0) counter.base = this.rows.allocate();
     const { rows } = this;
     const base = rows.chunk(counter.base);
@@ -162,12 +152,9 @@ export class CounterResets {
     }
   }
 
-  /**
-   * Base and last reading, as a sample. Each is a whole histogram, and so is their sum: no bucket is above its count. Nor are there
-   * fewer requests than measured ones: so histograms that fell tell of requests that had grown beyond their last reading again.
-   */
+  /** Base and last reading, as a sample. Each is a whole histogram, and so is their sum: no bucket is above its count. */
   private write(counter: Counter, sample: StatsSample): void {
-    let requests = this.total(counter, REQUESTS);
+    sample.requests = this.total(counter, REQUESTS);
     for (const metric of HISTOGRAMS) {
       const field = histogramField(metric);
       const histogram = sample.histograms[metric] ?? emptyHistogram();
@@ -177,9 +164,7 @@ export class CounterResets {
       histogram.count = this.total(counter, field + HISTOGRAM_COUNT);
       histogram.sum = this.total(counter, field + HISTOGRAM_SUM);
       sample.histograms[metric] = histogram;
-      requests = Math.max(requests, histogram.count);
     }
-    sample.requests = requests;
   }
 
   /** Samples of the label sets that the reading lacks: where several share one account, their sum must not go down. */

@@ -12,7 +12,7 @@ import { BUCKET_COUNT, binMiddle, bucketIndex } from "./histogram.ts";
 
 export const REQUESTS = 0;
 /** Fields of one histogram: its buckets, then count, then sum. */
-const HISTOGRAM_WIDTH = BUCKET_COUNT + 2;
+export const HISTOGRAM_WIDTH = BUCKET_COUNT + 2;
 export const HISTOGRAM_COUNT = BUCKET_COUNT;
 export const HISTOGRAM_SUM = BUCKET_COUNT + 1;
 /** Fields of a row. */
