@@ -9,6 +9,8 @@ export const DROP_REASONS = [
   "message_malformed",
   /** One entry's bytes are broken; the rest of the message goes on. */
   "entry_malformed",
+  /** An observation of a kind that a newer filter writes: what it says of the request is not known here, stats still count it. */
+  "kind_unknown",
   /** No message of the stream has named a node yet. */
   "node_missing",
   /** TCP entries: not counted yet. */
@@ -74,7 +76,7 @@ export type ScrapeResult = (typeof SCRAPE_RESULTS)[number];
 export const SCRAPE_SKIP_REASONS = [
   /** No sample in Prometheus' text format. */
   "malformed",
-  /** In one of our families, but without our labels: another writer's. Counted once per label set and scrape. */
+  /** In one of our families, but without any of our labels: another writer's. Counted once per label set and scrape. */
   "foreign",
 ] as const;
 

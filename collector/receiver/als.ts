@@ -3,8 +3,7 @@
 
 import type { Log } from "../log.ts";
 import { decodeAlsMessage } from "../proto/als.ts";
-import { AlsDecoder, type LabelsOrigin, type Sender } from "../record/from-als.ts";
-import type { AccessRecord } from "../record/record.ts";
+import { AlsDecoder, type LabelsOrigin, type RecordSink, type Sender } from "../record/from-als.ts";
 import type { DropReason, SelfMetrics } from "../self.ts";
 import type { GrpcServer, StreamEnd, StreamReader } from "./grpc.ts";
 import { LogLimit } from "./log-limit.ts";
@@ -18,8 +17,7 @@ const SILENT: readonly DropReason[] = ["not_final", "no_request"];
 export interface AlsOptions {
   /** Most streams open at once: each may hold a message that has not come to its end. Default: as many as come. */
   readonly maxStreams?: number;
-  /** Takes a record, or says why it does not. */
-  readonly sink: (record: AccessRecord) => DropReason | null;
+  readonly sink: RecordSink;
   readonly self: SelfMetrics;
   readonly log: Log;
 }
@@ -101,9 +99,7 @@ class AlsStream implements StreamReader {
 
   private takeEntry(bytes: Buffer, start: number, stop: number, sender: Sender): LabelsOrigin | DropReason {
     try {
-      const record = this.decoder.decode(bytes, start, stop, sender);
-      if (typeof record === "string") return record;
-      return this.options.sink(record) ?? record.labels;
+      return this.decoder.decode(bytes, start, stop, sender, this.options.sink);
     } catch (error: unknown) {
       this.drops.error("exception", { err: error, proxy: sender.id }, "access-log entry could not be taken in");
       return "internal";

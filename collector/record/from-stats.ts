@@ -52,7 +52,7 @@ interface HistogramLines {
 
 /**
  * Label text -> packed label set, over scrapes and targets: the same few label texts come every few seconds. Null for a text
- * which is not ours. Bounded: when the young half is full, the old half is forgotten.
+ * which has no label of ours. Bounded: when the young half is full, the old half is forgotten.
  */
 export class LabelTexts {
   private young = new Map<string, string | null>();
@@ -78,7 +78,7 @@ export class LabelTexts {
 export class StatsParser {
   /** Lines that are no sample; each was skipped. */
   malformedLines = 0;
-  /** Label texts in our families that lack one of our labels: another writer's. */
+  /** Label texts in our families that have none of our labels: another writer's. */
   foreignLabelSets = 0;
 
   private rest = "";
@@ -262,17 +262,24 @@ function* eachLabel(text: string): Generator<{ name: string; value: string; from
   }
 }
 
-/** Packed label set of `reporter="source",source_workload="web",...`; null when a label of ours is missing or too long. */
+/**
+ * Packed label set of `reporter="source",source_workload="web",...`. A label of ours that is missing was removed by the configuration:
+ * its value is empty. Null when all are missing, or one is too long.
+ */
 function parseLabelKey(text: string): string | null {
-  const values: (string | undefined)[] = new Array(LABELS.length);
+  const values: string[] = new Array(LABELS.length).fill("");
+  let isOurs = false;
   for (const label of eachLabel(text)) {
     if (!label) return null;
     const index = LABEL_INDEX.get(label.name);
-    if (index !== undefined) values[index] = label.value;
+    if (index === undefined) continue;
+    values[index] = label.value;
+    isOurs = true;
   }
+  if (!isOurs) return null;
   let key = "";
   for (const value of values) {
-    if (value === undefined || value.length > MAX_VALUE_BYTES) return null;
+    if (value.length > MAX_VALUE_BYTES) return null;
     key += String.fromCharCode(value.length) + value;
   }
   return key;

@@ -1,6 +1,9 @@
 // AccessRecord: the one shape that every access-log source becomes. What comes after knows no source.
 
-/** One finished request as one proxy saw it. Read-only; made once per log entry. */
+/**
+ * One finished request as one proxy saw it, as far as its metrics carry one label set. Read-only; made once per log entry, and once
+ * more for each further label set where a proxy's metrics differ in theirs.
+ */
 export interface AccessRecord {
   /** Envoy node id of the proxy that logged it: `sidecar~127.0.1.4~reviews-v1.default~default.svc.cluster.local`. */
   readonly proxy: string;
@@ -8,9 +11,13 @@ export interface AccessRecord {
   readonly lifeMs: number;
   /** Packed label values (series/key.ts): the identity of the label set. */
   readonly labelKey: string;
-  /** Whole ms from first byte in to last byte out; -1 when the request did not finish. */
+  /** 1; 0 where the label set is none of istio_requests_total. */
+  readonly requests: number;
+  /** Whole ms from first byte in to last byte out; -1 when the request did not finish, or the label set is none of durations. */
   readonly durationMs: number;
+  /** -1 where the label set is none of request sizes. */
   readonly requestBytes: number;
+  /** -1 where the label set is none of answer sizes. */
   readonly responseBytes: number;
 }
 

@@ -26,7 +26,7 @@ export function histogramField(metric: HttpMetric): number {
 /** Writes into `counts` what one request adds. */
 export function fillFromRecord(counts: Float64Array, record: AccessRecord): void {
   counts.fill(0);
-  counts[REQUESTS] = 1;
+  counts[REQUESTS] = record.requests;
   fillValue(counts, histogramField(HttpMetric.Duration), record.durationMs);
   fillValue(counts, histogramField(HttpMetric.RequestBytes), record.requestBytes);
   fillValue(counts, histogramField(HttpMetric.ResponseBytes), record.responseBytes);

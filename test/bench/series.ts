@@ -36,6 +36,7 @@ const RECORDS: readonly AccessRecord[] = VALUES.map((values, index) => ({
   proxy: "sidecar~127.0.1.4~reviews-v1.default~default.svc.cluster.local",
   lifeMs: LIFE_MS,
   labelKey: packLabels(values),
+  requests: 1,
   durationMs: (index * 37) % 3000,
   requestBytes: 700 + index,
   responseBytes: 2000 + index * 11,

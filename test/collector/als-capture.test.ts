@@ -5,7 +5,8 @@ import { readFileSync } from "node:fs";
 import { join } from "node:path";
 import { expect, test } from "vitest";
 import { EntryScan, HttpEntry } from "../../collector/proto/als-entry.ts";
-import { AlsDecoder, type AlsRecord, type Sender } from "../../collector/record/from-als.ts";
+import { AlsDecoder, type Sender } from "../../collector/record/from-als.ts";
+import type { AccessRecord } from "../../collector/record/record.ts";
 import { unpackLabels } from "../../collector/series/key.ts";
 import { LABELS } from "../../collector/vocabulary.ts";
 import { encodeEntry, readEntry } from "../fixtures/als.ts";
@@ -33,12 +34,18 @@ function load(name: string): Buffer {
   return readFileSync(join(import.meta.dirname, "../fixtures/envoy-als", `${name}.bin`));
 }
 
-function decode(name: string, bytes: Buffer): AlsRecord {
+/** The one record of an entry, and where its labels came from. */
+function decode(name: string, bytes: Buffer): AccessRecord & { readonly labels: string } {
   const decoder = new AlsDecoder();
   const sender: Sender = decoder.identify({ ...NODE, logName: name });
-  const record = decoder.decode(bytes, 0, bytes.length, sender);
-  if (typeof record === "string") throw new Error(`${name}: ${record}`);
-  return record;
+  const records: AccessRecord[] = [];
+  const outcome = decoder.decode(bytes, 0, bytes.length, sender, (record) => {
+    records.push(record);
+    return null;
+  });
+  const [record] = records;
+  if (!record || records.length > 1) throw new Error(`${name}: ${outcome}, ${records.length} records`);
+  return { ...record, labels: outcome };
 }
 
 /** The entry as a proxy without the filter would have sent it. */
@@ -48,7 +55,7 @@ function withoutObservation(bytes: Buffer): Buffer {
   return encodeEntry({ ...entry, commonProperties: { ...entry.commonProperties, filterStateObjects: states } });
 }
 
-function labelsOf(record: AlsRecord): Record<string, string> {
+function labelsOf(record: AccessRecord): Record<string, string> {
   const values = unpackLabels(record.labelKey) ?? [];
   return Object.fromEntries(LABELS.map((label, i) => [label, values[i] as string]));
 }

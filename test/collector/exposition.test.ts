@@ -14,7 +14,15 @@ function setUp() {
   const store = new SeriesStore({ proxies: 10, labelSets: 1000, cells: 500_000, retireAfterMs: 1000 });
   const exposition = new TrafficExposition(store);
   const observe = (labels = {}, durationMs = 7) =>
-    store.observe({ proxy: "p", lifeMs: 1, labelKey: key(labels), durationMs, requestBytes: 0, responseBytes: 300 });
+    store.observe({
+      proxy: "p",
+      lifeMs: 1,
+      labelKey: key(labels),
+      requests: 1,
+      durationMs,
+      requestBytes: 0,
+      responseBytes: 300,
+    });
   const render = (format: Format = "text") => [...exposition.render(format)].join("");
   return { exposition, observe, render, store };
 }

@@ -1,7 +1,7 @@
 import { describe, expect, it } from "vitest";
 import { LabelTexts, StatsParser } from "../../collector/record/from-stats.ts";
 import type { StatsReport } from "../../collector/record/record.ts";
-import { HISTOGRAM_BOUNDS, HttpMetric } from "../../collector/vocabulary.ts";
+import { HISTOGRAM_BOUNDS, HttpMetric, LABELS } from "../../collector/vocabulary.ts";
 import { key, text } from "./labels.ts";
 
 interface Read extends StatsReport {
@@ -105,10 +105,31 @@ describe("StatsParser", () => {
     expect(samples[0]?.histograms[HttpMetric.RequestBytes]).toMatchObject({ count: 4, sum: 14 });
   });
 
-  it("skips and counts label sets of another writer", () => {
-    const withoutOne = text().replace(/,request_protocol="[^"]*"/, "");
-    const report = read(`istio_requests_total{${withoutOne}} 1\nistio_requests_total{${text()}} 2\n`);
-    expect(report.foreignLabelSets).toBe(1);
+  it("reads a label of ours that is missing as the empty value: the configuration removed it", () => {
+    const removed = text({ ...WEB, request_protocol: "" }).replace(/,request_protocol="[^"]*"/, "");
+    const body = `istio_requests_total{${removed}} 1\n${histogram("istio_request_bytes", text(WEB), { 5: 2, "+Inf": 2 }, 9)}\n`;
+    const { samples, foreignLabelSets } = read(body);
+    expect(foreignLabelSets).toBe(0);
+    expect(samples.map(({ labelKey }) => labelKey).sort()).toEqual(
+      [key({ ...WEB, request_protocol: "" }), key(WEB)].sort(),
+    );
+    expect(samples.find(({ labelKey }) => labelKey === key(WEB))?.requests).toBe(-1);
+    const alone = read('istio_requests_total{pod="x",reporter="source"} 3\n').samples;
+    const nothing = Object.fromEntries(LABELS.map((label) => [label, ""]));
+    expect(alone).toMatchObject([{ labelKey: key({ ...nothing, reporter: "source" }), requests: 3 }]);
+  });
+
+  it("adds up a label that is missing and the same label without a value", () => {
+    const empty = text({ ...WEB, source_app: "" });
+    const body = `istio_requests_total{${empty}} 1\nistio_requests_total{${empty.replace(/,source_app=""/, "")}} 2\n`;
+    expect(read(body).samples).toMatchObject([{ labelKey: key({ ...WEB, source_app: "" }), requests: 3 }]);
+  });
+
+  it("skips and counts label sets of another writer, which have none of our labels", () => {
+    const report = read(
+      `istio_requests_total{pod="x"} 1\nistio_requests_total{} 4\nistio_requests_total{${text()}} 2\n`,
+    );
+    expect(report.foreignLabelSets).toBe(2);
     expect(report.samples).toHaveLength(1);
     const tooLong = text({ source_workload: "x".repeat(256) });
     expect(read(`istio_requests_total{${tooLong}} 1\n`).foreignLabelSets).toBe(1);
@@ -168,6 +189,6 @@ describe("LabelTexts", () => {
         expect(texts.labelKey(text({ source_workload: `w${index}` }))).toBe(key({ source_workload: `w${index}` }));
       }
     }
-    expect(texts.labelKey('reporter="x"')).toBeNull();
+    expect(texts.labelKey('pod="x"')).toBeNull();
   });
 });

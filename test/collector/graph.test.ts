@@ -33,6 +33,7 @@ function setUp(limit = 100) {
       proxy: "p",
       lifeMs: START_MS,
       labelKey: key(labels),
+      requests: 1,
       durationMs,
       requestBytes: 1,
       responseBytes: 1,

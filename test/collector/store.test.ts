@@ -28,8 +28,8 @@ function setUp(limits: Partial<SeriesLimits> = {}) {
 }
 
 function record(some: Partial<AccessRecord> = {}): AccessRecord {
-  const plain = { proxy: "p", lifeMs: FIRST_LIFE, labelKey: KEY, durationMs: 7, requestBytes: 0, responseBytes: 1234 };
-  return { ...plain, ...some };
+  const numbers = { requests: 1, durationMs: 7, requestBytes: 0, responseBytes: 1234 };
+  return { proxy: "p", lifeMs: FIRST_LIFE, labelKey: KEY, ...numbers, ...some };
 }
 
 /** A scrape with counters only: `report({ [KEY]: 5 })`. */

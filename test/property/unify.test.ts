@@ -146,6 +146,7 @@ class Mesh {
       proxy: life.proxy,
       lifeMs: this.stamp(life, stampsEntries),
       labelKey,
+      requests: 1,
       durationMs: this.pick(10) === 0 ? -1 : this.pick(3000),
       requestBytes: this.pick(200_000),
       responseBytes: this.pick(5),
