@@ -138,6 +138,12 @@ export class SelfMetrics {
     help: "Label sets whose counters began anew, from 0, while their proxy's process went on.",
     registers: [this.registry],
   });
+  readonly scrapeUntaggedLabels = new Counter({
+    name: "meshtally_scrape_untagged_labels_total",
+    help: "Scrapes in which this label stood in a metric's name, since the proxy's stats_tags lack it: such metrics are not read.",
+    labelNames: ["label"] as const,
+    registers: [this.registry],
+  });
   private readonly labelSets = new Gauge({
     name: "meshtally_label_sets",
     help: "Distinct label sets held.",

@@ -20,9 +20,11 @@ export class LogLimit {
     this.nowMs = nowMs;
   }
 
-  warn(kind: string, fields: object, message: string): void {
+  /** Whether the line was written. */
+  warn(kind: string, fields: object, message: string): boolean {
     const suppressed = this.suppressed(kind);
     if (suppressed !== null) this.log.warn({ ...fields, suppressed }, message);
+    return suppressed !== null;
   }
 
   error(kind: string, fields: object, message: string): void {

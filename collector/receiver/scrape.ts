@@ -10,7 +10,7 @@ import { CounterResets, CounterRows } from "../record/counter-resets.ts";
 import { LabelTexts, StatsParser } from "../record/from-stats.ts";
 import type { StatsReport } from "../record/record.ts";
 import type { ScrapeResult, SelfMetrics } from "../self.ts";
-import { FIELD_SEPARATOR, HTTP_METRICS, START_TIME_METRIC } from "../vocabulary.ts";
+import { FIELD_SEPARATOR, HTTP_METRICS, OTHER, START_TIME_METRIC, tagRegex } from "../vocabulary.ts";
 import { LogLimit } from "./log-limit.ts";
 
 /**
@@ -32,6 +32,9 @@ const SERVER_INFO_MAX_BYTES = 4 * 1024 * 1024;
 
 /** Scrapes of one target begin so much earlier or later than the interval says, so that targets do not fall into step. */
 const JITTER = 0.1;
+
+/** Untagged labels told apart by the collector's own metric. Their names are the proxies', so anything. */
+const MAX_UNTAGGED_LABELS = 100;
 
 export interface ScraperOptions {
   /** Base URLs of admin interfaces: "http://127.0.0.1:9901". */
@@ -63,10 +66,11 @@ export class Scraper {
   constructor(private readonly options: ScraperOptions) {
     const texts = new LabelTexts();
     const rows = new CounterRows();
+    const untagged = new UntaggedLabels(options.self);
     this.slots = new Slots(options.concurrency);
     this.targets = options.targets.map((url) => {
       const agent = url.startsWith("https:") ? this.agents["https:"] : this.agents["http:"];
-      return new Target(url, agent, texts, new CounterResets(rows), options);
+      return new Target(url, agent, texts, untagged, new CounterResets(rows), options);
     });
   }
 
@@ -136,6 +140,18 @@ class Slots {
   }
 }
 
+/** Counts the labels that `stats_tags` lack, over all targets, within a bound. */
+class UntaggedLabels {
+  private readonly known = new Set<string>();
+
+  constructor(private readonly self: SelfMetrics) {}
+
+  count(label: string): void {
+    if (this.known.size < MAX_UNTAGGED_LABELS) this.known.add(label);
+    this.self.scrapeUntaggedLabels.inc({ label: this.known.has(label) ? label : OTHER });
+  }
+}
+
 /** Why a reading came to nothing. */
 class ScrapeFault extends Error {
   constructor(
@@ -147,16 +163,26 @@ class ScrapeFault extends Error {
   }
 }
 
+/** What one answer said. */
+interface Reading {
+  readonly report: StatsReport;
+  /** Labels that the proxy's `stats_tags` lack. */
+  readonly untagged: readonly string[];
+}
+
 class Target {
   /** Which process was read last, and what it calls itself. */
   private known: { readonly lifeMs: number; readonly nodeId: string } | null = null;
   private turn: Promise<void> = Promise.resolve();
+  /** The untagged labels that the log was told of last. */
+  private toldUntagged = "";
   private readonly faults: LogLimit;
 
   constructor(
     private readonly url: string,
     private readonly agent: http.Agent,
     private readonly texts: LabelTexts,
+    private readonly untagged: UntaggedLabels,
     private readonly resets: CounterResets,
     private readonly options: ScraperOptions,
   ) {
@@ -202,32 +228,50 @@ class Target {
    * node is asked for between two readings of the stats that name the same life. After that the life stands for the node.
    */
   private async read(signal: AbortSignal): Promise<ScrapeResult> {
-    const report = await this.readStats(signal);
-    if (report.lifeMs === 0) return "no_start_time";
-    if (this.known?.lifeMs === report.lifeMs) return this.handOn(report, this.known.nodeId);
+    const reading = await this.readStats(signal);
+    const { lifeMs } = reading.report;
+    if (lifeMs === 0) return "no_start_time";
+    if (this.known?.lifeMs === lifeMs) return this.handOn(reading, this.known.nodeId);
     const nodeId = await this.readNodeId(signal);
     const again = await this.readStats(signal);
-    if (again.lifeMs !== report.lifeMs) return "restarted";
-    this.known = { lifeMs: report.lifeMs, nodeId };
+    if (again.report.lifeMs !== lifeMs) return "restarted";
+    this.known = { lifeMs, nodeId };
     return this.handOn(again, nodeId);
   }
 
   /** The readings of a target come in turn, so what fell since the one before began anew. */
-  private handOn(report: StatsReport, proxy: string): ScrapeResult {
+  private handOn({ report, untagged }: Reading, proxy: string): ScrapeResult {
+    this.tellUntagged(untagged, proxy);
     const before = this.resets.count;
     const cumulative = this.resets.accumulate(report);
     this.options.self.scrapeCounterResets.inc(this.resets.count - before);
     return this.options.sink({ ...cumulative, proxy });
   }
 
-  private async readStats(signal: AbortSignal): Promise<StatsReport> {
+  private async readStats(signal: AbortSignal): Promise<Reading> {
     const parser = new StatsParser(this.texts);
     await this.get(STATS_PATH, this.options.maxBodyBytes, signal, (chunk) => parser.write(chunk));
     const report = parser.end("");
     const { scrapeSkipped } = this.options.self;
     if (parser.malformedLines > 0) scrapeSkipped.inc({ reason: "malformed" }, parser.malformedLines);
     if (parser.foreignLabelSets > 0) scrapeSkipped.inc({ reason: "foreign" }, parser.foreignLabelSets);
-    return report;
+    return { report, untagged: [...parser.untagged] };
+  }
+
+  /** Counted each time, logged once: it lasts until somebody changes the proxy's bootstrap and starts it anew. */
+  private tellUntagged(labels: readonly string[], proxy: string): void {
+    for (const label of labels) this.untagged.count(label);
+    const told = labels.join();
+    if (told === this.toldUntagged) return;
+    const missing = labels.map((label) => ({ tag_name: label, regex: tagRegex(label) }));
+    const isTold =
+      labels.length === 0 ||
+      this.faults.warn(
+        "untagged",
+        { target: this.url, proxy, missing },
+        "stats_tags of proxy lack labels: its metrics bear them in their names and are not read; add the missing expressions to its bootstrap",
+      );
+    if (isTold) this.toldUntagged = told;
   }
 
   private async readNodeId(signal: AbortSignal): Promise<string> {

@@ -30,6 +30,11 @@ for (const [metric, { name }] of HTTP_METRICS.entries()) {
 }
 const FAMILY_PREFIX = "istio_re";
 
+/** What Envoy makes of both separators, `=.=` and `;.;`, in a metric's name. */
+const SEPARATOR_IN_NAME = "___";
+/** Untagged labels told of one scrape. */
+const MAX_UNTAGGED = 32;
+
 const INFINITE = HISTOGRAM_BOUNDS.length;
 const BOUND_INDEX = new Map<number, number>(HISTOGRAM_BOUNDS.map((bound, index) => [bound, index]));
 BOUND_INDEX.set(Number.POSITIVE_INFINITY, INFINITE);
@@ -80,8 +85,15 @@ export class StatsParser {
   malformedLines = 0;
   /** Label texts in our families that have none of our labels: another writer's. */
   foreignLabelSets = 0;
+  /**
+   * Labels that stand in the name of a metric of ours, since the proxy's `stats_tags` have no expression that takes them out: all of
+   * LABELS that do, and the first of those that a configuration added. Such a metric is not read.
+   */
+  readonly untagged = new Set<string>();
 
   private rest = "";
+  /** Where in the text that is read such a name comes next. Looked for only at lines of other names. */
+  private untaggedAt = -1;
   private startMs = 0;
   private readonly groups = new Map<string, Group | null>();
   private lastText: string | null = null;
@@ -91,6 +103,7 @@ export class StatsParser {
 
   write(chunk: Buffer): void {
     const text = this.rest + chunk.toString("latin1");
+    this.untaggedAt = -1;
     let at = 0;
     for (let end = text.indexOf("\n", at); end >= 0; end = text.indexOf("\n", at)) {
       this.readLine(text, at, end);
@@ -106,6 +119,7 @@ export class StatsParser {
 
   /** The report; the parser is used up. */
   end(proxy: string): StatsReport {
+    this.untaggedAt = -1;
     if (this.rest !== "") this.readLine(this.rest, 0, this.rest.length);
     const samples = new Map<string, StatsSample>();
     for (const group of this.groups.values()) {
@@ -118,6 +132,7 @@ export class StatsParser {
   private readLine(text: string, at: number, end: number): void {
     if (!text.startsWith(FAMILY_PREFIX, at)) {
       if (text.startsWith(START_TIME_METRIC, at)) this.readStartTime(text, at, end);
+      else if (!text.startsWith("#", at)) this.noteUntagged(text, at, end);
       return;
     }
     const open = text.indexOf("{", at);
@@ -173,6 +188,24 @@ export class StatsParser {
     this.lastText = labelText;
     this.lastGroup = group;
     return group;
+  }
+
+  /** `source_app___web___istio_requests_total{reporter="source",...} 12`, at text[at, end); seen on Envoy 1.40.0. */
+  private noteUntagged(text: string, at: number, end: number): void {
+    if (this.untaggedAt < at) {
+      const found = text.indexOf(SEPARATOR_IN_NAME + FAMILY_PREFIX, at);
+      this.untaggedAt = found < 0 ? text.length : found;
+    }
+    if (this.untaggedAt >= end) return; // fast: nothing like that in this line
+    const [name = ""] = text.slice(at, end).split("{", 1);
+    const part = SAMPLES.get(name.slice(name.lastIndexOf(FAMILY_PREFIX)))?.part;
+    if (part !== "value" && part !== "count") return; // one line of a family is enough
+    const first = name.indexOf(SEPARATOR_IN_NAME);
+    if (first <= 0 || this.untagged.size >= MAX_UNTAGGED) return;
+    this.untagged.add(name.slice(0, Math.min(first, MAX_VALUE_BYTES)));
+    for (const label of LABELS) {
+      if (name.includes(SEPARATOR_IN_NAME + label + SEPARATOR_IN_NAME)) this.untagged.add(label);
+    }
   }
 
   /** `meshtally_filter_start_time_milliseconds{} 1785000000123` */

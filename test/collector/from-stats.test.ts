@@ -7,6 +7,7 @@ import { key, text } from "./labels.ts";
 interface Read extends StatsReport {
   readonly malformedLines: number;
   readonly foreignLabelSets: number;
+  readonly untagged: readonly string[];
 }
 
 function read(body: string, chunkBytes = 1 << 20): Read {
@@ -14,7 +15,8 @@ function read(body: string, chunkBytes = 1 << 20): Read {
   const bytes = Buffer.from(body, "utf8");
   for (let at = 0; at < bytes.length; at += chunkBytes) parser.write(bytes.subarray(at, at + chunkBytes));
   const report = parser.end("p");
-  return { ...report, malformedLines: parser.malformedLines, foreignLabelSets: parser.foreignLabelSets };
+  const { malformedLines, foreignLabelSets } = parser;
+  return { ...report, malformedLines, foreignLabelSets, untagged: [...parser.untagged] };
 }
 
 function histogram(name: string, labels: string, cumulative: Readonly<Record<string, number>>, sum: number): string {
@@ -133,6 +135,33 @@ describe("StatsParser", () => {
     expect(report.samples).toHaveLength(1);
     const tooLong = text({ source_workload: "x".repeat(256) });
     expect(read(`istio_requests_total{${tooLong}} 1\n`).foreignLabelSets).toBe(1);
+  });
+
+  // Names as Envoy 1.40.0 made them, of `source_app=.=my.app-;.;destination_service=.=127.0.0.1:80;.;grpc_response_status=.=;.;...`
+  it.each<[string, readonly string[]]>([
+    [
+      "source_app___my_app____destination_service___127_0_0_1_80___grpc_response_status______response_flags_______istio_requests_total",
+      ["source_app", "destination_service", "grpc_response_status", "response_flags"],
+    ],
+    ["request_host___example_com___istio_requests_total", ["request_host"]],
+    ["grpc_response_status______request_host______istio_response_bytes_count", ["grpc_response_status"]],
+    ["reporter___source___istio_request_bytes_sum", []],
+    ["reporter___source___istio_request_messages_total", []],
+    ["other_istio_requests_total", []],
+    ["___x___istio_requests_total", []],
+  ])("sees labels that were left in the name of a metric: %s", (name, untagged) => {
+    const report = read(`# TYPE ${name} counter\n${name}{${text(WEB)}} 5\nistio_requests_total{${text(WEB)}} 7\n`);
+    expect(report.untagged).toEqual(untagged);
+    expect(report.samples).toMatchObject([{ labelKey: key(WEB), requests: 7 }]);
+    expect(report).toMatchObject({ malformedLines: 0, foreignLabelSets: 0 });
+  });
+
+  it("tells only so many labels of one scrape that were left in names", () => {
+    const names = Array.from({ length: 1000 }, (_, index) => `label_${index}___x___istio_requests_total{} 1`);
+    const { untagged } = read(names.join("\n"));
+    expect(untagged).toHaveLength(32);
+    const long = read(`${"x".repeat(1000)}___x___istio_requests_total{} 1\n`);
+    expect(long.untagged).toEqual(["x".repeat(255)]);
   });
 
   it.each([

@@ -15,11 +15,11 @@ test("the first event of a kind is written at once, then one per ten seconds, sa
   const { lines, log } = recording();
   let nowMs = 1000;
   const limit = new LogLimit(log, () => nowMs);
-  for (let i = 0; i < 5; i++) limit.warn("a", { i }, "dropped");
+  for (let i = 0; i < 5; i++) expect(limit.warn("a", { i }, "dropped")).toBe(i === 0);
   nowMs += 9_999;
-  limit.warn("a", { i: 5 }, "dropped");
+  expect(limit.warn("a", { i: 5 }, "dropped")).toBe(false);
   nowMs += 1;
-  limit.warn("a", { i: 6 }, "dropped");
+  expect(limit.warn("a", { i: 6 }, "dropped")).toBe(true);
   expect(lines).toEqual([
     { level: "warn", message: "dropped", i: 0, suppressed: 0 },
     { level: "warn", message: "dropped", i: 6, suppressed: 5 },

@@ -3,7 +3,7 @@ import type { AddressInfo } from "node:net";
 import { setTimeout as sleep } from "node:timers/promises";
 import { gzipSync } from "node:zlib";
 import { afterEach, describe, expect, it, vi } from "vitest";
-import { silentLog } from "../../collector/log.ts";
+import { type Log, silentLog } from "../../collector/log.ts";
 import { Scraper } from "../../collector/receiver/scrape.ts";
 import type { StatsReport } from "../../collector/record/record.ts";
 import { type ScrapeResult, SelfMetrics } from "../../collector/self.ts";
@@ -57,7 +57,7 @@ class Admin {
 
 function setUp(
   targets: readonly string[],
-  options: { intervalMs?: number; timeoutMs?: number; maxBodyBytes?: number; concurrency?: number } = {},
+  options: { intervalMs?: number; timeoutMs?: number; maxBodyBytes?: number; concurrency?: number; log?: Log } = {},
 ) {
   const self = new SelfMetrics("test");
   const reports: StatsReport[] = [];
@@ -67,13 +67,13 @@ function setUp(
     timeoutMs: 2000,
     maxBodyBytes: 1 << 20,
     concurrency: 8,
+    log: silentLog,
     ...options,
     sink: (report) => {
       reports.push(report);
       return "ok";
     },
     self,
-    log: silentLog,
   });
   closers.unshift(() => scraper.stop());
   const results = async (): Promise<Partial<Record<ScrapeResult, number>>> => {
@@ -276,6 +276,51 @@ describe("Scraper", () => {
       ["malformed", 2], // twice read: before and after the node was asked for
       ["foreign", 2],
     ]);
+  });
+
+  it("counts the labels that stats_tags lack in each scrape, and logs them once per proxy with the expression to add", async () => {
+    const mangled = "source_app___web___source_version___v1___istio_requests_total{} 5\n";
+    const admins = [new Admin(), new Admin()];
+    admins.forEach((admin, index) => {
+      admin.nodeId = `node-${index}`;
+      const { stats } = admin;
+      admin.stats = () => mangled + stats.call(admin);
+    });
+    const urls = await Promise.all(admins.map(({ listener }) => listen(listener)));
+    const lines: object[] = [];
+    const log: Log = { ...silentLog, warn: (fields, message) => lines.push({ ...fields, message }) };
+    const { scraper, reports, self } = setUp(urls, { log });
+    for (let round = 0; round < 3; round++) await scraper.scrapeNow();
+    const counted = (await self.scrapeUntaggedLabels.get()).values.map(({ labels, value }) => [labels.label, value]);
+    expect(counted).toEqual([
+      ["source_app", 6],
+      ["source_version", 6],
+    ]);
+    expect(reports[0]?.samples).toMatchObject([{ labelKey: key(), requests: 1 }]);
+    expect(lines).toHaveLength(2);
+    expect(lines).toContainEqual({
+      target: urls[0],
+      proxy: "node-0",
+      missing: [
+        { tag_name: "source_app", regex: "(source_app=\\.=(.*?);\\.;)" },
+        { tag_name: "source_version", regex: "(source_version=\\.=(.*?);\\.;)" },
+      ],
+      message: expect.stringMatching(/^stats_tags of proxy lack labels/),
+      suppressed: 0,
+    });
+  });
+
+  it("has room for so many names of labels that stats_tags lack, and none for more", async () => {
+    const admin = new Admin();
+    let round = 0;
+    const { stats } = admin;
+    const names = () => Array.from({ length: 30 }, (_, index) => `r${round}_${index}___x___istio_requests_total{} 1\n`);
+    admin.stats = () => names().join("") + stats.call(admin);
+    const { scraper, self } = setUp([await listen(admin.listener)]);
+    for (; round < 5; round++) await scraper.scrapeNow();
+    const { values } = await self.scrapeUntaggedLabels.get();
+    expect(values).toHaveLength(101);
+    expect(values.find(({ labels }) => labels.label === "other")?.value).toBe(50);
   });
 
   it("reads on its own, is ready after the first round, and delays no target for a slow one", async () => {
