@@ -2,6 +2,7 @@ import { describe, expect, it } from "vitest";
 import { LabelTexts, StatsParser } from "../../collector/record/from-stats.ts";
 import { SelfMetrics } from "../../collector/self.ts";
 import { SeriesStore } from "../../collector/series/store.ts";
+import { LABELS } from "../../collector/vocabulary.ts";
 import { type Format, negotiateFormat, TrafficExposition, toOpenMetrics } from "../../collector/web/exposition.ts";
 import { key, text } from "./labels.ts";
 
@@ -64,6 +65,27 @@ describe("TrafficExposition", () => {
     expect(lines).toContain(`istio_request_bytes_bucket{${text(WEB)},le="0.5"} 2`);
     expect(lines).toContain(`istio_request_bytes_sum{${text(WEB)}} 0`);
     expect(lines.at(-1)).toBe("");
+  });
+
+  it("shows a label without a value as such, so that no two label sets are one series", () => {
+    const { observe, render } = setUp();
+    const removed = [{ source_app: "" }, { source_version: "" }, Object.fromEntries(LABELS.map((name) => [name, ""]))];
+    for (const labels of removed) observe(labels);
+    const lines = render().split("\n");
+    for (const labels of removed) expect(lines).toContain(`istio_requests_total{${text(labels)}} 1`);
+    expect(text(removed[2])).toMatch(/^reporter="",source_workload="",/);
+    expect(new Set(lines).size).toBe(lines.length);
+  });
+
+  it("shows nothing of a metric that was not recorded", () => {
+    const { render, store } = setUp();
+    const nothing = { durationMs: -1, requestBytes: -1, responseBytes: -1 };
+    store.observe({ proxy: "p", lifeMs: 1, labelKey: key(WEB), requests: 0, ...nothing, requestBytes: 3 });
+    const samples = render()
+      .split("\n")
+      .filter((line) => line !== "" && !line.startsWith("#"));
+    expect(samples.length).toBeGreaterThan(10);
+    for (const line of samples) expect(line).toMatch(/^istio_request_bytes_/);
   });
 
   it("renders OpenMetrics by its own rules", () => {

@@ -52,6 +52,24 @@ function setUp(limit = 100) {
 }
 
 describe("ServiceGraph", () => {
+  it("reads a label that a configuration removed as not known, and a request without reporter as the source's", () => {
+    const { graph, pass, send } = setUp();
+    send({ ...BY_DESTINATION, reporter: "", response_code: "", destination_workload: "", source_version: "" }, 3);
+    pass(1);
+    expect(graph.read(60_000).edges).toMatchObject([
+      {
+        source: "default/web",
+        destination: "service/unknown/api",
+        errors: 0,
+        sourceRequests: 3,
+        destinationRequests: 0,
+        isMutualTls: null,
+        responseCodes: { unknown: 3 },
+      },
+    ]);
+    expect(graph.read(60_000).nodes[0]?.version).toBe("unknown");
+  });
+
   it("joins both reporters' counts of the same requests to one edge", () => {
     const { graph, pass, send } = setUp();
     send(BY_SOURCE, 10);
