@@ -1,5 +1,5 @@
 // 10,000 random peer headers through real Envoy: every request is answered and counted once, nothing of the exchange reaches the
-// application, the rest of the request does, and what is malformed is counted, as an oracle of its own counts it.
+// application, the rest of the request does, and what is refused is counted, as an oracle of its own counts it.
 
 import { Agent } from "node:http";
 import { afterAll, beforeAll, expect, test } from "vitest";
@@ -7,7 +7,7 @@ import { LABELS, PEER_ID_HEADER, PEER_METADATA_HEADER } from "../../collector/vo
 import { httpCall } from "../../demo/http-call.ts";
 import { type Config, socketAddress, statsConfig } from "../../demo/telemetry-config.ts";
 import { randomNumbers } from "../host/random.ts";
-import { isMalformed, peerHeaders } from "../property/peer-headers.ts";
+import { peerHeaders, refusalOf } from "../property/peer-headers.ts";
 import { parseExposition } from "./exposition.ts";
 import { cluster, type LoneProxy, listener, NODE, type Places, startLoneProxy } from "./lone-proxy.ts";
 import { settled } from "./observed.ts";
@@ -60,7 +60,7 @@ function sendableHeaders(): () => string {
     const header = Array.from(draw(), (char) => (char < " " || char === "\x7f" ? "?" : char))
       .join("")
       .trim();
-    if (isMalformed(header) || valid.has(header)) return header;
+    if (refusalOf(header) !== null || valid.has(header)) return header;
     if (valid.size < MAX_PEERS) valid.add(header);
     return [...valid][random(valid.size)] as string;
   };
@@ -82,15 +82,17 @@ async function counted(): Promise<number> {
   return (await metrics("istio_requests_total$")).reduce((sum, { value }) => sum + value, 0);
 }
 
-async function malformed(): Promise<number> {
+/** Headers that the filter refused. */
+async function refused() {
   const samples = await metrics("meshtally_filter_faults_total$");
-  return samples.find(({ labels }) => labels["reason"] === "peer_malformed")?.value ?? 0;
+  const count = (reason: string) => samples.find(({ labels }) => labels["reason"] === reason)?.value ?? 0;
+  return { peer_too_large: count("peer_too_large"), peer_malformed: count("peer_malformed") };
 }
 
 test(`${REQUESTS} random peer headers: answered, counted, kept from the application (seed ${SEED})`, async () => {
   const header = sendableHeaders();
   const statuses: Record<number, number> = {};
-  let expectedMalformed = 0;
+  const expected = { peer_too_large: 0, peer_malformed: 0 };
   let next = 0;
   const client = async () => {
     while (next < REQUESTS) {
@@ -98,7 +100,8 @@ test(`${REQUESTS} random peer headers: answered, counted, kept from the applicat
       const exchange = exchangeHeaders(index, header);
       // Of a header that stands several times the first one counts; one that is empty is none.
       const [metadata = ""] = exchange[PEER_METADATA_HEADER] ?? [];
-      if (metadata !== "" && isMalformed(metadata)) expectedMalformed++;
+      const refusal = metadata === "" ? null : refusalOf(metadata);
+      if (refusal !== null) expected[refusal]++;
       const own = { host: "web", "x-number": `${index}`, "x-check": `;.; =.= ${index}...` };
       const url = `http://127.0.0.1:${proxy.inboundPort}/`;
       const { status } = await httpCall(url, { ...own, ...exchange } as NodeJS.Dict<string>, agent);
@@ -127,16 +130,17 @@ test(`${REQUESTS} random peer headers: answered, counted, kept from the applicat
     expect(Object.keys(labels)).toEqual(LABELS);
     expect(labels).toMatchObject({ reporter: "destination", destination_workload: "lone", response_code: "200" });
   }
-  expect(expectedMalformed).toBeGreaterThan(REQUESTS / 10);
-  expect(await malformed()).toBe(expectedMalformed);
+  expect(expected.peer_malformed).toBeGreaterThan(REQUESTS / 10);
+  expect(expected.peer_too_large).toBeGreaterThan(REQUESTS / HUGE_EVERY);
+  expect(await refused()).toEqual(expected);
 });
 
-test("a header beyond Envoy's limit never comes to the filter: refused, counted once, and no peer was malformed", async () => {
-  const before = { counted: await counted(), malformed: await malformed(), received: proxy.received.length };
+test("a header beyond Envoy's limit never comes to the filter: refused, counted once, and no peer was refused", async () => {
+  const before = { counted: await counted(), refused: await refused(), received: proxy.received.length };
   const headers = { host: "web", connection: "close", [PEER_METADATA_HEADER]: HUGE };
   const { status } = await httpCall(`http://127.0.0.1:${proxy.outboundPort}/`, headers);
   expect(status).toBe(431);
   expect(await settled(counted, (count) => count > before.counted)).toBe(before.counted + 1);
-  expect(await malformed()).toBe(before.malformed);
+  expect(await refused()).toEqual(before.refused);
   expect(proxy.received.length).toBe(before.received);
 });

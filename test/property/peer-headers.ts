@@ -8,7 +8,7 @@ import { decodeStruct, encodeStruct, type Json, type JsonObject } from "../host/
 
 export type Random = (bound: number) => number;
 
-/** The filter's bound (filter/README.md): a longer header is none of ours or Istio's, whatever it holds. */
+/** The filter's bound unless it is told another: a longer header is none of ours or Istio's, whatever it holds. */
 const MAX_HEADER_BYTES = 16 * 1024;
 
 const KNOWN_KEYS = [
@@ -189,19 +189,23 @@ interface ShallowStruct {
   readonly $unknowns?: readonly Buffer[];
 }
 
+/** Why a header names no peer; null when it names one. */
+export type Refusal = "peer_too_large" | "peer_malformed" | null;
+
 /**
- * Whether the filter has to count the header as malformed. It differs from protobufjs, strict on the whole of a Struct, so:
- * too long a header is refused unread, and groups are, and `fields` of another wire type; while in values beside those
- * that name a workload nothing is checked, nor is UTF-8, and a tag may take up to ten bytes.
+ * What the filter has to make of a header. It differs from protobufjs, strict on the whole of a Struct, so: too long a header is
+ * refused unread, and groups are, and `fields` of another wire type; while in values beside those that name a workload nothing
+ * is checked, nor is UTF-8, and a tag may take up to ten bytes.
  */
-export function isMalformed(header: string): boolean {
-  const bytes = header.length > MAX_HEADER_BYTES ? null : decodeHeader(header);
-  if (bytes === null) return true;
+export function refusalOf(header: string): Refusal {
+  if (header.length > MAX_HEADER_BYTES) return "peer_too_large";
+  const bytes = decodeHeader(header);
+  if (bytes === null) return "peer_malformed";
   try {
     for (const { key, struct } of readShallow(bytes)) if (key === LABELS_KEY && struct !== null) readShallow(struct);
-    return false;
+    return null;
   } catch (_malformed: unknown) {
-    return true;
+    return "peer_malformed";
   }
 }
 
