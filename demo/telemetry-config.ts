@@ -30,7 +30,8 @@ export function filterConfig(direction: Direction, wasmFile: string, settings: C
       config: {
         name: "meshtally",
         root_id: direction === "inbound" ? "stats_inbound" : "stats_outbound",
-        failure_policy: "FAIL_OPEN",
+        // Deprecated in favour of failure_policy, whose FAIL_OPEN ends the streams that are in flight when the VM dies (docs/filter.md).
+        fail_open: true,
         vm_config: {
           vm_id: `meshtally_${direction}`,
           runtime: "envoy.wasm.runtime.v8",

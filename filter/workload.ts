@@ -92,6 +92,13 @@ export class Workload {
     else if (key === AVAILABILITY_ZONE) this.availabilityZone = value;
   }
 
+  /** A key that stands twice: the last one counts. */
+  clearLabels(): void {
+    this.labelKeys = [];
+    this.labelValues = [];
+    this.isCut = false;
+  }
+
   setLabel(key: string, value: string): void {
     const at = this.labelKeys.indexOf(key);
     if (at < 0) {
@@ -175,6 +182,7 @@ function decodeWorkload(ptr: usize, size: usize, additional: readonly string[], 
     if (reader.kind === ValueKind.Text) {
       workload.set(key, readText(reader.valuePtr, reader.valueSize));
     } else if (key === LABELS_KEY) {
+      workload.clearLabels();
       labels.open(reader.valuePtr, reader.valueSize);
       while (labels.next()) {
         if (labels.kind !== ValueKind.Text) continue;

@@ -14,6 +14,7 @@ const STRING_VALUE_TAG: u8 = 0x1a;
 const STRUCT_VALUE_TAG: u8 = 0x2a;
 const STRING_VALUE: u32 = 3;
 const STRUCT_VALUE: u32 = 5;
+const LAST_KIND_FIELD: u32 = 6;
 
 /** Builds one Struct. Call in ascending order of key, so that equal content gives equal bytes. */
 export class StructWriter {
@@ -120,6 +121,7 @@ export class StructReader {
     this.kind = ValueKind.Other;
     this.inner.open(ptr, size);
     while (this.inner.next()) {
+      if (this.inner.field > LAST_KIND_FIELD) continue; // unknown: not one of the kinds, of which the last counts
       this.kind = ValueKind.Other;
       if (this.inner.wireType !== LENGTH_DELIMITED) continue;
       if (this.inner.field === STRING_VALUE) this.kind = ValueKind.Text;

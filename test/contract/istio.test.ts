@@ -48,9 +48,9 @@ const TELEMETRY = readDocuments("telemetry.yaml") as Manifest<unknown>[];
 /** The plugin configuration as the filter reads it, and what else decides how the VM runs it. */
 function pluginOf(typedConfig: Config): unknown {
   const { config } = typedConfig as {
-    config: { root_id: string; failure_policy: string; configuration: { value: string } };
+    config: { root_id: string; fail_open: boolean; configuration: { value: string } };
   };
-  return { rootId: config.root_id, policy: config.failure_policy, plugin: JSON.parse(config.configuration.value) };
+  return { rootId: config.root_id, failOpen: config.fail_open, plugin: JSON.parse(config.configuration.value) };
 }
 
 function patchOf(filters: typeof FILTERS, applyTo: string, context: string): Config {
@@ -123,7 +123,9 @@ describe.each(DIRECTIONS)("$direction", ({ direction, context }) => {
   test("the WasmPlugin configures the filter as the demo does", () => {
     const plugin = WASM_PLUGINS.find(({ metadata }) => metadata.name === `meshtally-${direction}`);
     const { pluginName, failStrategy, pluginConfig } = plugin?.spec ?? {};
-    expect({ rootId: pluginName, policy: failStrategy, plugin: pluginConfig }).toEqual(pluginOf(demo));
+    expect({ rootId: pluginName, failOpen: failStrategy === "FAIL_OPEN", plugin: pluginConfig }).toEqual(
+      pluginOf(demo),
+    );
   });
 
   test("the EnvoyFilter configures the filter as the demo does, wherever the wasm comes from", () => {
