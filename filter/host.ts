@@ -109,13 +109,13 @@ export const NO_EXPRESSION: u32 = u32.MAX_VALUE;
 /** Where a token is handed to the host. */
 const TOKEN: usize = memory.data(4, 4);
 
-/** Compiles a CEL expression for this plugin; NO_EXPRESSION when it does not parse or calls an unknown function. */
+/** Compiles a CEL expression for the plugin whose callback is running; NO_EXPRESSION when it does not parse or calls an unknown function. */
 export function createExpression(source: ArrayBuffer): u32 {
   const status = callForeign(EXPR_CREATE, changetype<usize>(source), source.byteLength);
   return took(status === OK ? OK : NOT_FOUND) && valueSize === 4 ? load<u32>(valuePtr) : NO_EXPRESSION;
 }
 
-/** Evaluates an expression for the current stream; false when it fails, as it does when an attribute in it is absent. */
+/** Evaluates an expression for the stream whose callback is running; false when it fails, as it does when an attribute in it is absent. */
 export function evaluateExpression(token: u32): bool {
   store<u32>(TOKEN, token);
   const status = callForeign(EXPR_EVALUATE, TOKEN, 4);

@@ -74,7 +74,10 @@ export class Expressions {
     return index;
   }
 
-  /** Evaluates all for the current stream. The results hold until the callback ends. */
+  /**
+   * Evaluates all for the stream whose callback is running; the results hold until the callback ends. Of no use in a tick: Envoy
+   * does not evaluate for the effective context.
+   */
   evaluate(): void {
     const count = this.sources.length;
     if (count === 0) return;
@@ -121,7 +124,10 @@ export class Expressions {
     return isBeyond ? u64.MAX_VALUE : value;
   }
 
-  /** Gives all back to the host: the configuration was replaced. Nothing is left to evaluate. */
+  /**
+   * Gives all back to the host: the configuration was replaced. Nothing is left to evaluate. Call in a callback of the same plugin:
+   * another one's expressions have the same tokens.
+   */
   release(): void {
     this.dropList();
     for (let i = 0; i < this.sources.length; i++) deleteExpression(this.tokens[i]);

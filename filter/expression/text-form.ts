@@ -40,7 +40,7 @@ function isPath(tokens: Tokens, first: i32, end: i32): bool {
 function guardsOf(tokens: Tokens, first: i32, end: i32): string[] {
   const guards: string[] = [];
   let at = first + 1;
-  while (at < end && !tokens.isKind(at + 1, TokenKind.Number)) {
+  while (at < end && guards.length <= MAX_GUARDS && !tokens.isKind(at + 1, TokenKind.Number)) {
     const length = selectLength(tokens, at);
     const before = tokens.span(first, at - 1);
     if (length === 2) guards.push("has(" + tokens.span(first, at + 1) + ")");

@@ -32,6 +32,9 @@ const ISTIO_STATE_PREFIX = "istio_";
 
 const FILTER_STATE = "filter_state";
 
+/** Macros whose first argument names a variable: `list.exists(node, node == 'x')`. */
+const MACROS: readonly string[] = ["all", "exists", "exists_one", "map", "filter"];
+
 export class Translation {
   constructor(
     readonly source: string,
@@ -54,8 +57,17 @@ class Translator {
   private readonly out: string[] = [];
   /** The next token. */
   private at: i32 = 0;
+  /** Variables of macros: no roots, wherever they stand. */
+  private readonly variables: string[] = [];
 
-  constructor(private readonly tokens: Tokens) {}
+  constructor(private readonly tokens: Tokens) {
+    for (let i = 0; i < tokens.count; i++) {
+      const isVariable = tokens.isSymbol(i - 1, "(") && tokens.isKind(i, TokenKind.Name) && tokens.isSymbol(i + 1, ",");
+      if (isVariable && tokens.isSymbol(i - 3, ".") && MACROS.includes(tokens.text(i - 2))) {
+        this.variables.push(tokens.text(i));
+      }
+    }
+  }
 
   run(): string {
     while (this.at < this.tokens.count) {
@@ -96,18 +108,18 @@ class Translator {
   /** `has(filter_state.upstream_peer)` and `'upstream_peer' in filter_state`. */
   private takePresence(): bool {
     const tokens = this.tokens;
+    const isHas = tokens.isName(this.at, "has") && tokens.isSymbol(this.at + 1, "(");
+    const length = isHas ? 3 + this.peerLength(this.at + 2) : 3;
     let state = "";
-    let length = 0;
-    if (tokens.isName(this.at, "has") && tokens.isSymbol(this.at + 1, "(")) {
-      length = 3 + this.peerLength(this.at + 2);
+    if (isHas) {
       if (tokens.isSymbol(this.at + length - 1, ")")) state = this.peerAt(this.at + 2);
     } else if (tokens.isName(this.at + 1, "in") && tokens.isName(this.at + 2, FILTER_STATE)) {
-      length = 3;
-      state = this.peerLiteral(this.at);
+      if (this.selectLength(this.at + 3) === 0) state = this.peerLiteral(this.at);
     }
     if (state.length === 0) return false;
+    const question = "'" + state + "' in " + FILTER_STATE;
     this.at += length;
-    this.out.push("('" + state + "' in " + FILTER_STATE + ")");
+    this.out.push(isHas ? "(" + question + ")" : question);
     this.needsPeers = true;
     return true;
   }
@@ -149,10 +161,11 @@ class Translator {
     return peerState(name.startsWith(WASM_STATE_PREFIX) ? name.substring(WASM_STATE_PREFIX.length) : name);
   }
 
-  /** A name that is neither selected (`x.node`) nor called (`node()`). */
+  /** A name that is no variable, not selected (`x.node`) and not called (`node()`). */
   private isRoot(at: i32): bool {
     const tokens = this.tokens;
-    return tokens.isKind(at, TokenKind.Name) && !tokens.isSymbol(at - 1, ".") && !tokens.isSymbol(at + 1, "(");
+    if (!tokens.isKind(at, TokenKind.Name) || this.variables.includes(tokens.text(at))) return false;
+    return !tokens.isSymbol(at - 1, ".") && !tokens.isSymbol(at + 1, "(");
   }
 
   /** Tokens of `.name` or `['literal']`; 0 when neither stands there. */

@@ -33,7 +33,7 @@ const MEMBERS: Readonly<Record<string, readonly string[]>> = {
     "duration",
   ],
   response: ["code", "flags", "grpc_status", "total_size"],
-  connection: ["mtls", "uri_san_peer_certificate", "uri_san_local_certificate"],
+  connection: ["mtls", "requested_server_name", "uri_san_peer_certificate", "uri_san_local_certificate"],
   upstream: ["uri_san_peer_certificate", "uri_san_local_certificate"],
   source: [],
   destination: [],

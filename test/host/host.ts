@@ -137,16 +137,21 @@ export class Host {
 
   /** One more plugin (root context) in this VM; returns its id. Throws when the filter refuses the configuration. */
   addPlugin(configuration: string | JsonObject | undefined): number {
-    const text = typeof configuration === "object" ? JSON.stringify(configuration) : (configuration ?? "");
     const rootId = this.nextContextId++;
     this.rootIds.add(rootId);
     this.call("proxy_on_context_create", [rootId, 0]);
     if (rootId === 1 && this.call("proxy_on_vm_start", [rootId, 0]) === 0) throw new GuestFault("VM start refused");
+    this.configure(rootId, configuration);
+    return rootId;
+  }
+
+  /** Gives a plugin another configuration. */
+  configure(rootId: number, configuration: string | JsonObject | undefined): void {
+    const text = typeof configuration === "object" ? JSON.stringify(configuration) : (configuration ?? "");
     this.configuration = Buffer.from(text, "utf8");
     const accepted = this.call("proxy_on_configure", [rootId, this.configuration.length]);
     this.configuration = undefined;
     if (accepted === 0) throw new GuestFault("the filter refused its configuration");
-    return rootId;
   }
 
   /** A new stream; nothing is called yet. */
@@ -214,6 +219,7 @@ export class Host {
       nowNs: () => this.nowNs,
       configuration: this.configuration,
       stream: this.effective ?? this.active,
+      ownStream: this.active,
       foreign: this.foreign,
       rootId: this.runningRootId(),
       setTickPeriod: (milliseconds) => this.tickPeriodMs.set(this.runningRootId(), milliseconds),

@@ -57,6 +57,8 @@ export interface Environment {
   /** Of the plugin, while it is being configured. */
   readonly configuration: Buffer | undefined;
   readonly stream: ActiveStream | undefined;
+  /** The running callback's own: expressions see this one, whatever the effective context is. */
+  readonly ownStream: ActiveStream | undefined;
   readonly foreign: ForeignFunctions;
   /** Plugin of the running callback. */
   readonly rootId: number;
@@ -139,9 +141,9 @@ function logAndClock(environment: () => Environment): HostFunctions {
       return STATUS.ok;
     },
     proxy_call_foreign_function(name = 0, nameSize = 0, parameters = 0, size = 0, out = 0, sizeOut = 0) {
-      const { memory, foreign, rootId, node, direction, stream } = environment();
+      const { memory, foreign, rootId, node, direction, ownStream } = environment();
       const bytes = Buffer.from(memory.bytes(parameters, size));
-      const variables = () => attributes(node, direction, stream, foreign.structs(rootId));
+      const variables = () => attributes(node, direction, ownStream, foreign.structs(rootId));
       const result = foreign.call(rootId, memory.latin1(name, nameSize), bytes, variables);
       if (typeof result === "number") return result;
       memory.give(result, out, sizeOut);

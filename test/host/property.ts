@@ -82,6 +82,7 @@ export function findProperty(
     case "response":
       return path.length === 1 ? null : descend(findResponse(name, path[2], stream), path, isHeaders(name) ? 3 : 2);
     case "connection":
+      if (name === "requested_server_name") return ""; // without TLS
       if (name === "mtls") return stream.downstreamTls?.peer !== undefined;
       return descend(findCertificate(name, stream.downstreamTls), path, 2);
     case "upstream":

@@ -3,7 +3,7 @@
 //
 // Configuration: `{ "expressions": ["request.host", ...], "tick": true }`. It logs each expression as "index compiled form". At a
 // request's end, and for the newest stream in a tick, it evaluates all, logs each as "index failed isTrue number text" and leaves the
-// texts, joined by "|", as filter state `wasm.probe`. Where a peer is needed, the own workload stands for both.
+// texts, one a line, as filter state `wasm.probe`. Where a peer is needed, the own workload stands for both.
 
 import * as abi from "@solo-io/proxy-runtime/assembly/imports";
 import * as arena from "../../../filter/arena.ts";
@@ -16,6 +16,7 @@ import {
   LogLevel,
   log,
   readPluginConfiguration,
+  readProperty,
   setFilterState,
   utf8,
   valuePtr,
@@ -30,6 +31,12 @@ import { Writer } from "../../../filter/wire/writer.ts";
 const STATE = utf8("probe");
 const DOWNSTREAM_STATE = utf8(DOWNSTREAM_PEER_STRUCT);
 const UPSTREAM_STATE = utf8(UPSTREAM_PEER_STRUCT);
+/** What a tick reads of the newest stream and logs. */
+const TICK_PROPERTIES: readonly string[] = [
+  "xds\0cluster_name",
+  "request\0host",
+  "filter_state\0envoy.filters.http.grpc_stats",
+];
 const CONTINUE: i32 = 0;
 const ACCEPTED: i32 = 1;
 
@@ -74,7 +81,11 @@ export function proxy_on_request_headers(_id: u32, _count: u32, _isEnd: u32): i3
 
 export function proxy_on_tick(_root: u32): void {
   enter();
-  log(LogLevel.Info, `effective context: ${abi.proxy_set_effective_context(newestStream).toString()}`);
+  log(LogLevel.Info, `status ${abi.proxy_set_effective_context(newestStream).toString()}`);
+  for (let i = 0; i < TICK_PROPERTIES.length; i++) {
+    const isThere = readProperty(utf8(TICK_PROPERTIES[i]));
+    log(LogLevel.Info, isThere ? readText(valuePtr, valueSize) : "absent");
+  }
   evaluate();
 }
 
@@ -103,7 +114,7 @@ function evaluate(): void {
     texts.push(text);
   }
   const out = new Writer();
-  const joined = utf8(texts.join("|"));
+  const joined = utf8(texts.join("\n"));
   out.copy(changetype<usize>(joined), joined.byteLength);
   setFilterState(STATE, out.take());
 }

@@ -11,7 +11,7 @@ import { REVIEWS } from "../../host/mesh.ts";
 const ROOT = fileURLToPath(new URL("../../..", import.meta.url));
 
 /** The probe's wasm, with the compiler's options of the filter save those for speed. */
-function compileProbe(): Buffer {
+export function compileProbe(): Buffer {
   const folder = mkdtempSync(join(tmpdir(), "meshtally-probe-"));
   const file = join(folder, "probe.wasm");
   const { options } = JSON.parse(readFileSync(join(ROOT, "asconfig.json"), "utf8"));
@@ -52,5 +52,5 @@ export function compiledForms(host: Host): { index: number; form: string }[] {
 export function results(stream: HttpStream): string[] {
   const state = stream.filterState.get("wasm.probe");
   if (state === undefined) throw new Error("the probe evaluated nothing");
-  return state.toString("utf8").split("|");
+  return state.toString("utf8").split("\n");
 }
