@@ -8,7 +8,7 @@ import { beforeAll, expect, test } from "vitest";
 import { type Config, socketAddress } from "../../demo/telemetry-config.ts";
 import { FAULTS_METRIC } from "../../filter/vocabulary/metrics.ts";
 import { CASE_CLUSTER, CASE_HEADERS, CASE_HOST, CASE_NODE, CASE_PATH, CASES } from "../filter/expression/cases.ts";
-import { compileProbe } from "../filter/expression/start.ts";
+import { PROBE_WASM } from "../filter/expression/start.ts";
 import { type Places, sendRaw, startLoneProxy } from "./lone-proxy.ts";
 
 const REQUESTS = 3;
@@ -18,7 +18,7 @@ let faults = "";
 
 beforeAll(async () => {
   const folder = await mkdtemp(join(tmpdir(), "meshtally-expression-")); // the proxy's own goes with it
-  await writeFile(join(folder, "probe.wasm"), compileProbe());
+  await writeFile(join(folder, "probe.wasm"), PROBE_WASM);
   const proxy = await startLoneProxy(
     () => ({ "x-answer": "yes" }),
     (places) => configuration({ ...places, folder }),

@@ -6,6 +6,7 @@
 // texts, one a line, as filter state `wasm.probe`. Where a peer is needed, the own workload stands for both.
 
 import * as abi from "@solo-io/proxy-runtime/assembly/imports";
+import "../../../filter/abort.ts";
 import * as arena from "../../../filter/arena.ts";
 import { Expressions, REFUSED } from "../../../filter/expression/expressions.ts";
 import { declarePeerStates, encodePeerStruct } from "../../../filter/expression/peer-state.ts";

@@ -11,7 +11,7 @@ import { REVIEWS } from "../../host/mesh.ts";
 const ROOT = fileURLToPath(new URL("../../..", import.meta.url));
 
 /** The probe's wasm, with the compiler's options of the filter save those for speed. */
-export function compileProbe(): Buffer {
+function compileProbe(): Buffer {
   const folder = mkdtempSync(join(tmpdir(), "meshtally-probe-"));
   const file = join(folder, "probe.wasm");
   const { options } = JSON.parse(readFileSync(join(ROOT, "asconfig.json"), "utf8"));
@@ -34,11 +34,12 @@ export function compileProbe(): Buffer {
   }
 }
 
-let probeModule: WebAssembly.Module | undefined;
+/** Compiled once per test file; a probe that does not compile fails the file at once. */
+export const PROBE_WASM: Uint8Array<ArrayBuffer> = new Uint8Array(compileProbe());
+const probeModule = new WebAssembly.Module(PROBE_WASM);
 
 /** A VM with the probe and these expressions. */
 export function startProbe(expressions: readonly string[], options: Partial<HostOptions> & { tick?: true } = {}): Host {
-  probeModule ??= new WebAssembly.Module(new Uint8Array(compileProbe()));
   const { tick, ...rest } = options;
   return new Host(probeModule, { node: REVIEWS, ...rest, configuration: { expressions, ...(tick ? { tick } : {}) } });
 }
