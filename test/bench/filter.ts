@@ -79,6 +79,10 @@ class Rounds {
     return GOALS.filter((goal) => this.cost.has(goal.of) && this.cost.has(goal.inTermsOf));
   }
 
+  get count(): number {
+    return this.cost.values().next().value?.length ?? 0;
+  }
+
   add(name: string, microseconds: number): void {
     this.cost.get(name)?.push(microseconds);
   }
@@ -169,6 +173,8 @@ async function runRounds(
 }
 
 function report(rounds: Rounds): void {
+  const isTrial = rounds.count < MIN_ROUNDS;
+  console.log(`${rounds.count} rounds${isTrial ? `: a trial, figures need ${MIN_ROUNDS}` : ""}`);
   for (const name of Object.values(BARE)) {
     const cost = rounds.bare(name);
     if (cost !== undefined) console.log(`${name}: ${cost.toFixed(1)} us of worker CPU per request`);
@@ -248,5 +254,8 @@ function argumentsOrExit(): Arguments {
 
 const { maxRounds, only } = argumentsOrExit();
 const chosen = choose(only);
-if (chosen.length === 0) throw new Error(`no variant matches ${only}`);
+if (chosen.length === 0) {
+  console.error(`--only ${only.source}: no variant's name matches`);
+  process.exit(2);
+}
 await measure(chosen, maxRounds);

@@ -9,11 +9,11 @@ import { exchangeHeaders, FROM_PRODUCTPAGE, makeNode, PRODUCTPAGE, REVIEWS, TO_R
 export const LABEL_SETS = 1000;
 export const CHECKPOINTS = 10;
 
+/** Between two checkpoints all of them come and go: more than the filter's tables of peers, clusters and keys hold. */
 const CHURNING_PEERS = 10_000;
+const CHURNING_HOSTS = 2500;
 /** Peers that are there at one time. */
-const LIVE_PEERS = 50;
-const CHURNING_HOSTS = 3000;
-const REQUESTS_PER_HOST = 40;
+const LIVE_PEERS = 20;
 const CODES = [200, 200, 200, 200, 301, 404, 500, 503];
 /** Each checkpoint's part must see every peer, or the first tenth would not be like the others. */
 export const MIN_CHURN_REQUESTS = CHURNING_PEERS * CHECKPOINTS;
@@ -62,9 +62,10 @@ export function churnMemory(requests: number): ChurnMemory[] {
     const bytes: number[] = [];
     const part = Math.ceil(requests / CHECKPOINTS);
     for (let index = 0; index < requests; index++) {
-      const newest = Math.floor((index * CHURNING_PEERS) / part);
-      const peer = peers[(newest + (index % LIVE_PEERS)) % CHURNING_PEERS] as Headers;
-      host.request(churningRequest(direction, peer, index));
+      const oldest = Math.floor((index * CHURNING_PEERS) / part);
+      const peer = peers[(oldest + (index % LIVE_PEERS)) % CHURNING_PEERS] as Headers;
+      const service = Math.floor((index * CHURNING_HOSTS) / part) % CHURNING_HOSTS;
+      host.request({ ...churningRequest(direction, peer, service), responseCode: codeOf(index) });
       if ((index + 1) % FORGET_EVERY === 0) forgetSamples(host);
       if ((index + 1) % part === 0 || index + 1 === requests) bytes.push(host.memory.byteLength);
     }
@@ -72,6 +73,9 @@ export function churnMemory(requests: number): ChurnMemory[] {
     return { direction, bytes, counted: series.reduce((sum, one) => sum + Number(one.value), 0) };
   });
 }
+
+/** Compiled once. */
+let filterModule: WebAssembly.Module | undefined;
 
 function start(direction: Direction): Host {
   const isInbound = direction === "inbound";
@@ -82,9 +86,6 @@ function start(direction: Direction): Host {
     configuration: { direction, disable_host_header_fallback: isInbound, max_label_sets: LABEL_SETS },
   });
 }
-
-/** Compiled once. */
-let filterModule: WebAssembly.Module | undefined;
 
 /** What a pod sends of itself: every one another workload, of names as long as real ones. */
 function peerHeaders(index: number): Headers {
@@ -98,15 +99,13 @@ function requestOf(direction: Direction, peer: Headers): StreamOptions {
 }
 
 /** The host names the service, as there is no cluster metadata; cluster and route change with it. */
-function churningRequest(direction: Direction, peer: Headers, index: number): StreamOptions {
-  const turn = Math.floor(index / REQUESTS_PER_HOST) % CHURNING_HOSTS;
-  const authority = [":authority", `host-${turn}.example.com`] as const;
+function churningRequest(direction: Direction, peer: Headers, service: number): StreamOptions {
+  const authority = [":authority", `service-${service}.example.com`] as const;
   return {
     ...requestOf(direction, peer),
     requestHeaders: direction === "inbound" ? [authority, ...peer] : [authority],
-    cluster: { name: `outbound|80||host-${turn}.example.com` },
-    routeName: `route-${turn}`,
-    responseCode: codeOf(index),
+    cluster: { name: `outbound|80||service-${service}.example.com` },
+    routeName: `route-${service}`,
   };
 }
 
