@@ -28,7 +28,7 @@ pub struct Facts {
     pub peer_serial: Option<u32>,
     pub cluster: Option<ClusterKey>,
     pub route: Route,
-    /// First URI SAN of the peer's and of our own certificate on this hop.
+    /// The SPIFFE ids of the peer and of ourselves on this hop.
     pub peer_principal: Option<Bytes>,
     pub own_principal: Option<Bytes>,
     /// Authority, only where it may become the service's name.
@@ -58,7 +58,7 @@ impl Facts {
     pub fn read(is_inbound: bool, peer: Option<&Peer>, cluster: Option<Rc<Cluster>>) -> Facts {
         let content_type = hostcalls::get_map_value_bytes(host::REQUEST_HEADERS, "content-type").ok().flatten();
         let is_grpc = content_type.is_some_and(|value| is_grpc_content_type(&value));
-        let connection = if is_inbound { "connection" } else { "upstream" };
+        let (peer_principal, own_principal) = principals(is_inbound);
         let route = match host::property(&["xds", "route_name"]).as_deref() {
             Some(b"block_all") => Route::BlockAll,
             Some(b"allow_any") => Route::AllowAny,
@@ -77,12 +77,26 @@ impl Facts {
             peer_serial: peer.map(|peer| peer.serial),
             cluster: cluster.map(ClusterKey),
             route,
-            peer_principal: host::property(&[connection, "uri_san_peer_certificate"]),
-            own_principal: host::property(&[connection, "uri_san_local_certificate"]),
+            peer_principal,
+            own_principal,
             host: uses_host.then(|| host::property(&["request", "host"])).flatten(),
             endpoint: (!is_inbound && peer.is_none()).then(|| host::property(&workload)).flatten(),
         }
     }
+}
+
+/// What Istio's authentication left of both ends for a server, else the first URI SANs of the certificates.
+fn principals(is_inbound: bool) -> (Option<Bytes>, Option<Bytes>) {
+    if is_inbound {
+        let peer = host::property(&["filter_state", "io.istio.peer_principal"]);
+        let own = host::property(&["filter_state", "io.istio.local_principal"]);
+        if peer.is_some() || own.is_some() {
+            return (peer, own);
+        }
+    }
+    let connection = if is_inbound { "connection" } else { "upstream" };
+    let peer = host::property(&[connection, "uri_san_peer_certificate"]);
+    (peer, host::property(&[connection, "uri_san_local_certificate"]))
 }
 
 /// `application/grpc`, alone or followed by `+`.
