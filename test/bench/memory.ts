@@ -1,4 +1,5 @@
-// npm run bench:memory [-- --requests N] [--skip-envoy]: what the filter holds in memory. Nothing here is timed.
+// npm run bench:memory [-- [--requests N] [--skip-envoy]]: what the filter holds in memory. Nothing here is timed; all of it takes a
+// quarter of an hour.
 //
 // The wasm in the test host: its memory with 1,000 label sets, then over N requests (5 million) in which peers, hosts, clusters
 // and codes come and go; the bench fails if it grows after the first tenth. Then the RSS of a real Envoy as label sets are added, counted
