@@ -12,5 +12,6 @@ const ISTIO_VERSION = utf8("xds\0node\0metadata\0ISTIO_VERSION");
 export function reportBuild(): void {
   const version = readProperty(ISTIO_VERSION) && valueSize > 0 ? readText(valuePtr, valueSize) : UNKNOWN;
   const tag = cleanValue(version.replaceAll(";", "_"));
-  record(defineMetric(MetricKind.Gauge, BUILD_PREFIX + tag + BUILD_SUFFIX + BUILD_METRIC), 1);
+  const name = utf8(BUILD_PREFIX + tag + BUILD_SUFFIX + BUILD_METRIC);
+  record(defineMetric(MetricKind.Gauge, changetype<usize>(name), name.byteLength), 1);
 }

@@ -3,14 +3,17 @@
 // The hot path allocates nothing, so only cold work (a new peer, a new label set) leaves garbage. The `minimal` runtime collects
 // when told to, and scans no stack: it may run only while no callback holds a reference, that is on entry to one.
 
-/** Pieces of cold work between two collections, at least; one leaves some KiB. */
-const MIN_COLD_WORK: u32 = 64;
+/** Garbage between two collections, at least, in KiB. */
+const MIN_GARBAGE: u32 = 128;
 
-let coldWork: u32 = 0;
+/** So much more for each stream in flight, in KiB. */
+const GARBAGE_PER_STREAM: u32 = 2;
 
-/** Says that cold work was done, which left garbage or will. */
-export function noteColdWork(): void {
-  coldWork++;
+let garbage: u32 = 0;
+
+/** Says that cold work was done, which left garbage or will: about so many KiB. */
+export function noteColdWork(kibibytes: u32 = 4): void {
+  garbage += kibibytes;
 }
 
 /**
@@ -18,7 +21,7 @@ export function noteColdWork(): void {
  * collection marks all that lives, so it must grow rarer as that grows: then it costs each piece of cold work the same.
  */
 export function collectIfDue(inFlight: i32): void {
-  if (coldWork < MIN_COLD_WORK + (<u32>inFlight >> 1)) return;
-  coldWork = 0;
+  if (garbage < MIN_GARBAGE + <u32>inFlight * GARBAGE_PER_STREAM) return;
+  garbage = 0;
   __collect();
 }

@@ -150,17 +150,16 @@ export function setEffectiveContext(stream: u32): void {
 }
 
 /** The id of a metric; 0 when the host refuses (ids start at 1), which increment and record then ignore. */
-export function defineMetric(kind: MetricKind, name: string): u32 {
-  const metric = tryDefine(kind, name);
+export function defineMetric(kind: MetricKind, name: usize, size: usize): u32 {
+  const metric = tryDefine(kind, name, size);
   if (metric === 0) countFault(Fault.HostCall);
   return metric;
 }
 
 /** As defineMetric, but counts no fault: the counter of faults is defined by it, too. */
-function tryDefine(kind: MetricKind, name: string): u32 {
-  const bytes = utf8(name);
+function tryDefine(kind: MetricKind, name: usize, size: usize): u32 {
   store<u32>(OUT, 0);
-  abi.proxy_define_metric(kind, changetype<usize>(bytes), bytes.byteLength, OUT);
+  abi.proxy_define_metric(kind, name, size, OUT);
   return load<u32>(OUT);
 }
 
@@ -197,7 +196,8 @@ const faultMetrics = new StaticArray<u32>(FAULT_REASONS.length);
 export function countFault(fault: Fault): void {
   let metric = faultMetrics[fault];
   if (metric === 0) {
-    metric = tryDefine(MetricKind.Counter, encodeTag(REASON_LABEL, FAULT_REASONS[fault]) + FAULTS_METRIC);
+    const name = utf8(encodeTag(REASON_LABEL, FAULT_REASONS[fault]) + FAULTS_METRIC);
+    metric = tryDefine(MetricKind.Counter, changetype<usize>(name), name.byteLength);
     faultMetrics[fault] = metric;
   }
   increment(metric, 1);

@@ -3,7 +3,7 @@
 
 import { DEFINITION_ROWS, MESSAGE_ROWS, Plan, STANDARD_PLAN } from "./custom/plan.ts";
 import { defineMetric } from "./host.ts";
-import { packObservation, writeValue } from "./observation.ts";
+import { packObservation } from "./observation.ts";
 import { Table } from "./table.ts";
 import { LABELS } from "./vocabulary/labels.ts";
 import { OBSERVATION_LABELS_OFFSET } from "./vocabulary/observation.ts";
@@ -57,12 +57,13 @@ export class LabelSet {
 
   private define(from: i32, to: i32, labels: IdentityReader): void {
     const rows = this.plan.rows;
-    let encoded = "";
+    const name = new Writer();
     for (let i = from; i < to; i++) {
       if (rows[i].isDropped) continue;
-      const isAsBefore = encoded.length > 0 && rows[i].tags === rows[i - 1].tags;
-      if (!isAsBefore) encoded = rows[i].encodeTags(labels.values, labels.operands);
-      this.metrics[i] = defineMetric(rows[i].kind, encoded + rows[i].name);
+      name.cut(0);
+      rows[i].writeTags(name, labels.values, labels.operands);
+      name.text(rows[i].name);
+      this.metrics[i] = defineMetric(rows[i].kind, name.ptr, name.length);
     }
   }
 }
@@ -143,7 +144,7 @@ function packIdentity(plan: Plan, values: StaticArray<string>, operands: Map<i32
   if (plan === STANDARD_PLAN) return null;
   const out = new Writer();
   out.u32(plan.serial);
-  for (let i = 0; i < values.length; i++) writeValue(out, values[i]);
-  for (let i = 0; i < plan.operands.length; i++) writeValue(out, operands.get(plan.operands[i]));
+  for (let i = 0; i < values.length; i++) out.shortText(values[i]);
+  for (let i = 0; i < plan.operands.length; i++) out.shortText(operands.get(plan.operands[i]));
   return out.take();
 }

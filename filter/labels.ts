@@ -111,7 +111,7 @@ export function isContradictory(request: Request): bool {
 }
 
 function denies(principal: Slice, peer: Peer | null): bool {
-  return peer !== null && principal.size > 0 && contradicts(peer.workload, textOf(principal));
+  return peer !== null && principal.size > 0 && contradicts(peer.workload(), textOf(principal));
 }
 
 /** Our own side: node metadata as it is, "" where it says nothing. */
@@ -129,7 +129,7 @@ function ownLabels(values: StaticArray<string>, side: Side, own: Workload, princ
 /** Who called, as a server's proxy knows it. */
 function callerLabels(values: StaticArray<string>, request: Request): void {
   const peer = request.downstreamPeer;
-  const workload = peer !== null ? peer.workload : new Workload();
+  const workload = peer !== null ? peer.workload() : new Workload();
   const principal = textOf(request.peerPrincipal);
   peerLabels(values, SOURCE, workload, principal, LATEST);
   values[Label.SourcePrincipal] = orUnknown(principal);
@@ -138,7 +138,7 @@ function callerLabels(values: StaticArray<string>, request: Request): void {
 /** Who was called: what it told us, else what the endpoint's metadata says. */
 function calleeLabels(values: StaticArray<string>, request: Request, principal: string): void {
   const peer = request.upstreamPeer;
-  const workload = peer !== null ? peer.workload : endpointWorkload(textOf(request.endpoint));
+  const workload = peer !== null ? peer.workload() : endpointWorkload(textOf(request.endpoint));
   const noRevision = request.role === Role.Waypoint ? UNKNOWN : LATEST;
   peerLabels(values, DESTINATION, workload, principal, noRevision);
   values[Label.DestinationPrincipal] = orUnknown(principal.length > 0 ? principal : workload.identity);

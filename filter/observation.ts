@@ -84,13 +84,6 @@ function areEqual(left: StaticArray<string>, right: StaticArray<string>): bool {
   return true;
 }
 
-/** Each value as u8 length and UTF-8. */
 function writeValues(out: Writer, values: StaticArray<string>): void {
-  for (let i = 0; i < values.length; i++) writeValue(out, values[i]);
-}
-
-export function writeValue(out: Writer, value: string): void {
-  const bytes = utf8(value);
-  out.u8(<u8>bytes.byteLength);
-  out.copy(changetype<usize>(bytes), bytes.byteLength);
+  for (let i = 0; i < values.length; i++) out.shortText(values[i]);
 }

@@ -14,30 +14,37 @@ import { spiffeNamespace } from "./vocabulary/name-rules.ts";
 import { decodeBase64, decodedSize } from "./wire/base64.ts";
 import { decodePeerWorkload, encodePeerState, Workload } from "./workload.ts";
 
-/** Twice Istio's cache, since a peer that is not there costs 45 us more. When it is full the oldest quarter goes. */
-const MAX_PEERS = 1000;
-const PEERS_KEPT = 750;
+/** As many as Istio's. When it is full the oldest quarter goes; one that is not there costs 45 us more. */
+const MAX_PEERS = 500;
+const PEERS_KEPT = 375;
 
 /** A longer header is decoded each time instead of being held as a key. */
 const MAX_CACHED_BYTES: usize = 4 * 1024;
 
+/** What a peer said of itself: its header, decoded again where its parts are asked for, which is on cold paths alone. */
 export class Peer {
   private knownStruct: StaticArray<u8> | null = null;
 
   constructor(
     /** Different for each Peer of this VM: stands for its content in keys. */
     readonly serial: u32,
-    readonly workload: Workload,
+    private readonly header: StaticArray<u8>,
+    private readonly additionalLabels: readonly string[],
     /** FlatNode for access loggers. */
     readonly state: StaticArray<u8>,
   ) {}
+
+  workload(): Workload {
+    const decoded = decodeHeader(changetype<usize>(this.header), this.header.length, this.additionalLabels);
+    return decoded === null ? new Workload() : decoded; // never null: it was decoded before
+  }
 
   /** Struct for expressions, made when one first asks for it. */
   struct(): StaticArray<u8> {
     const known = this.knownStruct;
     if (known !== null) return known;
     noteColdWork();
-    const encoded = encodePeerStruct(this.workload);
+    const encoded = encodePeerStruct(this.workload());
     this.knownStruct = encoded;
     return encoded;
   }
@@ -58,29 +65,32 @@ export function resolvePeer(ptr: usize, size: usize, exchange: ExchangeConfig): 
   const known = peers.find(ptr, size);
   if (known !== null) return known;
   noteColdWork();
-  const peer = decodePeer(ptr, size, exchange.additionalLabels);
-  if (peer === null) {
+  const workload = decodeHeader(ptr, size, exchange.additionalLabels);
+  if (workload === null) {
     countFault(Fault.PeerMalformed);
     return null;
   }
+  const header = new StaticArray<u8>(<i32>size);
+  memory.copy(changetype<usize>(header), ptr, size);
+  const peer = new Peer(nextSerial++, header, exchange.additionalLabels, encodePeerState(workload));
   // A peer some of whose labels were left out is not held: another configuration of this VM may keep others.
-  if (size <= MAX_CACHED_BYTES && !peer.workload.isCut) {
-    if (peers.isFull) {
-      countFault(Fault.PeersFull);
-      peers.keepNewest(PEERS_KEPT);
-    }
-    peers.add(ptr, size, peer);
-  }
+  if (size <= MAX_CACHED_BYTES && !workload.isCut) keep(header, peer);
   return peer;
 }
 
-function decodePeer(ptr: usize, size: usize, additionalLabels: readonly string[]): Peer | null {
+function keep(header: StaticArray<u8>, peer: Peer): void {
+  if (peers.isFull) {
+    countFault(Fault.PeersFull);
+    peers.keepNewest(PEERS_KEPT);
+  }
+  peers.addShared(header, 0, peer);
+}
+
+/** Null when it is no base64 of a Struct. */
+function decodeHeader(ptr: usize, size: usize, additionalLabels: readonly string[]): Workload | null {
   const bytes = arena.allocate(decodedSize(size));
   const length = decodeBase64(ptr, size, bytes);
-  if (length < 0) return null;
-  const workload = decodePeerWorkload(bytes, length, additionalLabels);
-  if (workload === null) return null;
-  return new Peer(nextSerial++, workload, encodePeerState(workload));
+  return length < 0 ? null : decodePeerWorkload(bytes, length, additionalLabels);
 }
 
 /**

@@ -4,11 +4,13 @@
 // there, once. During a hot restart Envoy shows the sum of the old and the new process's gauges, a time in the far future: that is
 // not taken. Until the old process is gone such a VM stamps 0, "not known", which the collector never mistakes for a life.
 
-import { defineMetric, nowMs, readMetric, record } from "./host.ts";
+import { defineMetric, nowMs, readMetric, record, utf8 } from "./host.ts";
 import { MetricKind, START_TIME_METRIC } from "./vocabulary/metrics.ts";
 
 /** How far the clock may have been set back since the gauge was set. */
 const TOLERANCE_MS: u64 = 60000;
+
+const NAME = utf8(START_TIME_METRIC);
 
 let metric: u32 = 0;
 let known: u64 = 0;
@@ -19,7 +21,7 @@ export function startTimeMs(): u64 {
 }
 
 function learn(): u64 {
-  if (metric === 0) metric = defineMetric(MetricKind.Gauge, START_TIME_METRIC);
+  if (metric === 0) metric = defineMetric(MetricKind.Gauge, changetype<usize>(NAME), NAME.byteLength);
   const now = nowMs();
   const shown = readMetric(metric);
   if (shown === 0) {

@@ -18,6 +18,9 @@ import { Fault, HttpMetric, MessageMetric, MetricKind } from "./vocabulary/metri
 /** Keys of facts held at most: several may lead to one label set. */
 const MAX_KEYS = 4096;
 
+/** KiB of garbage that making the labels of a request leaves. */
+const LABEL_SET_GARBAGE = 16;
+
 /** What is known of a key of facts. */
 @final
 class Known {
@@ -72,7 +75,7 @@ function labelSetOf(request: Request, plan: Plan, custom: Custom | null, limit: 
   if (plan !== STANDARD_PLAN) size = appendPlan(size, plan, custom);
   let known = byKey.find(KEY, size); // fast path
   if (known === null) {
-    noteColdWork();
+    noteColdWork(LABEL_SET_GARBAGE);
     const values = labelValues(request, ownNode());
     const set = resolveLabelSet(plan, values, operandTexts(plan, custom), limit);
     known = new Known(set, isContradictory(request));

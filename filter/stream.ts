@@ -71,7 +71,7 @@ export class Stream extends Ends {
 
 /**
  * More streams in flight than this, on one worker, are counted without their state (their peer is unknown), and that is counted.
- * Each may hold a peer of its own, which at the largest `max_header_bytes` takes some 90 KiB if it means harm: 1.5 GiB, far from the
+ * Each may hold a peer of its own, which at the largest `max_header_bytes` takes some 64 KiB if it means harm: 1 GiB, far from the
  * 4 GiB at which memory would end.
  */
 const MAX_STREAMS = 16384;

@@ -3,7 +3,8 @@
 
 import { LABELS, PEER_LABEL_COUNT } from "../vocabulary/labels.ts";
 import { HTTP_METRICS, MESSAGE_METRICS, METRIC_PREFIX, MetricKind } from "../vocabulary/metrics.ts";
-import { encodeTag } from "../vocabulary/stat-name.ts";
+import { FIELD_SEPARATOR, VALUE_SEPARATOR } from "../vocabulary/stat-name.ts";
+import { Writer } from "../wire/writer.ts";
 
 /** Label that stands for none of LABELS. */
 const NOT_STANDARD = -1;
@@ -37,14 +38,15 @@ export class Row {
     return this.name.substring(METRIC_PREFIX.length);
   }
 
-  /** The encoded labels, from the standard values and those of the operands. */
-  encodeTags(values: StaticArray<string>, operands: Map<i32, string>): string {
-    let encoded = "";
+  /** Writes the labels as they stand in a stat's name, from the standard values and those of the operands. */
+  writeTags(out: Writer, values: StaticArray<string>, operands: Map<i32, string>): void {
     for (let i = 0; i < this.tags.length; i++) {
       const tag = this.tags[i];
-      encoded += encodeTag(tag.name, tagValue(tag, values, operands));
+      out.text(tag.name);
+      out.text(VALUE_SEPARATOR);
+      out.text(tagValue(tag, values, operands));
+      out.text(FIELD_SEPARATOR);
     }
-    return encoded;
   }
 
   /** The value of each of LABELS; "" for one that is not carried. */

@@ -50,6 +50,28 @@ export class Writer {
     this.u8(<u8>value);
   }
 
+  /** UTF-8 of `text`, which must be well formed. */
+  text(text: string): void {
+    const size = <i32>String.UTF8.byteLength(text);
+    String.UTF8.encodeUnsafe(changetype<usize>(text), text.length, this.room(size));
+  }
+
+  /** u8 length and UTF-8 of a text of at most 255 bytes. */
+  shortText(text: string): void {
+    this.u8(<u8>String.UTF8.byteLength(text));
+    this.text(text);
+  }
+
+  /** Where the bytes are, until the next write. */
+  get ptr(): usize {
+    return changetype<usize>(this.bytes);
+  }
+
+  /** Goes back to when only so much was written. */
+  cut(length: i32): void {
+    this.length = length;
+  }
+
   /** A copy of what was written, of just that length. */
   take(): StaticArray<u8> {
     const taken = new StaticArray<u8>(this.length);

@@ -116,7 +116,7 @@ describe("streams in flight", () => {
       const peer = stream.filterState.get("wasm.downstream_peer");
       expect(peer && readFlatNode(peer).workloadName).toBe(`${name}-v1`);
     });
-    expect(faults(host)).toEqual({});
+    expect(faults(host)).toEqual({ peers_full: 4 });
   });
 
   test("one peer evicted by 2,000 others is still its stream's peer at the end", () => {
