@@ -45,6 +45,8 @@ export interface HostOptions {
   readonly direction?: TrafficDirection;
   /** Stats of the process; given so that a second VM shares them. */
   readonly stats?: StatStore;
+  /** Labels that the proxy's `stats_tags` know besides the standard ones. */
+  readonly customLabels?: readonly string[];
   /** Unix time when the VM starts. */
   readonly startNs?: bigint;
 }
@@ -198,7 +200,7 @@ export class Host {
 
   /** Every series of one metric, or all. */
   series(metric?: string): Series[] {
-    const all = this.stats.all().map(readSeries);
+    const all = this.stats.all().map((stat) => readSeries(stat, this.options.customLabels));
     return metric === undefined ? all : all.filter((one) => one.name === metric);
   }
 

@@ -46,16 +46,20 @@ export interface Series {
   readonly samples: readonly bigint[];
 }
 
-const TAGS = [...LABELS, REASON_LABEL].map((label) => ({ label, regex: new RegExp(tagRegex(label)) }));
+const TAGS = makeTags([...LABELS, REASON_LABEL]);
+
+function makeTags(labels: readonly string[]) {
+  return labels.map((label) => ({ label, regex: new RegExp(tagRegex(label)) }));
+}
 
 /**
  * Labels and metric name of a stat name, cut as Envoy cuts them: each regex on the whole name, group 1 removed.
  * Throws when a value is no UTF-8: what is left over of a broken name stays in the metric's name, as in Envoy.
  */
-function decodeStatName(statName: string): { name: string; labels: Record<string, string> } {
+function decodeStatName(statName: string, tags: typeof TAGS): { name: string; labels: Record<string, string> } {
   const labels: Record<string, string> = {};
   const cuts: { start: number; end: number }[] = [];
-  for (const { label, regex } of TAGS) {
+  for (const { label, regex } of tags) {
     const match = regex.exec(statName);
     if (match === null) continue;
     labels[label] = decodeUtf8(match[2] ?? "");
@@ -71,8 +75,10 @@ function decodeStatName(statName: string): { name: string; labels: Record<string
   return { name: name + statName.slice(end), labels };
 }
 
-export function readSeries(stat: Stat): Series {
-  return { ...decodeStatName(stat.statName), kind: stat.kind, value: stat.value, samples: stat.samples };
+/** `customLabels`: those that the proxy's `stats_tags` know besides. */
+export function readSeries(stat: Stat, customLabels: readonly string[] = []): Series {
+  const tags = customLabels.length === 0 ? TAGS : [...TAGS, ...makeTags(customLabels)];
+  return { ...decodeStatName(stat.statName, tags), kind: stat.kind, value: stat.value, samples: stat.samples };
 }
 
 function decodeUtf8(latin1: string): string {
