@@ -975,7 +975,7 @@ describe("max_label_sets", () => {
     const host = startCustomInbound(LOADED, ["tenant"]);
     for (let round = 0; round < 3; round++) {
       requestTenants(host, ["a", "b"]);
-      host.configure(LOADED);
+      host.configure(1, LOADED);
     }
     expect(faults(host)).toEqual({});
     expect(countedRequests(host).map(({ value }) => value)).toEqual([3n, 3n]);
@@ -994,9 +994,9 @@ describe("max_label_sets", () => {
   test("a configuration that is loaded again keeps no expression of the one before", () => {
     const host = startCustomInbound(LOADED, ["tenant"]);
     const before = host.foreign.expressionCount(1);
-    for (let round = 0; round < 3; round++) host.configure(LOADED);
+    for (let round = 0; round < 3; round++) host.configure(1, LOADED);
     expect(host.foreign.expressionCount(1)).toBe(before);
-    host.configure({ direction: "inbound" });
+    host.configure(1, { direction: "inbound" });
     expect(host.foreign.expressionCount(1)).toBe(0);
   });
 
@@ -1021,7 +1021,7 @@ describe("max_label_sets", () => {
   test("a configuration that changes takes effect with the next request", () => {
     const host = startCustomInbound({ metrics: [{ dimensions: { tenant: "'old'" } }] }, ["tenant"]);
     requestInbound(host);
-    host.configure({ ...LOADED, metrics: [{ dimensions: { tenant: "'new'" } }] });
+    host.configure(1, { ...LOADED, metrics: [{ dimensions: { tenant: "'new'" } }] });
     requestInbound(host);
     expect(countedRequests(host).map(({ labels }) => labels["tenant"])).toEqual(["old", "new"]);
   });

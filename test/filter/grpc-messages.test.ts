@@ -316,7 +316,7 @@ describe("the reporting interval", () => {
 
   test("is changed by another configuration", () => {
     const host = startCustomInbound({});
-    host.configure({ direction: "inbound", tcp_reporting_duration: "0s" });
+    host.configure(1, { direction: "inbound", tcp_reporting_duration: "0s" });
     host.stream(inbound("1,1")).sendRequestHeaders();
     expect(host.tickPeriodMs.get(1) ?? 0).toBe(0);
   });
