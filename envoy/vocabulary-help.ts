@@ -3,7 +3,8 @@
 
 /** By the names of LABELS. "own" is the proxy that reports; "peer" is the other end. */
 export const LABEL_HELP: { readonly [label: string]: string } = {
-  reporter: "`source` from an outbound listener or a gateway, `destination` from an inbound listener",
+  reporter:
+    "`source` from an outbound listener or a gateway, `destination` from an inbound listener, `waypoint` from a waypoint",
   source_workload: "workload of the caller",
   source_canonical_service: "canonical name of the caller",
   source_canonical_revision: "canonical revision of the caller; `latest` if a peer names none",
@@ -28,7 +29,8 @@ export const LABEL_HELP: { readonly [label: string]: string } = {
   response_code: "HTTP status, `0` if there was no answer",
   grpc_response_status: "gRPC status as a number; empty if not gRPC or not known",
   response_flags: "Envoy's response flags by their short names, joined by commas; `-` for none",
-  connection_security_policy: "`mutual_tls` or `none` from a destination; a source always reports `unknown`",
+  connection_security_policy:
+    "`mutual_tls` or `none` from a destination; a source reports `unknown` unless `source_security_policy` is on",
 };
 
 /** By the names of FAULT_REASONS. */
