@@ -13,6 +13,7 @@ import { Writer } from "./wire/writer.ts";
 
 /** Room for label sets at first; doubled when they are more. */
 const FIRST_LABEL_SETS = 1024;
+const FIRST_IN_FLIGHT = 32;
 
 @final
 export class LabelSet {
@@ -93,7 +94,31 @@ class IdentityReader {
   }
 }
 
-let byIdentity = new Table<LabelSet>(FIRST_LABEL_SETS);
+/** Known label sets by their identity: one lot of those that are over, one of those in flight, so that neither takes the other's room. */
+@final
+class Lot {
+  private table: Table<LabelSet>;
+
+  constructor(room: i32) {
+    this.table = new Table<LabelSet>(room);
+  }
+
+  find(ptr: usize, size: usize): LabelSet | null {
+    return this.table.find(ptr, size);
+  }
+
+  hasRoom(limit: i32): bool {
+    return this.table.count < limit;
+  }
+
+  add(identity: StaticArray<u8>, offset: i32, set: LabelSet): void {
+    if (this.table.isFull) this.table = this.table.doubled();
+    this.table.addShared(identity, offset, set);
+  }
+}
+
+const over = new Lot(FIRST_LABEL_SETS);
+const inFlight = new Lot(FIRST_IN_FLIGHT);
 /** By the serial of the plan. */
 const overflows = new Map<u32, LabelSet>();
 
@@ -112,12 +137,13 @@ export function resolveLabelSet(
   const custom = packIdentity(plan, values, operands);
   const owner = custom !== null ? custom : observation;
   const offset = custom !== null ? 0 : OBSERVATION_LABELS_OFFSET;
-  const known = byIdentity.find(changetype<usize>(owner) + offset, owner.length - offset);
+  const lot = plan.isInFlight ? inFlight : over;
+  const known = lot.find(changetype<usize>(owner) + offset, owner.length - offset);
   if (known !== null) return known;
-  if (byIdentity.count >= limit) return overflowLabelSet(plan);
   const set = new LabelSet(plan, observation, custom, false);
-  if (byIdentity.isFull) byIdentity = byIdentity.doubled();
-  byIdentity.addShared(owner, offset, set);
+  if (!plan.recordsAnything) return set; // no metric of it will ever be
+  if (!lot.hasRoom(limit)) return overflowLabelSet(plan);
+  lot.add(owner, offset, set);
   return set;
 }
 

@@ -33,7 +33,8 @@ export function onLog(stream: Stream, config: Config): void {
   const custom = config.custom;
   if (custom !== null) evaluate(custom, stream);
   const set = countRequest(request, config);
-  if (request.isGrpc && readMessages()) reportMessages(stream, set);
+  const hasMessages = request.isGrpc || stream.messageSet !== null;
+  if (hasMessages && readMessages()) reportMessages(stream, set);
   if (stream.isAccessLog) return; // no filter state is ours to set there
   leaveObservation(set.observation, request);
   const policy = config.accessLog;

@@ -51,6 +51,9 @@ export enum Security {
   MutualTls,
 }
 
+/** The response flag UF: no connection to the upstream came about. */
+const CONNECTION_FAILED: u64 = 1 << 5;
+
 export enum Route {
   Ordinary,
   BlockAll,
@@ -168,7 +171,9 @@ export class Request {
   private securityOf(config: Config): Security {
     if (!this.isServer && !config.sourceSecurityPolicy) return Security.Unknown;
     if (this.peerPrincipal.size > 0 && this.ownPrincipal.size > 0) return Security.MutualTls;
-    return this.isServer || readProperty(UPSTREAM_ADDRESS) ? Security.None : Security.Unknown;
+    if (this.isServer) return Security.None;
+    const isConnected = (this.flags & CONNECTION_FAILED) === 0 && readProperty(UPSTREAM_ADDRESS);
+    return isConnected ? Security.None : Security.Unknown;
   }
 
   /** Whether the authority may name the service: not where cluster metadata does. */

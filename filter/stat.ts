@@ -4,7 +4,7 @@
 //   labels (label-set.ts)     --> LabelSet: several keys may lead to one.
 
 import { Config } from "./config/config.ts";
-import { Custom } from "./custom/custom.ts";
+import { Custom, STANDARD_IN_FLIGHT } from "./custom/custom.ts";
 import { DEFINITION_ROWS, MESSAGE_ROWS, Plan, STANDARD_PLAN } from "./custom/plan.ts";
 import { noteColdWork } from "./garbage.ts";
 import { countFault, increment, record } from "./host.ts";
@@ -62,7 +62,7 @@ export function countMessages(set: LabelSet, requests: u64, responses: u64): voi
 /** The label set under which the messages of a stream in flight are counted; null when that cannot be known before its end. */
 export function labelSetInFlight(request: Request, config: Config): LabelSet | null {
   const custom = config.custom;
-  const plan = custom === null ? STANDARD_PLAN : custom.inFlight;
+  const plan = custom === null ? STANDARD_IN_FLIGHT : custom.inFlight;
   return plan === null ? null : labelSetOf(request, plan, null, config.maxLabelSets);
 }
 

@@ -71,7 +71,9 @@ export class MetricsConfig {
 
   read(root: Section): void {
     const metrics = bounded(root.sections("metrics"), MAX_RULES);
-    for (let i = 0; i < metrics.length; i++) this.rules.push(readRule(metrics[i]));
+    for (let i = 0; i < metrics.length; i++) {
+      if (hasReadableMatch(metrics[i])) this.rules.push(readRule(metrics[i]));
+    }
     const definitions = bounded(root.sections("definitions"), MAX_DEFINITIONS);
     for (let i = 0; i < definitions.length; i++) this.readDefinition(definitions[i]);
     const attributes = bounded(root.section("classification").sections("attributes"), MAX_CLASSIFIERS);
@@ -103,6 +105,14 @@ export class MetricsConfig {
     }
     this.classifiers.push(classifier);
   }
+}
+
+/** An entry whose condition is no text never applies: for which requests it was meant nobody knows. */
+function hasReadableMatch(section: Section): bool {
+  const match = section.field("match");
+  if (match === null || match.kind === JsonKind.Text) return true;
+  section.complain("match", "an expression in a string", match);
+  return false;
 }
 
 function readRule(section: Section): MetricRule {

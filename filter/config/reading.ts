@@ -135,7 +135,7 @@ const MAX_DURATION_MS: f64 = 365.0 * 86400000.0;
 function parseDuration(text: string): f64 {
   let digits = 0;
   while (digits < text.length && isDecimal(text.charCodeAt(digits))) digits++;
-  if (digits === 0) return NaN;
+  if (digits === 0 || text.indexOf(".") !== text.lastIndexOf(".")) return NaN;
   const unit = text.substring(digits);
   const number = parseFloat(text.substring(0, digits));
   if (unit === "ms") return number;

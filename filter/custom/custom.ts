@@ -3,9 +3,9 @@
 import { Definition, MetricRule, MetricsConfig } from "../config/metrics.ts";
 import { complain } from "../config/reading.ts";
 import { noteColdWork } from "../garbage.ts";
-import { METRIC_PREFIX } from "../vocabulary/metrics.ts";
+import { BUILD_METRIC, METRIC_PREFIX, TCP_METRIC_NAMES } from "../vocabulary/metrics.ts";
 import { BROKEN, Operands } from "./operands.ts";
-import { DEFINITION_ROWS, MESSAGE_ROWS, Plan, Row, STANDARD_VALUE, standardRows } from "./plan.ts";
+import { DEFINITION_ROWS, MESSAGE_ROWS, Plan, Row, STANDARD_PLAN, STANDARD_VALUE, standardRows } from "./plan.ts";
 
 /** Entries with a condition: each is a bit of what holds for a request. */
 const MAX_CONDITIONS = 32;
@@ -54,8 +54,14 @@ class CompiledRule {
   }
 }
 
+/** Content of the plan for streams in flight under the standard configuration. */
+const IN_FLIGHT = "in flight";
+
 const serials = new Map<string, u32>();
 let nextSerial: u32 = 1;
+
+/** The plan for streams in flight under a configuration that changes nothing. */
+export const STANDARD_IN_FLIGHT = new Plan(serialOf(IN_FLIGHT), rowsInFlight(), [], true);
 
 @final
 export class Custom {
@@ -102,22 +108,28 @@ export class Custom {
   private addRule(rule: MetricRule): void {
     let bit: u32 = 0;
     if (rule.match.length > 0) {
-      if (this.conditions.length >= MAX_CONDITIONS) {
+      const condition = this.operands.addCondition(rule.path + "match", rule.match);
+      if (condition === BROKEN) return; // when it would apply nobody knows, so it never does
+      const at = this.placeOf(condition);
+      if (at >= MAX_CONDITIONS) {
         complain(rule.path + `match: expected at most ${MAX_CONDITIONS} conditions`);
         return;
       }
-      const condition = this.operands.add(rule.path + "match", rule.match);
-      if (condition === BROKEN) return; // when it would apply nobody knows, so it never does
-      bit = (<u32>1) << this.conditions.length;
-      this.conditions.push(condition);
+      bit = (<u32>1) << at;
     }
     this.rules.push(new CompiledRule(rule, bit, this.operands));
   }
 
+  /** The bit of a condition, which entries may share; MAX_CONDITIONS when it is one too many. */
+  private placeOf(condition: i32): i32 {
+    const known = this.conditions.indexOf(condition);
+    if (known >= 0) return known;
+    if (this.conditions.length >= MAX_CONDITIONS) return MAX_CONDITIONS;
+    return this.conditions.push(condition) - 1;
+  }
+
   private addDefinition(definition: Definition): void {
-    const rows = standardRows();
-    for (let i = 0; i < rows.length; i++) {
-      if (rows[i].shortName !== definition.name) continue;
+    if (isStandardName(METRIC_PREFIX + definition.name)) {
       complain(definition.path + "name: " + definition.name + " is a standard metric and stays what it is");
       return;
     }
@@ -128,18 +140,18 @@ export class Custom {
   }
 
   private planInFlight(): Plan | null {
-    const rows = standardRows();
-    let content = "in flight";
+    const rows = rowsInFlight();
+    let content = IN_FLIGHT;
     for (let i = 0; i < this.rules.length; i++) {
       const rule = this.rules[i];
       for (let row = MESSAGE_ROWS; row < DEFINITION_ROWS; row++) {
         if (!rule.concerns(rows[row])) continue;
         if (rule.condition !== 0 || rule.labels.length > 0) return null;
         rule.applyTo(rows[row]);
+        content += "\n\n" + rule.content;
       }
-      content += "\n\n" + rule.content;
     }
-    return new Plan(serialOf(content), rows, []);
+    return new Plan(serialOf(content), rows, [], true);
   }
 
   private makePlan(holding: u32): Plan {
@@ -156,13 +168,27 @@ export class Custom {
       for (let row = 0; row < rows.length; row++) rule.applyTo(rows[row]);
       content += "\n\n" + rule.content;
     }
-    return new Plan(serialOf(content), rows, operandsOf(rows));
+    return content.length === 0 ? STANDARD_PLAN : new Plan(serialOf(content), rows, operandsOf(rows), false);
   }
+}
+
+/** The rows of the standard metrics, of which only gRPC messages are counted while a stream lives. */
+function rowsInFlight(): Row[] {
+  const rows = standardRows();
+  for (let i = 0; i < MESSAGE_ROWS; i++) rows[i].isDropped = true;
+  return rows;
+}
+
+function isStandardName(name: string): bool {
+  const rows = standardRows();
+  for (let i = 0; i < rows.length; i++) {
+    if (rows[i].name === name) return true;
+  }
+  return TCP_METRIC_NAMES.includes(name) || name === BUILD_METRIC;
 }
 
 /** Equal content has an equal number, so that a configuration that is loaded again does not make its label sets new ones. */
 function serialOf(content: string): u32 {
-  if (content.length === 0) return 0;
   if (serials.has(content)) return serials.get(content);
   if (serials.size >= MAX_SERIALS) serials.clear();
   const serial = nextSerial++;

@@ -26,6 +26,7 @@ const INDEX = 0xffff;
 /** Condition of an entry without one. */
 const ALWAYS = -2;
 const UNDECIDED = -1;
+const NONE = -1;
 
 const UNKNOWN_TEXT = utf8(UNKNOWN);
 
@@ -39,7 +40,11 @@ class Attribute {
   /** Index of the value that the current request has, or UNDECIDED. */
   decided: i32 = UNDECIDED;
 
-  constructor(readonly name: string) {
+  constructor(
+    readonly name: string,
+    /** Index of the one of the same name before it, which counts where this one decides nothing; or NONE. */
+    readonly earlier: i32,
+  ) {
     this.state = utf8(name);
   }
 
@@ -79,7 +84,7 @@ export class Operands {
   add(path: string, source: string): i32 {
     const whole = source.trim();
     let mentionsAttribute = false;
-    for (let i = 0; i < this.attributes.length; i++) {
+    for (let i = this.attributes.length - 1; i >= 0; i--) {
       const name = this.attributes[i].name;
       const state = WASM_STATE_PREFIX + name;
       if (whole === name || whole === `filter_state['${state}']` || whole === `filter_state["${state}"]`) {
@@ -87,8 +92,21 @@ export class Operands {
       }
       if (whole.includes(name)) mentionsAttribute = true;
     }
-    const index = (mentionsAttribute ? this.second : this.first).add(source);
-    if (index >= 0) return mentionsAttribute ? SECOND | index : index;
+    return this.compile(path, source, source, mentionsAttribute);
+  }
+
+  /** Compiles a condition: an expression that must be a bool. */
+  addCondition(path: string, source: string): i32 {
+    let mentionsAttribute = false;
+    for (let i = 0; i < this.attributes.length; i++) {
+      if (source.includes(this.attributes[i].name)) mentionsAttribute = true;
+    }
+    return this.compile(path, source, conditionOf(source), mentionsAttribute);
+  }
+
+  private compile(path: string, source: string, compiled: string, isSecond: bool): i32 {
+    const index = (isSecond ? this.second : this.first).add(compiled);
+    if (index >= 0) return isSecond ? SECOND | index : index;
     complain(path + ': "' + source.substring(0, 100) + '" is no expression that this Envoy knows, or one too many');
     return BROKEN;
   }
@@ -102,8 +120,8 @@ export class Operands {
 
   ptr(operand: i32): usize {
     if (operand & ATTRIBUTE) {
-      const attribute = this.attributes[operand & INDEX];
-      if (attribute.decided === UNDECIDED) return changetype<usize>(UNKNOWN_TEXT);
+      const attribute = this.decidedOf(operand & INDEX);
+      if (attribute === null) return changetype<usize>(UNKNOWN_TEXT);
       return changetype<usize>(attribute.values[attribute.decided]);
     }
     return this.expressionsOf(operand).ptr(operand & INDEX);
@@ -113,9 +131,8 @@ export class Operands {
   size(operand: i32): usize {
     let size: usize;
     if (operand & ATTRIBUTE) {
-      const attribute = this.attributes[operand & INDEX];
-      const isDecided = attribute.decided !== UNDECIDED;
-      size = isDecided ? attribute.values[attribute.decided].length : UNKNOWN_TEXT.byteLength;
+      const attribute = this.decidedOf(operand & INDEX);
+      size = attribute === null ? UNKNOWN_TEXT.byteLength : attribute.values[attribute.decided].length;
     } else {
       size = this.expressionsOf(operand).size(operand & INDEX);
     }
@@ -129,7 +146,6 @@ export class Operands {
 
   /** Whether a condition holds; one that cannot be evaluated does not, and is counted. */
   holds(operand: i32): bool {
-    if (operand & ATTRIBUTE) return false;
     const expressions = this.expressionsOf(operand);
     if (!expressions.failed(operand & INDEX)) return expressions.isTrue(operand & INDEX);
     countFault(Fault.Expression);
@@ -151,11 +167,28 @@ export class Operands {
     return operand & SECOND ? this.second : this.first;
   }
 
+  /** The attribute of that name which decided last; null when none did. */
+  private decidedOf(index: i32): Attribute | null {
+    let at = index;
+    while (at !== NONE) {
+      const attribute = this.attributes[at];
+      if (attribute.decided !== UNDECIDED) return attribute;
+      at = attribute.earlier;
+    }
+    return null;
+  }
+
   private addAttribute(classifier: Classifier): void {
-    const attribute = new Attribute(classifier.attribute);
+    let earlier = NONE;
+    for (let i = 0; i < this.attributes.length; i++) {
+      if (this.attributes[i].name === classifier.attribute) earlier = i;
+    }
+    const attribute = new Attribute(classifier.attribute, earlier);
     for (let i = 0; i < classifier.conditions.length; i++) {
       const source = classifier.conditions[i];
-      const condition = source.length === 0 ? ALWAYS : this.add(classifier.path + `match[${i}].condition`, source);
+      const path = classifier.path + `match[${i}].condition`;
+      // Always one of the first: conditions see no attribute of this list.
+      const condition = source.length === 0 ? ALWAYS : this.compile(path, source, conditionOf(source), false);
       if (condition === BROKEN) continue;
       attribute.conditions.push(condition);
       attribute.values.push(bytesOf(classifier.values[i]));
@@ -163,6 +196,11 @@ export class Operands {
     this.attributes.push(attribute);
     declareText(attribute.name);
   }
+}
+
+/** What is no bool is no condition: it fails. On a line of its own, since the source may end in a comment. */
+function conditionOf(source: string): string {
+  return "(" + source + "\n) == true";
 }
 
 function bytesOf(text: string): StaticArray<u8> {

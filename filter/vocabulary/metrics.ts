@@ -46,6 +46,14 @@ export enum MessageMetric {
   Responses,
 }
 
+/** Istio's TCP metrics: nobody may define another metric under such a name. */
+export const TCP_METRIC_NAMES: readonly string[] = [
+  "istio_tcp_connections_opened_total",
+  "istio_tcp_connections_closed_total",
+  "istio_tcp_sent_bytes_total",
+  "istio_tcp_received_bytes_total",
+];
+
 /** What the name of each metric of Istio's begins with; its configuration leaves it out. */
 export const METRIC_PREFIX = "istio_";
 

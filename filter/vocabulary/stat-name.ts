@@ -22,9 +22,12 @@ export function encodeTag(name: string, value: string): string {
   return name + VALUE_SEPARATOR + value + FIELD_SEPARATOR;
 }
 
-/** The `stats_tags` regex that cuts the label out of a stat name; group 1 is removed, group 2 is the value. */
+/**
+ * The `stats_tags` regex that cuts the label out of a stat name; group 1 is removed, group 2 is the value. `\b`, so that `app` is not
+ * found inside `source_app`; Istio's own regexes lack it.
+ */
 export function tagRegex(name: string): string {
-  return "(" + name + "=\\.=(.*?);\\.;)";
+  return "\\b(" + name + "=\\.=(.*?);\\.;)";
 }
 
 /**
