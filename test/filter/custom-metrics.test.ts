@@ -144,6 +144,30 @@ describe("several entries", () => {
   });
 });
 
+describe("Istio's own expansion of a Telemetry for all metrics", () => {
+  test("ten entries with the same twenty dimensions", () => {
+    const names = ["requests_total", "request_duration_milliseconds", "request_bytes", "response_bytes"];
+    const others = [
+      "request_messages_total",
+      "response_messages_total",
+      "tcp_sent_bytes_total",
+      "tcp_received_bytes_total",
+    ];
+    const tcp = ["tcp_connections_opened_total", "tcp_connections_closed_total"];
+    const labels = Array.from({ length: 20 }, (_, index) => `label_${index}_x`);
+    const dimensions = Object.fromEntries(labels.map((label) => [label, `request.method + '${label}'`]));
+    const entry = { dimensions, tags_to_remove: ["source_app"] };
+    const host = oneRequest(
+      [...names, ...others, ...tcp].map((name) => ({ name, ...entry })),
+      labels,
+    );
+    expect(faults(host)).toEqual({});
+    for (const name of NAMES) {
+      expect(customLabelsOf(host, name)).toEqual(Object.fromEntries(labels.map((label) => [label, `GET${label}`])));
+    }
+  });
+});
+
 describe("dimensions", () => {
   test("a new label comes after the standard ones, alphabetically within its entry, in the order of the entries", () => {
     const host = oneRequest(
@@ -509,6 +533,37 @@ describe("the text of a value", () => {
   test("1,000 bytes of characters of 3 bytes: cut between two of them", () => {
     const wire = Buffer.from("\u65e5".repeat(400), "utf8").toString("latin1");
     expect(valueGiven("request.headers['x-v']", withHeader("x-v", wire))).toBe("\u65e5".repeat(85));
+  });
+
+  test("1,000 bytes of characters of 4 bytes: cut between two of them, without a remainder", () => {
+    const wire = Buffer.from("\u{1f600}".repeat(250), "utf8").toString("latin1");
+    expect(valueGiven("request.headers['x-v']", withHeader("x-v", wire))).toBe("\u{1f600}".repeat(63));
+  });
+
+  test("forty long values: requests that differ in the last of them are told apart", () => {
+    const labels = Array.from({ length: 40 }, (_, index) => `label_${index}_x`);
+    const entries = [labels.slice(0, 20), labels.slice(20)].map((some) => ({
+      dimensions: Object.fromEntries(some.map((label) => [label, `request.headers['x-v'] + '${label}'`])),
+    }));
+    const last = { dimensions: { zz_last: "request.headers['x-t']" } };
+    const host = startCustomInbound({ metrics: [...entries, last] }, [...labels, "zz_last"]);
+    for (const tenant of ["a", "b", "a"]) {
+      const requestHeaders = [...FROM_PRODUCTPAGE.requestHeaders, ["x-v", "v".repeat(240)], ["x-t", tenant]] as const;
+      requestInbound(host, { requestHeaders });
+    }
+    expect(countedRequests(host).map(({ labels: one, value }) => [one["zz_last"], one["label_39_x"], value])).toEqual([
+      ["a", `${"v".repeat(240)}label_39_x`, 2n],
+      ["b", `${"v".repeat(240)}label_39_x`, 1n],
+    ]);
+    expect(faults(host)).toEqual({});
+  });
+
+  test("values that are the same once cleaned are one series and one label set", () => {
+    const metrics = [{ dimensions: { tenant: "request.headers['x-t']" } }];
+    const host = startCustomInbound({ metrics, max_label_sets: 1 }, ["tenant"]);
+    for (const tenant of ["a", "a.", "a..", "a"]) requestInbound(host, withHeader("x-t", tenant));
+    expect(countedRequests(host).map(({ value }) => value)).toEqual([4n]);
+    expect(faults(host)).toEqual({});
   });
 
   test("two long values side by side", () => {
@@ -1016,6 +1071,31 @@ describe("max_label_sets", () => {
       ["1", "", 2n],
       ["", "2", 2n],
     ]);
+  });
+
+  test("a custom metric that changes its type or its value in a new configuration", () => {
+    const configuration = { ...LOADED, metrics: [], definitions: [{ name: "mine", value: "7" }] };
+    const host = startCustomInbound(configuration);
+    requestInbound(host);
+    host.configure(1, { ...configuration, definitions: [{ name: "mine", value: "5", type: "GAUGE" }] });
+    requestInbound(host);
+    host.configure(1, { ...configuration, definitions: [{ name: "mine", value: "3", type: "HISTOGRAM" }] });
+    requestInbound(host);
+    expect(host.series("istio_mine").map(({ kind, value, samples }) => [kind, value, samples])).toEqual([
+      [MetricKind.Counter, 7n, []],
+      [MetricKind.Gauge, 5n, []],
+      [MetricKind.Histogram, 0n, [3n]],
+    ]);
+    expect(faults(host)).toEqual({});
+  });
+
+  test("a request in flight while the configuration changes is counted under the new one", () => {
+    const host = startCustomInbound(LOADED, ["tenant", "zone"]);
+    const stream = host.stream({ ...FROM_PRODUCTPAGE, ...withHeader("x-t", "a") }).sendRequestHeaders();
+    host.configure(1, { ...LOADED, metrics: [{ dimensions: { zone: "'new'" } }] });
+    stream.sendResponseHeaders().log();
+    expect(customLabelsOf(host)).toEqual({ zone: "new" });
+    expect(faults(host)).toEqual({});
   });
 
   test("a configuration that changes takes effect with the next request", () => {
