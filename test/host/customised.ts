@@ -33,7 +33,7 @@ export function requestOutbound(host: Host, options: StreamOptions = {}): HttpSt
   return requestChecked(host, { ...TO_REVIEWS, ...options });
 }
 
-export function requestChecked(host: Host, options: StreamOptions): HttpStream {
+function requestChecked(host: Host, options: StreamOptions): HttpStream {
   const before = counts(host);
   const stream = host.request(options);
   checkObservation(host, stream, before, options.durationNs === null);
