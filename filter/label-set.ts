@@ -140,9 +140,8 @@ export function resolveLabelSet(
   const lot = plan.isInFlight ? inFlight : over;
   const known = lot.find(changetype<usize>(owner) + offset, owner.length - offset);
   if (known !== null) return known;
-  const set = new LabelSet(plan, observation, custom, false);
-  if (!plan.recordsAnything) return set; // no metric of it will ever be
   if (!lot.hasRoom(limit)) return overflowLabelSet(plan);
+  const set = new LabelSet(plan, observation, custom, false);
   lot.add(owner, offset, set);
   return set;
 }

@@ -25,7 +25,8 @@ export const DOWNSTREAM_PEER_SAN = utf8("connection\0uri_san_peer_certificate");
 const DOWNSTREAM_LOCAL_SAN = utf8("connection\0uri_san_local_certificate");
 export const UPSTREAM_PEER_SAN = utf8("upstream\0uri_san_peer_certificate");
 const UPSTREAM_LOCAL_SAN = utf8("upstream\0uri_san_local_certificate");
-const UPSTREAM_ADDRESS = utf8("upstream\0address");
+/** There once the connection to the upstream is; its `address` is there as soon as an endpoint is chosen. */
+const UPSTREAM_LOCAL_ADDRESS = utf8("upstream\0local_address");
 /** Where Istio's authentication leaves the principals when the certificates are not this connection's own (HBONE). */
 export const PEER_PRINCIPAL = utf8("filter_state\0io.istio.peer_principal");
 const LOCAL_PRINCIPAL = utf8("filter_state\0io.istio.local_principal");
@@ -50,9 +51,6 @@ export enum Security {
   None,
   MutualTls,
 }
-
-/** The response flag UF: no connection to the upstream came about. */
-const CONNECTION_FAILED: u64 = 1 << 5;
 
 export enum Route {
   Ordinary,
@@ -171,9 +169,7 @@ export class Request {
   private securityOf(config: Config): Security {
     if (!this.isServer && !config.sourceSecurityPolicy) return Security.Unknown;
     if (this.peerPrincipal.size > 0 && this.ownPrincipal.size > 0) return Security.MutualTls;
-    if (this.isServer) return Security.None;
-    const isConnected = (this.flags & CONNECTION_FAILED) === 0 && readProperty(UPSTREAM_ADDRESS);
-    return isConnected ? Security.None : Security.Unknown;
+    return this.isServer || readProperty(UPSTREAM_LOCAL_ADDRESS) ? Security.None : Security.Unknown;
   }
 
   /** Whether the authority may name the service: not where cluster metadata does. */

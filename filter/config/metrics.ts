@@ -72,7 +72,7 @@ export class MetricsConfig {
   read(root: Section): void {
     const metrics = bounded(root.sections("metrics"), MAX_RULES);
     for (let i = 0; i < metrics.length; i++) {
-      if (hasReadableMatch(metrics[i])) this.rules.push(readRule(metrics[i]));
+      if (isExpression(metrics[i], "match")) this.rules.push(readRule(metrics[i]));
     }
     const definitions = bounded(root.sections("definitions"), MAX_DEFINITIONS);
     for (let i = 0; i < definitions.length; i++) this.readDefinition(definitions[i]);
@@ -100,6 +100,7 @@ export class MetricsConfig {
     const classifier = new Classifier(section.path, attribute);
     const matches = bounded(section.sections("match"), MAX_CONDITIONS);
     for (let i = 0; i < matches.length; i++) {
+      if (!isExpression(matches[i], "condition")) continue;
       classifier.conditions.push(matches[i].text("condition", ""));
       classifier.values.push(matches[i].text("value", ""));
     }
@@ -107,11 +108,11 @@ export class MetricsConfig {
   }
 }
 
-/** An entry whose condition is no text never applies: for which requests it was meant nobody knows. */
-function hasReadableMatch(section: Section): bool {
-  const match = section.field("match");
-  if (match === null || match.kind === JsonKind.Text) return true;
-  section.complain("match", "an expression in a string", match);
+/** Whether the field is a text, or absent. An entry whose condition is something else never applies: nobody knows when it was meant to. */
+function isExpression(section: Section, key: string): bool {
+  const value = section.field(key);
+  if (value === null || value.kind === JsonKind.Text) return true;
+  section.complain(key, "an expression in a string", value);
   return false;
 }
 

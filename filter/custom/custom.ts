@@ -160,7 +160,7 @@ export class Custom {
     for (let i = 0; i < this.definitions.length; i++) {
       const definition = this.definitions[i];
       rows.push(new Row(METRIC_PREFIX + definition.name, definition.kind, false, []));
-      content += definition.name + "\n";
+      content += `${definition.name} ${<i32>definition.kind}\n`;
     }
     for (let i = 0; i < this.rules.length; i++) {
       const rule = this.rules[i];

@@ -136,7 +136,7 @@ export class Operands {
     } else {
       size = this.expressionsOf(operand).size(operand & INDEX);
     }
-    return min(size, MAX_VALUE_BYTES);
+    return wholeCharacters(this.ptr(operand), size);
   }
 
   /** The label value that the operand gives. Cold path. */
@@ -201,6 +201,14 @@ export class Operands {
 /** What is no bool is no condition: it fails. On a line of its own, since the source may end in a comment. */
 function conditionOf(source: string): string {
   return "(" + source + "\n) == true";
+}
+
+/** How many of the bytes make whole characters of UTF-8 within MAX_VALUE_BYTES. */
+function wholeCharacters(ptr: usize, size: usize): usize {
+  let end: usize = MAX_VALUE_BYTES;
+  if (size <= end) return size;
+  while (end > 0 && (load<u8>(ptr + end) & 0xc0) === 0x80) end--;
+  return end;
 }
 
 function bytesOf(text: string): StaticArray<u8> {

@@ -105,8 +105,6 @@ export const DEFINITION_ROWS = HTTP_METRICS.length + MESSAGE_METRICS.length;
 export class Plan {
   /** For each of LABELS, whether a metric carries its standard value. */
   readonly usesLabel: StaticArray<bool> = new StaticArray<bool>(LABELS.length);
-  /** Whether any metric is kept at all. */
-  recordsAnything: bool = false;
 
   constructor(
     /** Equal for plans with equal content, also of different configurations; 0 is the standard plan. */
@@ -118,11 +116,9 @@ export class Plan {
     readonly isInFlight: bool,
   ) {
     for (let i = 0; i < rows.length; i++) {
-      if (rows[i].isDropped) continue;
-      this.recordsAnything = true;
       const tags = rows[i].tags;
       for (let t = 0; t < tags.length; t++) {
-        if (tags[t].operand === STANDARD_VALUE) this.usesLabel[tags[t].label] = true;
+        if (tags[t].operand === STANDARD_VALUE && !rows[i].isDropped) this.usesLabel[tags[t].label] = true;
       }
     }
   }

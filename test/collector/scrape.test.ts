@@ -302,8 +302,8 @@ describe("Scraper", () => {
       target: urls[0],
       proxy: "node-0",
       missing: [
-        { tag_name: "source_app", regex: "(source_app=\\.=(.*?);\\.;)" },
-        { tag_name: "source_version", regex: "(source_version=\\.=(.*?);\\.;)" },
+        { tag_name: "source_app", regex: "\\b(source_app=\\.=(.*?);\\.;)" },
+        { tag_name: "source_version", regex: "\\b(source_version=\\.=(.*?);\\.;)" },
       ],
       message: expect.stringMatching(/^stats_tags of proxy lack labels/),
       suppressed: 0,

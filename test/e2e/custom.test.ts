@@ -31,6 +31,7 @@ const PLUGIN: Config = {
         source_version: "this does not parse",
       },
     },
+    { name: "requests_total", dimensions: { app: "'of its own'" } },
     { name: "request_bytes", drop: true },
     { name: "response_bytes", tags_to_remove: ["response_flags", "source_cluster"] },
     { name: "requests_total", match: "request.path == '/health'", drop: true },
@@ -70,6 +71,7 @@ const ADDED = [
   "long_operation",
   "broken_at_run",
   "tagged",
+  "app",
 ];
 
 let proxy: LoneProxy;
@@ -159,6 +161,14 @@ describe("dimensions", () => {
     expect(labels).not.toContain("broken_at_parse");
     expect(labels).not.toContain("source_version");
     expect(first("GetReview", "red")).toMatchObject({ source_app: "overridden" });
+  });
+
+  test("whose name is the end of another's are told from it", () => {
+    for (const sample of samples.filter(({ name }) => name.startsWith("istio_") && name !== "istio_build")) {
+      const isItsMetric = sample.name === "istio_requests_total";
+      expect(sample.labels["app"], sample.name).toBe(isItsMetric ? "of its own" : undefined);
+      expect(sample.labels["source_app"]).toBe("overridden");
+    }
   });
 
   test("leave no part of themselves in a metric's name", () => {

@@ -246,16 +246,6 @@ describe("while a stream lives", () => {
     expect(counters(host)[0]?.labels).toMatchObject({ destination_service: "reviews:9080" });
   });
 
-  test("a stream that is no gRPC is not reported in a tick either", () => {
-    const host = startInbound();
-    const stream = host.stream({ ...FROM_PRODUCTPAGE, ...stateOf("3,5") }).sendRequestHeaders();
-    host.tick();
-    stream.sendResponseHeaders();
-    host.tick();
-    stream.log();
-    expect(counted(host)).toEqual([undefined, undefined]);
-  });
-
   test("a tick takes no label set besides that of the request", () => {
     const host = startInbound({ configuration: { direction: "inbound", max_label_sets: 1 } });
     const stream = host.stream(inbound("1,1")).sendRequestHeaders();
