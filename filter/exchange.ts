@@ -42,7 +42,7 @@ export function onRequestHeaders(stream: Stream, config: Config): void {
   const sides = exchangeSides(role, config);
   if (sides & EXCHANGE_DOWNSTREAM) receiveRequest(stream, role, config);
   if (isRelay(role, sides)) relayRequest(stream, config.exchange);
-  else if (sides & EXCHANGE_UPSTREAM) sendRequest(config.exchange);
+  else if (sides & EXCHANGE_UPSTREAM) sendRequest(stream, config.exchange);
   else if (isGuarded(role, sides)) stripExchange(HeaderMap.Request);
 }
 
@@ -84,9 +84,9 @@ function receiveRequest(stream: Stream, role: Role, config: Config): void {
 }
 
 /** Client, request: say who we are, unless the cluster is outside the mesh; then nothing of the kind may pass. */
-function sendRequest(exchange: ExchangeConfig): void {
+function sendRequest(stream: Stream, exchange: ExchangeConfig): void {
   const metadata = ownMetadata(exchange);
-  if (metadata.byteLength === 0 || isOutside(exchange)) {
+  if (metadata.byteLength === 0 || isOutside(stream, exchange)) {
     stripExchange(HeaderMap.Request);
     return;
   }
@@ -97,12 +97,13 @@ function sendRequest(exchange: ExchangeConfig): void {
 /** Between two ends, request: what the caller said goes on as it is, so that the server sees the caller and not us. */
 function relayRequest(stream: Stream, exchange: ExchangeConfig): void {
   const isBelieved = stream.hasPeerId || stream.hasPeerMetadata;
-  if (!isBelieved || isOutside(exchange)) stripExchange(HeaderMap.Request);
+  if (!isBelieved || isOutside(stream, exchange)) stripExchange(HeaderMap.Request);
 }
 
 /** Whether the request's cluster is one that must not learn who we are. */
-function isOutside(exchange: ExchangeConfig): bool {
+function isOutside(stream: Stream, exchange: ExchangeConfig): bool {
   const cluster = currentCluster();
+  stream.cluster = cluster;
   return cluster !== null && (cluster.isExchangeDisabled || (exchange.skipExternalClusters && cluster.isExternal));
 }
 

@@ -8,7 +8,7 @@ import { hasNewMessages, readMessages, reportMessages } from "./messages.ts";
 import { leaveObservation } from "./observation.ts";
 import { Peer } from "./peer.ts";
 import { grpcAuthority, Request } from "./request.ts";
-import { exchangeSides, Role } from "./role.ts";
+import { Role } from "./role.ts";
 import { countRequest, labelSetInFlight } from "./stat.ts";
 import { Stream } from "./stream.ts";
 import { DOWNSTREAM_PEER_STRUCT, UPSTREAM_PEER_STRUCT } from "./vocabulary/peer-metadata.ts";
@@ -19,12 +19,13 @@ const UPSTREAM_STRUCT = utf8(UPSTREAM_PEER_STRUCT);
 const request = new Request();
 
 /**
- * Keeps what the messages of a gRPC stream may need to be reported while it lives. Only where the exchange reads in this callback
- * anyway, since the first read in one is what costs.
+ * Keeps what the messages of a gRPC stream may need to be reported while it lives: the authority, where nothing else names the service.
+ * Only where the exchange has read the cluster in this callback anyway, since the first read in one is what costs.
  */
 export function keepAuthority(stream: Stream, config: Config): void {
   if (config.disableHostHeaderFallback || config.reportingIntervalMs === 0) return;
-  if (exchangeSides(stream.role(config), config) !== 0) stream.authority = grpcAuthority();
+  const cluster = stream.cluster;
+  if (cluster !== null && cluster.serviceHost.length === 0) stream.authority = grpcAuthority();
 }
 
 /** Counts the stream, which is over. */
