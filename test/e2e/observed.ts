@@ -2,6 +2,7 @@
 // that can be compared with toEqual, so that a difference is printed with its labels.
 
 import { setTimeout as sleep } from "node:timers/promises";
+import { HTTP_METRICS } from "../../collector/vocabulary.ts";
 import { type Mesh, type MeshOptions, startMesh } from "../../demo/mesh.ts";
 import { findEnvoy } from "../../envoy/binary.ts";
 import { parseExposition, type Sample, sumBySeries } from "./exposition.ts";
@@ -22,12 +23,17 @@ export async function proxySamples(mesh: Mesh, workloads: readonly string[] = []
   const texts = await Promise.all(
     chosen.map(({ adminUrl }) => get(`${adminUrl}/stats/prometheus?usedonly&filter=istio_`)),
   );
-  return texts.flatMap(parseExposition);
+  return texts.flatMap(parseExposition).filter(isTraffic);
+}
+
+/** Of the metrics that the collector unifies. */
+function isTraffic({ name }: Sample): boolean {
+  return HTTP_METRICS.some((metric) => name.startsWith(metric.name));
 }
 
 export async function collectorSamples(mesh: Mesh): Promise<Sample[]> {
   if (mesh.collector === null) throw new Error("the mesh has no collector");
-  return parseExposition(await get(`${mesh.collector.url}/metrics`)).filter(({ name }) => name.startsWith("istio_"));
+  return parseExposition(await get(`${mesh.collector.url}/metrics`)).filter(isTraffic);
 }
 
 /** Requests per series of counters and buckets. Sums are left out: Envoy's are only about 5 % exact. */
