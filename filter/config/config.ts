@@ -8,7 +8,7 @@ import { AccessLogConfig, readAccessLogConfig } from "./access-log.ts";
 import { ExchangeConfig } from "./exchange.ts";
 import { readHostRules } from "./hosts.ts";
 import { MetricsConfig } from "./metrics.ts";
-import { complain, Section } from "./reading.ts";
+import { beginReading, complain, endReading, Section } from "./reading.ts";
 
 /** Which end of a call the listener is said to be. */
 export enum Direction {
@@ -32,6 +32,17 @@ const REPORTERS: readonly string[] = ["UNSPECIFIED", "SERVER_GATEWAY"];
 /** Smallest and largest `max_label_sets`: Envoy keeps each label set, with 4 metrics, for as long as it runs. */
 const MIN_LABEL_SETS = 1;
 const MAX_LABEL_SETS = 100000;
+
+/** Fields of Istio's stats filter and of its predecessors that have no effect here. */
+const LEGACY: readonly string[] = [
+  "debug",
+  "stat_prefix",
+  "field_separator",
+  "value_separator",
+  "max_peer_cache_size",
+  "rotation_interval",
+  "graceful_deletion_interval",
+];
 
 /** Istio's default for `tcp_reporting_duration`. */
 const REPORTING_INTERVAL_MS: u64 = 5000;
@@ -66,14 +77,16 @@ export function parseConfig(ptr: usize, size: usize): Config {
   const reader = new JsonReader();
   const json = reader.parse(ptr, size);
   if (json === null) {
-    complain(`not JSON: error at byte ${reader.errorAt}`);
+    complain(`not JSON (in a google.protobuf.StringValue): error at byte ${reader.errorAt}; the defaults are used`);
     return config;
   }
   if (json.kind !== JsonKind.Object) {
-    complain("expected a JSON object");
+    complain("expected a JSON object; the defaults are used");
     return config;
   }
+  beginReading();
   const root = new Section(json, "");
+  root.ignore(LEGACY);
   config.direction = root.choice("direction", DIRECTIONS, Direction.Auto);
   config.isWaypoint = root.choice("reporter", REPORTERS, Reporter.Unspecified) === Reporter.ServerGateway;
   config.disableHostHeaderFallback = root.bool("disable_host_header_fallback", false);
@@ -86,5 +99,6 @@ export function parseConfig(ptr: usize, size: usize): Config {
   config.exchange.read(root.section("metadata_exchange"));
   config.hosts = readHostRules(root.section("host_normalization"));
   config.accessLog = readAccessLogConfig(root.section("access_log_policy"));
+  endReading();
   return config;
 }

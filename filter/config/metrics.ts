@@ -2,7 +2,7 @@
 // text; custom/ compiles it. Semantics: Istio's stats filter, its PluginConfig; `classification` is Istio's attributegen.
 
 import { METRIC_PREFIX, MetricKind } from "../vocabulary/metrics.ts";
-import { JsonKind } from "../wire/json.ts";
+import { JsonKind, JsonValue } from "../wire/json.ts";
 import { complain, Section } from "./reading.ts";
 
 const MAX_RULES = 256;
@@ -72,7 +72,8 @@ export class MetricsConfig {
   read(root: Section): void {
     const metrics = bounded(root.sections("metrics"), MAX_RULES);
     for (let i = 0; i < metrics.length; i++) {
-      if (isExpression(metrics[i], "match")) this.rules.push(readRule(metrics[i]));
+      const rule = readRule(metrics[i]);
+      if (isExpression(metrics[i], "match")) this.rules.push(rule);
     }
     const definitions = bounded(root.sections("definitions"), MAX_DEFINITIONS);
     for (let i = 0; i < definitions.length; i++) this.readDefinition(definitions[i]);
@@ -81,31 +82,33 @@ export class MetricsConfig {
   }
 
   private readDefinition(section: Section): void {
-    const name = section.text("name", "");
+    const name = readName(section, "name");
     const source = section.text("value", "");
-    if (!isName(name)) complain(section.path + "name: expected letters, digits and _, found " + quoted(name));
-    else if (source.length === 0) complain(section.path + "value: expected an expression");
-    else
-      this.definitions.push(
-        new Definition(section.path, name, source, section.choice("type", KINDS, MetricKind.Counter)),
-      );
+    const kind = section.choice("type", KINDS, MetricKind.Counter);
+    if (source.length === 0) complain(section.path + "value: expected an expression; it is left out");
+    else if (name.length > 0) this.definitions.push(new Definition(section.path, name, source, kind));
   }
 
   private readClassifier(section: Section): void {
-    const attribute = section.text("output_attribute", "");
-    if (!isName(attribute)) {
-      complain(section.path + "output_attribute: expected letters, digits and _, found " + quoted(attribute));
-      return;
-    }
-    const classifier = new Classifier(section.path, attribute);
+    const classifier = new Classifier(section.path, readName(section, "output_attribute"));
+    section.ignore(["phase"]); // Istio's attributegen; here all is decided at the end
     const matches = bounded(section.sections("match"), MAX_CONDITIONS);
     for (let i = 0; i < matches.length; i++) {
+      const value = matches[i].text("value", "");
       if (!isExpression(matches[i], "condition")) continue;
-      classifier.conditions.push(matches[i].text("condition", ""));
-      classifier.values.push(matches[i].text("value", ""));
+      classifier.conditions.push(textOf(matches[i].field("condition")));
+      classifier.values.push(value);
     }
-    this.classifiers.push(classifier);
+    if (classifier.attribute.length > 0) this.classifiers.push(classifier);
   }
+}
+
+/** A name of letters, digits and _; "", and complained about, when it is none. */
+function readName(section: Section, key: string): string {
+  const name = section.text(key, "");
+  if (isName(name)) return name;
+  complain(`${section.path}${key}: expected letters, digits and _, found "${name.substring(0, 100)}"; it is left out`);
+  return "";
 }
 
 /** Whether the field is a text, or absent. An entry whose condition is something else never applies: nobody knows when it was meant to. */
@@ -116,6 +119,10 @@ function isExpression(section: Section, key: string): bool {
   return false;
 }
 
+function textOf(value: JsonValue | null): string {
+  return value === null || value.kind !== JsonKind.Text ? "" : value.text;
+}
+
 function readRule(section: Section): MetricRule {
   const removed = section.texts("tags_to_remove");
   const name = section.text("name", "");
@@ -124,7 +131,7 @@ function readRule(section: Section): MetricRule {
     name.startsWith(METRIC_PREFIX) ? name.substring(METRIC_PREFIX.length) : name,
     section.bool("drop", false),
     removed === null ? [] : removed,
-    section.text("match", ""),
+    textOf(section.field("match")),
   );
   readDimensions(section, rule);
   return rule;
@@ -134,8 +141,15 @@ function readRule(section: Section): MetricRule {
 function readDimensions(section: Section, rule: MetricRule): void {
   const dimensions = section.field("dimensions");
   if (dimensions === null) return;
-  if (dimensions.kind !== JsonKind.Object || dimensions.keys.length > MAX_DIMENSIONS) {
-    section.complain("dimensions", `an object of at most ${MAX_DIMENSIONS} expressions by label`, dimensions);
+  if (dimensions.kind !== JsonKind.Object) {
+    section.complain("dimensions", "an object of expressions by label", dimensions);
+    return;
+  }
+  if (dimensions.keys.length > MAX_DIMENSIONS) {
+    complain(
+      section.path +
+        `dimensions: expected ${MAX_DIMENSIONS} at most, found ${dimensions.keys.length}; all are left out`,
+    );
     return;
   }
   const labels = dimensions.keys.slice(0).sort();
@@ -143,7 +157,7 @@ function readDimensions(section: Section, rule: MetricRule): void {
     const label = labels[i];
     const source = dimensions.member(label)!;
     const path = section.path + "dimensions." + label;
-    if (!isName(label)) complain(path + ": expected a label of letters, digits and _");
+    if (!isName(label)) complain(path + ": expected a label of letters, digits and _; it is left out");
     else if (source.kind !== JsonKind.Text)
       section.complain("dimensions." + label, "an expression in a string", source);
     else rule.dimensions.push(new Dimension(path, label, source.text));
@@ -152,7 +166,9 @@ function readDimensions(section: Section, rule: MetricRule): void {
 
 function bounded(sections: Section[], most: i32): Section[] {
   if (sections.length <= most) return sections;
-  complain(sections[0].path + ` and the rest: expected at most ${most} entries, found ${sections.length}`);
+  const first = sections[most].path.slice(0, -1);
+  complain(first + `: expected ${most} entries at most, found ${sections.length}; it and the rest are left out`);
+  for (let i = most; i < sections.length; i++) sections[i].leaveOut();
   return sections.slice(0, most);
 }
 
@@ -166,8 +182,4 @@ function isName(text: string): bool {
     if (!isLetter && code !== 0x5f && !(isDigit && i > 0)) return false;
   }
   return true;
-}
-
-function quoted(text: string): string {
-  return '"' + text.substring(0, 100) + '"';
 }

@@ -5,19 +5,71 @@ import { countFault, LogLevel, log } from "../host.ts";
 import { Fault } from "../vocabulary/metrics.ts";
 import { JsonKind, JsonValue } from "../wire/json.ts";
 
-/** Logs and counts what is wrong in the configuration: "metrics[2].match: ...". */
+/** Logs and counts what is wrong in the configuration, and what becomes of it: "metrics[2].match: ...; it is left out". */
 export function complain(what: string): void {
-  log(LogLevel.Error, "meshtally: configuration: " + what + "; the default is used");
+  log(LogLevel.Error, "meshtally: configuration: " + what);
   countFault(Fault.Configuration);
+}
+
+/** Logs what is allowed, but hardly meant. */
+export function warn(what: string): void {
+  log(LogLevel.Warn, "meshtally: configuration: " + what);
+}
+
+/** Fields that nobody reads are named, so many at most. */
+const MAX_UNKNOWN = 20;
+
+/** All sections of the configuration that is being read. */
+let sections: Section[] = [];
+
+/** Call before a configuration is read. */
+export function beginReading(): void {
+  sections = [];
+}
+
+/** Call when all is read: names the fields that were there and that nobody asked for. A slip of the pen is found by it. */
+export function endReading(): void {
+  let named = 0;
+  for (let i = 0; i < sections.length && named < MAX_UNKNOWN; i++)
+    named += sections[i].nameUnknown(MAX_UNKNOWN - named);
+  sections = [];
 }
 
 /** An object of the configuration and where it stands: "metadata_exchange." or "". */
 @final
 export class Section {
+  private readonly known: string[] = [];
+
   constructor(
     private readonly value: JsonValue | null,
     readonly path: string,
-  ) {}
+  ) {
+    sections.push(this);
+  }
+
+  /** Says that fields are known, although they have no effect here. */
+  ignore(keys: readonly string[]): void {
+    for (let i = 0; i < keys.length; i++) this.known.push(keys[i]);
+  }
+
+  /** Says that the section is left out, whatever it holds. */
+  leaveOut(): void {
+    const value = this.value;
+    if (value !== null) this.ignore(value.keys);
+  }
+
+  /** Names the fields that are there and that nobody knows, at most so many; answers how many it named. */
+  nameUnknown(most: i32): i32 {
+    const value = this.value;
+    if (value === null) return 0;
+    let named = 0;
+    for (let i = 0; i < value.keys.length && named < most; i++) {
+      if (this.known.includes(value.keys[i])) continue;
+      warn(this.path + value.keys[i].substring(0, 100) + ": no such field; it is ignored");
+      named++;
+    }
+    return named;
+  }
 
   /** Whether the configuration has this object. */
   get isThere(): bool {
@@ -26,6 +78,7 @@ export class Section {
 
   /** The field as it is; null when it is absent. */
   field(key: string): JsonValue | null {
+    this.known.push(key);
     const value = this.value;
     return value === null ? null : value.member(key);
   }
@@ -119,12 +172,12 @@ export class Section {
       else isInOrder = false;
     }
     if (isInOrder) return texts;
-    this.complain(key, "a list of strings", value);
+    this.complain(key, "a list of nothing but strings", value);
     return null;
   }
 
   complain(key: string, expected: string, found: JsonValue): void {
-    complain(this.path + key + ": expected " + expected + ", found " + quote(found));
+    complain(this.path + key + ": expected " + expected + ", found " + quote(found) + "; it is left out");
   }
 }
 
@@ -151,5 +204,6 @@ function isDecimal(code: i32): bool {
 function quote(value: JsonValue): string {
   if (value.kind === JsonKind.List) return "a list";
   if (value.kind === JsonKind.Object) return "an object";
+  if (value.kind !== JsonKind.Text) return value.text.substring(0, 100);
   return '"' + value.text.substring(0, 100) + '"';
 }

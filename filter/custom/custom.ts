@@ -1,8 +1,9 @@
 // Custom: a configuration's rules and definitions, compiled; and for each request the plan that they make.
 
 import { Definition, MetricRule, MetricsConfig } from "../config/metrics.ts";
-import { complain } from "../config/reading.ts";
+import { complain, warn } from "../config/reading.ts";
 import { noteColdWork } from "../garbage.ts";
+import { LABELS } from "../vocabulary/labels.ts";
 import { BUILD_METRIC, METRIC_PREFIX, TCP_METRIC_NAMES } from "../vocabulary/metrics.ts";
 import { BROKEN, Operands } from "./operands.ts";
 import { DEFINITION_ROWS, MESSAGE_ROWS, Plan, Row, STANDARD_PLAN, STANDARD_VALUE, standardRows } from "./plan.ts";
@@ -112,12 +113,25 @@ export class Custom {
       if (condition === BROKEN) return; // when it would apply nobody knows, so it never does
       const at = this.placeOf(condition);
       if (at >= MAX_CONDITIONS) {
-        complain(rule.path + `match: expected at most ${MAX_CONDITIONS} conditions`);
+        complain(rule.path + `match: expected at most ${MAX_CONDITIONS} conditions; it is left out`);
         return;
       }
       bit = (<u32>1) << at;
     }
+    this.nameSlips(rule);
     this.rules.push(new CompiledRule(rule, bit, this.operands));
+  }
+
+  /** What Istio takes in silence and nobody can have meant. */
+  private nameSlips(rule: MetricRule): void {
+    if (rule.isDropped && rule.name.length === 0) warn(rule.path + "drop: has no effect without a name");
+    let isKnown = rule.name.length === 0 || isStandardName(METRIC_PREFIX + rule.name);
+    for (let i = 0; i < this.definitions.length; i++) isKnown = isKnown || this.definitions[i].name === rule.name;
+    if (!isKnown) warn(rule.path + "name: there is no metric " + rule.name.substring(0, 100));
+    for (let i = 0; i < rule.removed.length; i++) {
+      if (LABELS.includes(rule.removed[i])) continue;
+      warn(rule.path + "tags_to_remove: " + rule.removed[i].substring(0, 100) + " is no standard label");
+    }
   }
 
   /** The bit of a condition, which entries may share; MAX_CONDITIONS when it is one too many. */

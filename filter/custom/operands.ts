@@ -6,7 +6,7 @@
 
 import { Classifier } from "../config/metrics.ts";
 import { complain } from "../config/reading.ts";
-import { Expressions } from "../expression/expressions.ts";
+import { Expressions, TOO_LONG, TOO_MANY } from "../expression/expressions.ts";
 import { countFault, setFilterState, utf8 } from "../host.ts";
 import { declareText } from "../state-type.ts";
 import { Fault } from "../vocabulary/metrics.ts";
@@ -107,7 +107,7 @@ export class Operands {
   private compile(path: string, source: string, compiled: string, isSecond: bool): i32 {
     const index = (isSecond ? this.second : this.first).add(compiled);
     if (index >= 0) return isSecond ? SECOND | index : index;
-    complain(path + ': "' + source.substring(0, 100) + '" is no expression that this Envoy knows, or one too many');
+    complain(path + ': "' + source.substring(0, 100) + '" ' + refusal(index) + "; it is left out");
     return BROKEN;
   }
 
@@ -196,6 +196,13 @@ export class Operands {
     this.attributes.push(attribute);
     declareText(attribute.name);
   }
+}
+
+function refusal(index: i32): string {
+  if (index === TOO_MANY) return "is one expression too many";
+  return index === TOO_LONG
+    ? "is too long"
+    : "is no expression that this Envoy compiles (its log says why at level info)";
 }
 
 /** What is no bool is no condition: it fails. On a line of its own, since the source may end in a comment. */

@@ -11,6 +11,8 @@ import {
   createExpression,
   deleteExpression,
   evaluateExpression,
+  LogLevel,
+  log,
   NO_EXPRESSION,
   utf8,
   valuePtr,
@@ -28,8 +30,10 @@ const MAX_SOURCE_BYTES = 4096;
 /** Longer results are cut here: no label value is longer than 255 bytes, and cleaning looks no further than this. */
 const MAX_TEXT: usize = 512;
 
-/** What add() answers for an expression that is not taken. */
-export const REFUSED: i32 = -1;
+/** What add() answers for an expression that is not taken: Envoy does not compile it, or a limit was hit. */
+const REFUSED: i32 = -1;
+export const TOO_MANY: i32 = -2;
+export const TOO_LONG: i32 = -3;
 
 const UNKNOWN_TEXT = utf8(UNKNOWN);
 const TRUE_TEXT = utf8("true");
@@ -52,14 +56,15 @@ export class Expressions {
   private readonly failures: StaticArray<bool> = new StaticArray<bool>(MAX_EXPRESSIONS);
 
   /**
-   * Takes an expression in; its index for the results, the same for the same source. REFUSED when Envoy does not compile it, or
-   * when it is too long or one too many. Call while the plugin is configured: tokens belong to a root context.
+   * Takes an expression in; its index for the results, the same for the same source. REFUSED, TOO_LONG or TOO_MANY when it
+   * is not taken. Call while the plugin is configured: tokens belong to a root context.
    */
   add(source: string): i32 {
     const known = this.sources.indexOf(source);
     if (known >= 0) return known;
     const index = this.sources.length;
-    if (index >= MAX_EXPRESSIONS || String.UTF8.byteLength(source) > MAX_SOURCE_BYTES) return REFUSED;
+    if (index >= MAX_EXPRESSIONS) return TOO_MANY;
+    if (String.UTF8.byteLength(source) > MAX_SOURCE_BYTES) return TOO_LONG;
     noteColdWork();
     const translation = translate(source);
     const form = textForm(translation.source);
@@ -196,6 +201,11 @@ export class Expressions {
       if (this.fragile[i] || !this.failures[i]) continue;
       this.fragile[i] = true;
       isChanged = true;
+      const source = this.sources[i].substring(0, 100);
+      log(
+        LogLevel.Warn,
+        `meshtally: configuration: "${source}" could not be evaluated for a request; it is evaluated alone now`,
+      );
     }
     if (isChanged) this.dropList();
   }

@@ -37,7 +37,8 @@ import type { Json, JsonObject } from "../host/struct.ts";
 
 const CONFIG_FOLDER = join(projectRoot(), "filter/config");
 /** What reads a field of a Section, with the field's name as its first argument. */
-const READ = /\.(?:field|section|sections|bool|text|whole|durationMs|choice|texts)\(\s*"(\w+)"/g;
+const READ =
+  /(?:\.(?:field|section|sections|bool|text|whole|durationMs|choice|texts)\(|readName\(section, )\s*"(\w+)"/g;
 
 describe("fields", () => {
   test("every field that the code reads has a heading, and every heading is a field", () => {

@@ -1097,7 +1097,11 @@ describe("max_label_sets", () => {
 
 describe("too many", () => {
   test.each<[string, JsonObject, string]>([
-    ["entries", { metrics: Array.from({ length: 257 }, () => ({ tags_to_remove: ["source_version"] })) }, "metrics[0]"],
+    [
+      "entries",
+      { metrics: Array.from({ length: 257 }, () => ({ tags_to_remove: ["source_version"] })) },
+      "metrics[256]",
+    ],
     [
       "dimensions of one entry",
       { metrics: [{}, { dimensions: Object.fromEntries(numbered(33).map((index) => [`label_${index}`, "'x'"])) }] },
@@ -1113,7 +1117,7 @@ describe("too many", () => {
     [
       "definitions",
       { definitions: numbered(33).map((index) => ({ name: `mine_${index}`, value: "1" })) },
-      "definitions[0]",
+      "definitions[32]",
     ],
     [
       "attributes",
@@ -1122,7 +1126,7 @@ describe("too many", () => {
           attributes: numbered(17).map((index) => ({ output_attribute: `a_${index}`, match: [{ value: "v" }] })),
         },
       },
-      "classification.attributes[0]",
+      "classification.attributes[16]",
     ],
     [
       "conditions of one attribute",
@@ -1131,7 +1135,7 @@ describe("too many", () => {
           attributes: [{ output_attribute: "a", match: numbered(65).map((index) => ({ value: `${index}` })) }],
         },
       },
-      "classification.attributes[0].match[0]",
+      "classification.attributes[0].match[64]",
     ],
   ])("%s: complained of with the path, and what is not beyond holds", (_, configuration, path) => {
     const metrics = [...((configuration["metrics"] as JsonObject[] | undefined) ?? [])];

@@ -174,8 +174,6 @@ describe("guards", () => {
 });
 
 describe("hostile sources", () => {
-  const REFUSED = -1;
-
   test.for([
     ["an unterminated literal", "'abc"],
     ["one with an escaped end", "'abc\\"],
@@ -199,7 +197,7 @@ describe("hostile sources", () => {
   ] as const)("%s neither traps nor disturbs the others", ([, source]) => {
     const host = startProbe([source, "request.host", source]);
     const [hostile, sane] = compiledForms(host);
-    if (source !== "'a' //") expect(hostile?.index).toBe(REFUSED);
+    if (source !== "'a' //") expect(hostile?.index).toBeLessThan(0);
     expect(sane?.index).toBe(source === "'a' //" ? 1 : 0);
     expect(host.request().filterState.get("wasm.probe")?.toString()).toContain("reviews:9080");
   });

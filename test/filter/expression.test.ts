@@ -25,7 +25,7 @@ function callsOf(host: Host, options: StreamOptions = {}): number {
 function facts(host: Host, options: StreamOptions = {}): string[] {
   host.logs.length = 0;
   host.request(options);
-  return host.logs.map(({ text }) => text);
+  return host.logs.filter(({ level }) => level === "info").map(({ text }) => text);
 }
 
 const withHeader = (value: string): StreamOptions => ({ requestHeaders: [...PLAIN_REQUEST, ["x-n", value]] });

@@ -8,7 +8,7 @@
 import * as abi from "@solo-io/proxy-runtime/assembly/imports";
 import "../../../filter/abort.ts";
 import * as arena from "../../../filter/arena.ts";
-import { Expressions, REFUSED } from "../../../filter/expression/expressions.ts";
+import { Expressions } from "../../../filter/expression/expressions.ts";
 import { declarePeerStates, encodePeerStruct } from "../../../filter/expression/peer-state.ts";
 import { textForm } from "../../../filter/expression/text-form.ts";
 import { translate } from "../../../filter/expression/translate.ts";
@@ -105,7 +105,7 @@ function evaluate(): void {
   const texts: string[] = [];
   for (let i = 0; i < indices.length; i++) {
     const index = indices[i];
-    if (index === REFUSED) {
+    if (index < 0) {
       texts.push("refused");
       continue;
     }
