@@ -13,7 +13,7 @@ test("the filter is found in every file that is known to run it", () => {
     "envoy/istio/wasm-plugin.yaml",
     "envoy/sidecar.yaml",
   ]);
-  expect(all.length).toBe(12);
+  expect(all.length).toBe(13);
 });
 
 test.each(all)("$file fails open", ({ policy }) => {

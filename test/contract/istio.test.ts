@@ -69,6 +69,7 @@ test("each file holds what it is named for, all in the root namespace", async ()
     ["WasmPlugin", "extensions.istio.io/v1alpha1", "istio-system", "meshtally-inbound"],
     ["WasmPlugin", "extensions.istio.io/v1alpha1", "istio-system", "meshtally-outbound"],
     ["WasmPlugin", "extensions.istio.io/v1alpha1", "istio-system", "meshtally-gateway"],
+    ["WasmPlugin", "extensions.istio.io/v1alpha1", "istio-system", "meshtally-egress-gateway"],
     ["EnvoyFilter", "networking.istio.io/v1alpha3", "istio-system", "meshtally-filter"],
     ["EnvoyFilter", "networking.istio.io/v1alpha3", "istio-system", "meshtally-access-log"],
     ["Telemetry", "telemetry.istio.io/v1", "istio-system", "meshtally"],
@@ -116,6 +117,13 @@ describe("the mesh's settings", () => {
     const overrides = [{ match: { metric: "ALL_METRICS", mode: "CLIENT_AND_SERVER" }, disabled: true }];
     expect(TELEMETRY[0]?.spec).toEqual({ metrics: [{ providers: [{ name: "prometheus" }], overrides }] });
   });
+});
+
+test("egress gateways run the filter as ingress gateways do", () => {
+  const specOf = (name: string) => WASM_PLUGINS.find(({ metadata }) => metadata.name === name)?.spec;
+  const egress = specOf("meshtally-egress-gateway");
+  expect(egress?.selector).toEqual({ matchLabels: { istio: "egressgateway" } });
+  expect({ ...egress, selector: null }).toEqual({ ...specOf("meshtally-gateway"), selector: null });
 });
 
 describe.each(DIRECTIONS)("$direction", ({ direction, context }) => {
