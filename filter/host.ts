@@ -144,9 +144,9 @@ export function setTickPeriod(milliseconds: u64): void {
   checked(abi.proxy_set_tick_period_milliseconds(<u32>min(milliseconds, u32.MAX_VALUE)));
 }
 
-/** Makes calls within a tick speak of that stream. */
-export function setEffectiveContext(stream: u32): void {
-  checked(abi.proxy_set_effective_context(stream));
+/** Makes the calls of a callback that belongs to no stream speak of that context; false when there is none of that id. */
+export function setEffectiveContext(context: u32): bool {
+  return abi.proxy_set_effective_context(context) === OK;
 }
 
 /** The id of a metric; 0 when the host refuses (ids start at 1), which increment and record then ignore. */

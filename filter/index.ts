@@ -8,7 +8,7 @@ import { reportBuild } from "./build.ts";
 import { Config, parseConfig } from "./config/config.ts";
 import { onRequestHeaders, onResponseHeaders } from "./exchange.ts";
 import { collectIfDue, noteColdWork } from "./garbage.ts";
-import { readPluginConfiguration, valuePtr, valueSize } from "./host.ts";
+import { readPluginConfiguration, setEffectiveContext, valuePtr, valueSize } from "./host.ts";
 import { keepAuthority, onLog, reportInFlight } from "./report.ts";
 import { startTimeMs } from "./start-time.ts";
 import { forgetKeys } from "./stat.ts";
@@ -16,10 +16,11 @@ import { Root, Stream, Streams } from "./stream.ts";
 
 const CONTINUE: i32 = 0;
 
-/** Each new plugin configuration in the VM makes a root; streams of one that was replaced so often end long before it goes. */
-const MAX_ROOTS = 256;
+/** Each new plugin configuration in the VM makes a root. After so many more, those that are gone are forgotten. */
+const ROOTS_BETWEEN_CHECKS = 64;
 
-const roots: Root[] = [];
+let roots: Root[] = [];
+let nextCheck = ROOTS_BETWEEN_CHECKS;
 const streams = new Streams();
 const stray = new Stream();
 let newestRoot: u32 = 0;
@@ -54,13 +55,10 @@ export function proxy_on_configure(rootId: u32, size: u32): i32 {
 
 /** The reporting interval of a root has passed. */
 export function proxy_on_tick(rootId: u32): void {
-  enter();
-  const all = streams.all;
-  for (let i = 0; i < all.length; i++) {
-    const stream = all[i];
-    if (stream === null || stream.rootId !== rootId) continue;
-    reportInFlight(stream, configOf(stream));
-    arena.reset();
+  for (let i = 0; i < streams.capacity; i++) {
+    enter(); // as if each stream were called back alone
+    const stream = streams.at(i);
+    if (stream !== null && stream.rootId === rootId) reportInFlight(stream, configOf(stream));
   }
 }
 
@@ -119,9 +117,22 @@ function rootOf(id: u32): Root {
   const known = findRoot(id);
   if (known !== null) return known;
   const root = new Root(id);
-  if (roots.length >= MAX_ROOTS) roots.shift();
+  if (roots.length >= nextCheck) {
+    forgetGoneRoots(id);
+    nextCheck = roots.length + ROOTS_BETWEEN_CHECKS;
+  }
   roots.push(root);
   return root;
+}
+
+/** Envoy says of a root only that it is no context any more. `current`: the context whose callback is running. */
+function forgetGoneRoots(current: u32): void {
+  const live: Root[] = [];
+  for (let i = 0; i < roots.length; i++) {
+    if (setEffectiveContext(roots[i].id)) live.push(roots[i]);
+  }
+  setEffectiveContext(current);
+  roots = live;
 }
 
 function configOf(stream: Stream): Config {

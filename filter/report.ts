@@ -34,8 +34,7 @@ export function onLog(stream: Stream, config: Config): void {
   const custom = config.custom;
   if (custom !== null) evaluate(custom, stream);
   const set = countRequest(request, config);
-  const hasMessages = request.isGrpc || stream.messageSet !== null;
-  if (hasMessages && readMessages()) reportMessages(stream, set);
+  if (request.mayHaveMessages && readMessages()) reportMessages(stream, set);
   if (stream.isAccessLog) return; // no filter state is ours to set there
   leaveObservation(set.observation, request);
   const policy = config.accessLog;
@@ -48,8 +47,7 @@ export function onLog(stream: Stream, config: Config): void {
  * depend on what can be read in the stream's own callbacks only, everything waits for its end.
  */
 export function reportInFlight(stream: Stream, config: Config): void {
-  setEffectiveContext(stream.id);
-  if (!readMessages() || !hasNewMessages(stream)) return;
+  if (!setEffectiveContext(stream.id) || !readMessages() || !hasNewMessages(stream)) return;
   if (!stream.isAnswered && stream.role(config) !== Role.Inbound) return;
   let set = stream.messageSet;
   if (set === null && request.readInFlight(stream, config)) set = labelSetInFlight(request, config);

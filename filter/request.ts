@@ -32,6 +32,7 @@ export const PEER_PRINCIPAL = utf8("filter_state\0io.istio.peer_principal");
 const LOCAL_PRINCIPAL = utf8("filter_state\0io.istio.local_principal");
 const CONTENT_TYPE = utf8("content-type");
 const GRPC_CONTENT_TYPE = utf8("application/grpc");
+const CONNECT_CONTENT_TYPE = utf8("application/connect");
 const BLOCK_ALL = utf8(ROUTE_BLOCK_ALL);
 const ALLOW_ANY = utf8(ROUTE_ALLOW_ANY);
 
@@ -76,6 +77,8 @@ export class Slice {
 export class Request {
   role: Role = Role.Outbound;
   isGrpc: bool = false;
+  /** Whether Envoy may have counted its messages: those of Connect, too, which by its labels is no gRPC. */
+  mayHaveMessages: bool = false;
   /** 0 when there was no response. */
   code: u64 = 0;
   /** Bit mask, RESPONSE_FLAGS. */
@@ -116,7 +119,9 @@ export class Request {
     this.durationMs = durationNs === ABSENT ? NOT_FINISHED : durationNs / 1000000;
     this.requestBytes = readNumber(REQUEST_SIZE, 0);
     this.responseBytes = readNumber(RESPONSE_SIZE, 0);
-    this.isGrpc = readHeader(HeaderMap.Request, CONTENT_TYPE) && isGrpcContentType();
+    const hasContentType = readHeader(HeaderMap.Request, CONTENT_TYPE);
+    this.isGrpc = hasContentType && isGrpcContentType();
+    this.mayHaveMessages = this.isGrpc || (hasContentType && startsWith(CONNECT_CONTENT_TYPE));
     this.grpcStatus = this.isGrpc ? readNumber(GRPC_STATUS, NO_STATUS) : NO_STATUS;
     this.readEnds(ends, config);
   }
@@ -214,15 +219,15 @@ export class Request {
  */
 export function grpcAuthority(): StaticArray<u8> | null {
   if (!readHeader(HeaderMap.Request, CONTENT_TYPE) || !isGrpcContentType() || !readProperty(HOST)) return null;
-  noteColdWork();
+  noteColdWork(1);
   const size = min(valueSize, MAX_TEXT);
   const authority = new StaticArray<u8>(<i32>size);
   memory.copy(changetype<usize>(authority), valuePtr, size);
   return authority;
 }
 
-/** Where writeKey leaves the key: 40 bytes and 5 texts; behind them room for the texts of MAX_OPERANDS. */
-export const KEY: usize = memory.data(23096, 8);
+/** Where writeKey leaves the key: 40 bytes and 5 texts of 512. Behind them room for a plan's serial and 80 texts of 255 bytes. */
+export const KEY: usize = memory.data(23200, 8);
 
 /** Writes a text to a key; returns where the next one goes. */
 export function appendText(at: usize, ptr: usize, size: usize): usize {
@@ -234,9 +239,14 @@ export function appendText(at: usize, ptr: usize, size: usize): usize {
 /** `application/grpc`, alone or followed by `+`. */
 function isGrpcContentType(): bool {
   const length = <usize>GRPC_CONTENT_TYPE.byteLength;
-  if (valueSize < length) return false;
-  if (memory.compare(valuePtr, changetype<usize>(GRPC_CONTENT_TYPE), length) !== 0) return false;
+  if (!startsWith(GRPC_CONTENT_TYPE)) return false;
   return valueSize === length || load<u8>(valuePtr + length) === 0x2b;
+}
+
+/** Whether what was read last begins so. */
+function startsWith(text: ArrayBuffer): bool {
+  const length = <usize>text.byteLength;
+  return valueSize >= length && memory.compare(valuePtr, changetype<usize>(text), length) === 0;
 }
 
 function routeOf(): Route {

@@ -100,8 +100,12 @@ export class Streams {
   }
 
   /** For a walk during which no stream begins or ends: the slots as they are, with holes. */
-  get all(): StaticArray<Stream | null> {
-    return this.slots;
+  get capacity(): i32 {
+    return this.slots.length;
+  }
+
+  at(slot: i32): Stream | null {
+    return this.slots[slot];
   }
 
   find(id: u32): Stream | null {

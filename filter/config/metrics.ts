@@ -73,7 +73,8 @@ export class MetricsConfig {
     const metrics = bounded(root.sections("metrics"), MAX_RULES);
     for (let i = 0; i < metrics.length; i++) {
       const rule = readRule(metrics[i]);
-      if (isExpression(metrics[i], "match")) this.rules.push(rule);
+      // An entry whose name or condition is no text never applies: for what it was meant nobody knows.
+      if (isText(metrics[i], "match") && isText(metrics[i], "name")) this.rules.push(rule);
     }
     const definitions = bounded(root.sections("definitions"), MAX_DEFINITIONS);
     for (let i = 0; i < definitions.length; i++) this.readDefinition(definitions[i]);
@@ -95,7 +96,7 @@ export class MetricsConfig {
     const matches = bounded(section.sections("match"), MAX_CONDITIONS);
     for (let i = 0; i < matches.length; i++) {
       const value = matches[i].text("value", "");
-      if (!isExpression(matches[i], "condition")) continue;
+      if (!isText(matches[i], "condition")) continue;
       classifier.conditions.push(textOf(matches[i].field("condition")));
       classifier.values.push(value);
     }
@@ -111,11 +112,11 @@ function readName(section: Section, key: string): string {
   return "";
 }
 
-/** Whether the field is a text, or absent. An entry whose condition is something else never applies: nobody knows when it was meant to. */
-function isExpression(section: Section, key: string): bool {
+/** Whether the field is a text, or absent; complained about when not. */
+function isText(section: Section, key: string): bool {
   const value = section.field(key);
   if (value === null || value.kind === JsonKind.Text) return true;
-  section.complain(key, "an expression in a string", value);
+  section.complain(key, "a string", value);
   return false;
 }
 
@@ -125,7 +126,7 @@ function textOf(value: JsonValue | null): string {
 
 function readRule(section: Section): MetricRule {
   const removed = section.texts("tags_to_remove");
-  const name = section.text("name", "");
+  const name = textOf(section.field("name"));
   const rule = new MetricRule(
     section.path,
     name.startsWith(METRIC_PREFIX) ? name.substring(METRIC_PREFIX.length) : name,

@@ -6,34 +6,38 @@ import { noteColdWork } from "../garbage.ts";
 import { LABELS } from "../vocabulary/labels.ts";
 import { BUILD_METRIC, METRIC_PREFIX, TCP_METRIC_NAMES } from "../vocabulary/metrics.ts";
 import { BROKEN, Operands } from "./operands.ts";
-import { DEFINITION_ROWS, MESSAGE_ROWS, Plan, Row, STANDARD_PLAN, STANDARD_VALUE, standardRows } from "./plan.ts";
+import {
+  BEYOND,
+  DEFINITION_ROWS,
+  MESSAGE_ROWS,
+  Plan,
+  Row,
+  STANDARD_PLAN,
+  STANDARD_VALUE,
+  standardRows,
+} from "./plan.ts";
 
 /** Entries with a condition: each is a bit of what holds for a request. */
 const MAX_CONDITIONS = 32;
 /** Plans kept of a configuration; more are made again when they are needed. */
 const MAX_PLANS = 256;
-/** Contents of plans that are told apart by number. */
-const MAX_SERIALS = 4096;
+/** Contents of plans that are told apart by number, in a VM. Requests under yet another plan are counted in the overflow. */
+const MAX_SERIALS = 1024;
 
 class CompiledRule {
   /** In parallel: labels, and the operands that give their values, or BROKEN. */
   labels: string[] = [];
   operands: i32[] = [];
-  /** What it says, for telling plans apart. */
-  content: string;
-
   constructor(
     private readonly rule: MetricRule,
     /** The bit of its condition; 0 when it has none. */
     readonly condition: u32,
     operands: Operands,
   ) {
-    this.content = rule.name + (rule.isDropped ? "\ndrop\n" : "\n") + rule.removed.join(",");
     for (let i = 0; i < rule.dimensions.length; i++) {
       const dimension = rule.dimensions[i];
       this.labels.push(dimension.label);
       this.operands.push(operands.add(dimension.path, dimension.source));
-      this.content += "\n" + dimension.label + "=" + dimension.source;
     }
   }
 
@@ -55,14 +59,14 @@ class CompiledRule {
   }
 }
 
-/** Content of the plan for streams in flight under the standard configuration. */
-const IN_FLIGHT = "in flight";
+/** In a plan's content a standard label is one character, from "A" on. */
+const FIRST_LABEL = 0x41;
 
+const STANDARD_CONTENT = contentOf(standardRows(), []);
 const serials = new Map<string, u32>();
-let nextSerial: u32 = 1;
 
 /** The plan for streams in flight under a configuration that changes nothing. */
-export const STANDARD_IN_FLIGHT = new Plan(serialOf(IN_FLIGHT), rowsInFlight(), [], true);
+export const STANDARD_IN_FLIGHT = planOf(rowsInFlight(), true);
 
 @final
 export class Custom {
@@ -147,6 +151,11 @@ export class Custom {
       complain(definition.path + "name: " + definition.name + " is a standard metric and stays what it is");
       return;
     }
+    for (let i = 0; i < this.definitions.length; i++) {
+      if (this.definitions[i].name !== definition.name) continue;
+      complain(definition.path + "name: " + definition.name + " is defined already; it is left out");
+      return;
+    }
     const value = this.operands.add(definition.path + "value", definition.source);
     if (value === BROKEN) return;
     this.definitions.push(definition);
@@ -155,34 +164,29 @@ export class Custom {
 
   private planInFlight(): Plan | null {
     const rows = rowsInFlight();
-    let content = IN_FLIGHT;
     for (let i = 0; i < this.rules.length; i++) {
       const rule = this.rules[i];
       for (let row = MESSAGE_ROWS; row < DEFINITION_ROWS; row++) {
         if (!rule.concerns(rows[row])) continue;
         if (rule.condition !== 0 || rule.labels.length > 0) return null;
         rule.applyTo(rows[row]);
-        content += "\n\n" + rule.content;
       }
     }
-    return new Plan(serialOf(content), rows, [], true);
+    return planOf(rows, true);
   }
 
   private makePlan(holding: u32): Plan {
     const rows = standardRows();
-    let content = "";
     for (let i = 0; i < this.definitions.length; i++) {
       const definition = this.definitions[i];
       rows.push(new Row(METRIC_PREFIX + definition.name, definition.kind, false, []));
-      content += `${definition.name} ${<i32>definition.kind}\n`;
     }
     for (let i = 0; i < this.rules.length; i++) {
       const rule = this.rules[i];
       if (rule.condition !== 0 && (rule.condition & holding) === 0) continue;
       for (let row = 0; row < rows.length; row++) rule.applyTo(rows[row]);
-      content += "\n\n" + rule.content;
     }
-    return content.length === 0 ? STANDARD_PLAN : new Plan(serialOf(content), rows, operandsOf(rows), false);
+    return planOf(rows, false);
   }
 }
 
@@ -201,19 +205,50 @@ function isStandardName(name: string): bool {
   return TCP_METRIC_NAMES.includes(name) || name === BUILD_METRIC;
 }
 
-/** Equal content has an equal number, so that a configuration that is loaded again does not make its label sets new ones. */
-function serialOf(content: string): u32 {
-  if (serials.has(content)) return serials.get(content);
-  if (serials.size >= MAX_SERIALS) serials.clear();
-  const serial = nextSerial++;
-  serials.set(content, serial);
-  return serial;
+/**
+ * The plan with these rows. Equal content has an equal number, so that a configuration that is loaded again does not make its label
+ * sets new ones; a number is never given twice.
+ */
+function planOf(rows: Row[], isInFlight: bool): Plan {
+  const operands = operandsOf(rows);
+  const content = contentOf(rows, operands);
+  if (content === STANDARD_CONTENT) return STANDARD_PLAN;
+  let serial = BEYOND;
+  if (serials.has(content)) {
+    serial = serials.get(content);
+  } else if (serials.size < MAX_SERIALS) {
+    serial = serials.size + 1;
+    serials.set(content, serial);
+  }
+  return new Plan(serial, rows, operands, isInFlight);
+}
+
+/**
+ * What makes label sets of a plan: its metrics, their labels, and which of them share a value. Where a value comes from does not, since
+ * it is itself in the label set. Names hold nothing but letters, digits and _.
+ */
+function contentOf(rows: Row[], operands: i32[]): string {
+  let content = "";
+  for (let i = 0; i < rows.length; i++) {
+    const row = rows[i];
+    content += `${row.name} ${<i32>row.kind}${row.isDropped ? "-" : "+"}`;
+    for (let t = 0; t < row.tags.length; t++) {
+      const tag = row.tags[t];
+      const isPlain = tag.operand === STANDARD_VALUE;
+      content += isPlain
+        ? String.fromCharCode(FIRST_LABEL + tag.label)
+        : `,${tag.name}=${operands.indexOf(tag.operand)};`;
+    }
+    content += "\n";
+  }
+  return content;
 }
 
 /** The operands of all labels, each once, in the order of the rows: it depends on nothing but the plan's content. */
 function operandsOf(rows: Row[]): i32[] {
   const operands: i32[] = [];
   for (let i = 0; i < rows.length; i++) {
+    if (rows[i].isDropped) continue;
     const tags = rows[i].tags;
     for (let t = 0; t < tags.length; t++) {
       const operand = tags[t].operand;

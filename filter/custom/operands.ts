@@ -18,6 +18,9 @@ import { readText } from "../wire/text.ts";
 /** No operand: the expression does not parse. */
 export const BROKEN = -1;
 
+/** Expressions of a configuration, conditions included: with the attributes they are what keys of facts have room for (request.ts). */
+const MAX_EXPRESSIONS = 64;
+
 /** Where an operand's value comes from; the rest of it is the index there. The bound on expressions is far below. */
 const SECOND = 0x10000;
 const ATTRIBUTE = 0x20000;
@@ -105,7 +108,9 @@ export class Operands {
   }
 
   private compile(path: string, source: string, compiled: string, isSecond: bool): i32 {
-    const index = (isSecond ? this.second : this.first).add(compiled);
+    const expressions = isSecond ? this.second : this.first;
+    const isFull = this.first.count + this.second.count >= MAX_EXPRESSIONS;
+    const index = isFull && !expressions.has(compiled) ? TOO_MANY : expressions.add(compiled);
     if (index >= 0) return isSecond ? SECOND | index : index;
     complain(path + ': "' + source.substring(0, 100) + '" ' + refusal(index) + "; it is left out");
     return BROKEN;

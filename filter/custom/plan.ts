@@ -95,19 +95,23 @@ export class Row {
 }
 
 function tagValue(tag: Tag, values: StaticArray<string>, operands: Map<i32, string>): string {
-  return tag.operand === STANDARD_VALUE ? values[tag.label] : operands.get(tag.operand);
+  if (tag.operand === STANDARD_VALUE) return values[tag.label];
+  return operands.has(tag.operand) ? operands.get(tag.operand) : ""; // of a metric that is dropped
 }
 
 /** Where the rows of MESSAGE_METRICS and of the definitions begin. */
 export const MESSAGE_ROWS = HTTP_METRICS.length;
 export const DEFINITION_ROWS = HTTP_METRICS.length + MESSAGE_METRICS.length;
 
+/** Serial of all plans beyond those that are told apart: what they count goes to the overflow. */
+export const BEYOND: u32 = u32.MAX_VALUE;
+
 export class Plan {
   /** For each of LABELS, whether a metric carries its standard value. */
   readonly usesLabel: StaticArray<bool> = new StaticArray<bool>(LABELS.length);
 
   constructor(
-    /** Equal for plans with equal content, also of different configurations; 0 is the standard plan. */
+    /** Equal for plans with equal content, also of different configurations; 0 is the standard plan, BEYOND one too many. */
     readonly serial: u32,
     readonly rows: Row[],
     /** The operands of all tags, each once, in the order of the rows. */

@@ -79,6 +79,15 @@ export class Expressions {
     return index;
   }
 
+  /** How many there are. */
+  get count(): i32 {
+    return this.sources.length;
+  }
+
+  has(source: string): bool {
+    return this.sources.includes(source);
+  }
+
   /**
    * Evaluates all for the stream whose callback is running; the results hold until the callback ends. Of no use in a tick: Envoy
    * does not evaluate for the effective context.

@@ -5,6 +5,9 @@ import { readText } from "./text.ts";
 
 const MAX_DEPTH = 32;
 
+const BACKSLASH = 0x5c;
+const LETTER_U = 0x75;
+
 export enum JsonKind {
   Null,
   Bool,
@@ -156,24 +159,29 @@ function isNumberByte(byte: u8): bool {
 
 /** Resolves backslash escapes; an escape that JSON does not know stands for the character itself. */
 function resolveEscapes(raw: string): string {
-  let out = "";
+  const units = new StaticArray<u16>(raw.length); // never more than before
+  let count = 0;
   for (let i = 0; i < raw.length; i++) {
-    const code = raw.charCodeAt(i);
-    if (code !== 0x5c) {
-      out += String.fromCharCode(code);
-      continue;
+    let unit = raw.charCodeAt(i);
+    if (unit === BACKSLASH && i + 1 < raw.length) {
+      unit = raw.charCodeAt(++i);
+      if (unit === LETTER_U && i + 4 < raw.length) {
+        unit = <i32>parseInt(raw.substr(i + 1, 4), 16);
+        i += 4;
+      } else {
+        unit = escaped(unit);
+      }
     }
-    i++;
-    const letter = i < raw.length ? raw.charAt(i) : "";
-    if (letter === "n") out += "\n";
-    else if (letter === "t") out += "\t";
-    else if (letter === "r") out += "\r";
-    else if (letter === "b") out += "\b";
-    else if (letter === "f") out += "\f";
-    else if (letter === "u" && i + 4 < raw.length) {
-      out += String.fromCharCode(<i32>parseInt(raw.substr(i + 1, 4), 16));
-      i += 4;
-    } else out += letter;
+    units[count++] = <u16>unit;
   }
-  return out;
+  return String.UTF16.decodeUnsafe(changetype<usize>(units), count << 1);
+}
+
+/** The character that a letter behind a backslash stands for. */
+function escaped(letter: i32): i32 {
+  if (letter === 0x6e) return 0x0a; // n
+  if (letter === 0x74) return 0x09; // t
+  if (letter === 0x72) return 0x0d; // r
+  if (letter === 0x62) return 0x08; // b
+  return letter === 0x66 ? 0x0c : letter; // f
 }

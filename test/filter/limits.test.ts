@@ -1,4 +1,4 @@
-// What a review of the filter made fail.
+// At the limits of a configuration and of a VM: nothing traps, nothing is counted wrong, nothing grows.
 
 import { describe, expect, test } from "vitest";
 import { complaints, countOf, requestInbound, startCustomInbound } from "../host/customised.ts";
@@ -30,9 +30,9 @@ function dimensionsOf(labels: readonly string[], source: (label: string) => stri
 }
 
 describe("the key of a request", () => {
-  test("has room for as many long values as a configuration may have: 64 expressions, and 64 that use a class", () => {
-    const first = Array.from({ length: 64 }, (_, index) => `first_${index}_x`);
-    const second = Array.from({ length: 64 }, (_, index) => `second_${index}_x`);
+  test("has room for as many long values as a configuration may have: 64 expressions, of which some use a class", () => {
+    const first = Array.from({ length: 40 }, (_, index) => `first_${index}_x`);
+    const second = Array.from({ length: 24 }, (_, index) => `second_${index}_x`);
     const metrics = [
       ...dimensionsOf(first, (label) => `request.headers['x-v'] + '${label}'`),
       ...dimensionsOf(second, (label) => `request.headers['x-v'] + '${label}' + 'kind'`),
@@ -40,6 +40,9 @@ describe("the key of a request", () => {
     const classification = { attributes: [{ output_attribute: "kind", match: [{ value: "a" }] }] };
     const host = startCustomInbound({ metrics, classification }, [...first, ...second]);
     expect(complaints(host)).toEqual([]);
+    const more = [...metrics, ...dimensionsOf(["one_more_x"], (label) => `'${label}'`)];
+    const over = startCustomInbound({ metrics: more, classification });
+    expect(complaints(over)).toEqual([expect.stringContaining("metrics[3].dimensions.one_more_x")]);
     for (let index = 0; index < 5; index++) requestInbound(host, withHeaders([["x-v", "\u00ff".repeat(250)]]));
     expect(countedRequests(host).map(({ value }) => value)).toEqual([5n]);
     expect(faults(host)).toEqual({});
