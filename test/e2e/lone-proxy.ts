@@ -39,7 +39,7 @@ export const NODE: Config = {
   },
 };
 
-const ROUTER: Config = {
+export const ROUTER: Config = {
   name: "envoy.filters.http.router",
   typed_config: { "@type": "type.googleapis.com/envoy.extensions.filters.http.router.v3.Router" },
 };
