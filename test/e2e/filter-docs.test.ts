@@ -174,7 +174,11 @@ function asLoggerListener(): Config {
 }
 
 /** On a connection of its own. */
+/** Requests sent in all. */
+let sent = 0;
+
 function send(port: number, call: Call): Promise<void> {
+  sent++;
   const headers = {
     ...call.headers,
     ...peerHeaders(call),
@@ -189,6 +193,18 @@ function send(port: number, call: Call): Promise<void> {
       .on("error", reject)
       .end();
   });
+}
+
+/** The stats as they are once all that was sent before is in them: Envoy merges all its histograms at once, so its own tells of ours. */
+async function readSettledStats(): Promise<Map<string, Sample>> {
+  const merged = async () => {
+    const text = await (await fetch(`${proxy.adminUrl}/stats/prometheus?filter=downstream_rq_time`)).text();
+    return parseExposition(text)
+      .filter(({ name, labels }) => name.endsWith("_count") && labels["envoy_http_conn_manager_prefix"] !== "admin")
+      .reduce((sum, { value }) => sum + value, 0);
+  };
+  await expect.poll(merged, { timeout: 10_000, interval: 20 }).toBe(sent);
+  return readStats();
 }
 
 async function readStats(): Promise<Map<string, Sample>> {
@@ -219,7 +235,7 @@ async function settledOutcome(before: ReadonlyMap<string, Sample>, steps: readon
 }
 
 test.each(ON_ENVOY.map((example) => ({ ...example, example })))("$title", async ({ example }) => {
-  const before = await readStats();
+  const before = await readSettledStats();
   const inStats: Expectation[] = [];
   for (const step of example.steps) {
     if (isCall(step)) for (let i = 0; i < step.times; i++) await send(ports.get(example) as number, step);
@@ -231,7 +247,7 @@ test.each(ON_ENVOY.map((example) => ({ ...example, example })))("$title", async 
 });
 
 test("the access logger of the file counts, and exchanges nothing", async () => {
-  const before = await readStats();
+  const before = await readSettledStats();
   const call = { method: "GET", path: "/", headers: {}, isFromPeer: false, isExternal: false } as Call;
   await send(asLoggerPort, call);
   expect(last.toServer).not.toHaveProperty("x-envoy-peer-metadata");
