@@ -4,16 +4,16 @@
 import { AccessLogConfig } from "./config/access-log.ts";
 import { noteColdWork } from "./garbage.ts";
 import { nowMs, readProperty, setFilterState, utf8 } from "./host.ts";
-import { NOT_FINISHED, Request, Slice } from "./request.ts";
+import { DOWNSTREAM_PEER_SAN, NOT_FINISHED, Request, Slice } from "./request.ts";
 import { declareText } from "./state-type.ts";
 import { Table } from "./table.ts";
 import { ACCESS_LOG_NO, ACCESS_LOG_POLICY, ACCESS_LOG_YES } from "./vocabulary/peer-metadata.ts";
+import { bytesOf } from "./wire/bytes.ts";
 
 const SOURCE_ADDRESS = utf8("source\0address");
-const SOURCE_PRINCIPAL = utf8("connection\0uri_san_peer_certificate");
 const POLICY = utf8(ACCESS_LOG_POLICY);
-const YES = stateOf(ACCESS_LOG_YES);
-const NO = stateOf(ACCESS_LOG_NO);
+const YES = bytesOf(ACCESS_LOG_YES);
+const NO = bytesOf(ACCESS_LOG_NO);
 
 const FIRST_ERROR: u64 = 400;
 
@@ -79,7 +79,7 @@ function addClient(size: usize, now: u64, maxClients: i32): void {
 function writeKey(request: Request): usize {
   address.take(readProperty(SOURCE_ADDRESS));
   // Of the connection's other end, which is the peer only where the hop in front is reported.
-  if (!request.isServer) principal.take(readProperty(SOURCE_PRINCIPAL));
+  if (!request.isServer) principal.take(readProperty(DOWNSTREAM_PEER_SAN));
   const who = request.isServer ? request.peerPrincipal : principal;
   const addressSize = sizeWithoutPort(address);
   memory.copy(KEY, address.ptr, addressSize);
@@ -98,11 +98,4 @@ function sizeWithoutPort(text: Slice): usize {
 
 function isDigit(byte: u8): bool {
   return byte >= 0x30 && byte <= 0x39;
-}
-
-function stateOf(text: string): StaticArray<u8> {
-  const bytes = utf8(text);
-  const state = new StaticArray<u8>(bytes.byteLength);
-  memory.copy(changetype<usize>(state), changetype<usize>(bytes), bytes.byteLength);
-  return state;
 }

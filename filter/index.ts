@@ -2,7 +2,6 @@
 // that is there. https://github.com/proxy-wasm/spec/tree/main/abi-versions/v0.2.1
 
 import "./abort.ts";
-import { declareAccessLogPolicy } from "./access-log-policy.ts";
 import * as arena from "./arena.ts";
 import { reportBuild } from "./build.ts";
 import { Config, parseConfig } from "./config/config.ts";
@@ -45,7 +44,6 @@ export function proxy_on_configure(rootId: u32, size: u32): i32 {
   enter();
   const root = rootOf(rootId);
   root.configure(readPluginConfiguration(size) ? parseConfig(valuePtr, valueSize) : new Config());
-  if (root.config.accessLog !== null) declareAccessLogPolicy();
   startTimeMs();
   reportBuild();
   forgetKeys();

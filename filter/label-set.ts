@@ -1,7 +1,7 @@
 // Label sets: which are known, by their labels, and the metric ids of each. Never forgotten, because Envoy never forgets a metric that
 // wasm defined; bounded by `max_label_sets`, beyond which everything is one set whose labels all read `other`.
 
-import { BEYOND, DEFINITION_ROWS, MESSAGE_ROWS, Plan, STANDARD_PLAN, standardRows } from "./custom/plan.ts";
+import { BEYOND_PLAN, DEFINITION_ROWS, MESSAGE_ROWS, Plan, STANDARD_PLAN } from "./custom/plan.ts";
 import { defineMetric } from "./host.ts";
 import { packObservation } from "./observation.ts";
 import { Table } from "./table.ts";
@@ -119,8 +119,6 @@ class Lot {
 
 const over = new Lot(FIRST_LABEL_SETS);
 const inFlight = new Lot(FIRST_IN_FLIGHT);
-/** Under whatever labels and metrics a request would have come: in the overflow it counts as a standard one. */
-const BEYOND_PLAN = new Plan(BEYOND, standardRows(), [], false);
 
 /** By the serial of the plan. */
 const overflows = new Map<u32, LabelSet>();
@@ -135,7 +133,7 @@ export function resolveLabelSet(
   operands: Map<i32, string>,
   limit: i32,
 ): LabelSet {
-  if (plan.serial === BEYOND) return overflowLabelSet(BEYOND_PLAN);
+  if (plan === BEYOND_PLAN) return overflowLabelSet(plan);
   blankUnused(plan, values);
   const observation = packObservation(plan, values, operands);
   const custom = packIdentity(plan, values, operands);

@@ -12,6 +12,7 @@ import { Table } from "./table.ts";
 import { Fault } from "./vocabulary/metrics.ts";
 import { spiffeNamespace } from "./vocabulary/name-rules.ts";
 import { decodeBase64, decodedSize } from "./wire/base64.ts";
+import { copyOf } from "./wire/bytes.ts";
 import { decodePeerWorkload, encodePeerState, Workload } from "./workload.ts";
 
 /** As many as Istio's. When it is full the oldest quarter goes; one that is not there costs 45 us more. */
@@ -70,8 +71,7 @@ export function resolvePeer(ptr: usize, size: usize, exchange: ExchangeConfig): 
     countFault(Fault.PeerMalformed);
     return null;
   }
-  const header = new StaticArray<u8>(<i32>size);
-  memory.copy(changetype<usize>(header), ptr, size);
+  const header = copyOf(ptr, size);
   const peer = new Peer(nextSerial++, header, exchange.additionalLabels, encodePeerState(workload));
   // A peer some of whose labels were left out is not held: another configuration of this VM may keep others.
   if (size <= MAX_CACHED_BYTES && !workload.isCut) keep(header, peer);

@@ -11,6 +11,7 @@ import { HostRules } from "./hosts.ts";
 import { Peer } from "./peer.ts";
 import { Role } from "./role.ts";
 import { ROUTE_ALLOW_ANY, ROUTE_BLOCK_ALL } from "./vocabulary/values.ts";
+import { copyOf } from "./wire/bytes.ts";
 
 const RESPONSE_CODE = utf8("response\0code");
 const RESPONSE_FLAGS = utf8("response\0flags");
@@ -220,10 +221,7 @@ export class Request {
 export function grpcAuthority(): StaticArray<u8> | null {
   if (!readHeader(HeaderMap.Request, CONTENT_TYPE) || !isGrpcContentType() || !readProperty(HOST)) return null;
   noteColdWork(1);
-  const size = min(valueSize, MAX_TEXT);
-  const authority = new StaticArray<u8>(<i32>size);
-  memory.copy(changetype<usize>(authority), valuePtr, size);
-  return authority;
+  return copyOf(valuePtr, min(valueSize, MAX_TEXT));
 }
 
 /** Where writeKey leaves the key: 40 bytes and 5 texts of 512. Behind them room for a plan's serial and 80 texts of 255 bytes. */

@@ -1,6 +1,6 @@
 // The types of filter states that wasm sets. Undeclared, a state is bytes: no expression finds it equal to a text, or looks into it.
 
-import { declareFilterState, utf8 } from "./host.ts";
+import { declareFilterState } from "./host.ts";
 import { Writer } from "./wire/writer.ts";
 
 // DeclarePropertyArguments { string name = 1; bool readonly = 2; WasmType type = 3; string schema = 4; LifeSpan span = 5; }
@@ -31,8 +31,7 @@ function declare(name: string, type: u8, schema: string): void {
 }
 
 function writeText(out: Writer, tag: u8, text: string): void {
-  const bytes = utf8(text);
   out.u8(tag);
-  out.varint(bytes.byteLength);
-  out.copy(changetype<usize>(bytes), bytes.byteLength);
+  out.varint(<u32>String.UTF8.byteLength(text));
+  out.text(text);
 }

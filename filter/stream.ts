@@ -4,6 +4,7 @@
 //
 // A stream's state lives from its first callback to its log. Bad requests come to the log alone.
 
+import { declareAccessLogPolicy } from "./access-log-policy.ts";
 import { Config } from "./config/config.ts";
 import { Ends } from "./ends.ts";
 import { declarePeerStates } from "./expression/peer-state.ts";
@@ -24,6 +25,7 @@ export class Root {
     if (before !== null) before.operands.release();
     this.config = config;
     if (config.custom !== null) declarePeerStates();
+    if (config.accessLog !== null) declareAccessLogPolicy();
     setTickPeriod(config.reportingIntervalMs);
   }
 }

@@ -1,6 +1,8 @@
 // Table: bytes -> object, open addressing with linear probing. A look-up allocates nothing and compares the whole key, so two
 // keys are never taken for one. Nothing is deleted singly; a table that is full is cleared or loses its oldest entries.
 
+import { copyOf } from "./wire/bytes.ts";
+
 class Entry<V> {
   constructor(
     readonly hash: u32,
@@ -49,9 +51,7 @@ export class Table<V> {
 
   /** Adds a key that is not there yet; its bytes are copied. The table must not be full. */
   add(ptr: usize, size: usize, value: V): void {
-    const key = new StaticArray<u8>(<i32>size);
-    memory.copy(changetype<usize>(key), ptr, size);
-    this.addShared(key, 0, value);
+    this.addShared(copyOf(ptr, size), 0, value);
   }
 
   /** As add(), but the key is the part of `owner` from `offset` on, which is not copied and must never change. */

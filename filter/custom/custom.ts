@@ -7,7 +7,7 @@ import { LABELS } from "../vocabulary/labels.ts";
 import { BUILD_METRIC, METRIC_PREFIX, TCP_METRIC_NAMES } from "../vocabulary/metrics.ts";
 import { BROKEN, Operands } from "./operands.ts";
 import {
-  BEYOND,
+  BEYOND_PLAN,
   DEFINITION_ROWS,
   MESSAGE_ROWS,
   Plan,
@@ -28,6 +28,7 @@ class CompiledRule {
   /** In parallel: labels, and the operands that give their values, or BROKEN. */
   labels: string[] = [];
   operands: i32[] = [];
+
   constructor(
     private readonly rule: MetricRule,
     /** The bit of its condition; 0 when it has none. */
@@ -129,8 +130,7 @@ export class Custom {
   /** What Istio takes in silence and nobody can have meant. */
   private nameSlips(rule: MetricRule): void {
     if (rule.isDropped && rule.name.length === 0) warn(rule.path + "drop: has no effect without a name");
-    let isKnown = rule.name.length === 0 || isStandardName(METRIC_PREFIX + rule.name);
-    for (let i = 0; i < this.definitions.length; i++) isKnown = isKnown || this.definitions[i].name === rule.name;
+    const isKnown = rule.name.length === 0 || isStandardName(METRIC_PREFIX + rule.name) || this.isDefined(rule.name);
     if (!isKnown) warn(rule.path + "name: there is no metric " + rule.name.substring(0, 100));
     for (let i = 0; i < rule.removed.length; i++) {
       if (LABELS.includes(rule.removed[i])) continue;
@@ -151,8 +151,7 @@ export class Custom {
       complain(definition.path + "name: " + definition.name + " is a standard metric and stays what it is");
       return;
     }
-    for (let i = 0; i < this.definitions.length; i++) {
-      if (this.definitions[i].name !== definition.name) continue;
+    if (this.isDefined(definition.name)) {
       complain(definition.path + "name: " + definition.name + " is defined already; it is left out");
       return;
     }
@@ -160,6 +159,13 @@ export class Custom {
     if (value === BROKEN) return;
     this.definitions.push(definition);
     this.values.push(value);
+  }
+
+  private isDefined(name: string): bool {
+    for (let i = 0; i < this.definitions.length; i++) {
+      if (this.definitions[i].name === name) return true;
+    }
+    return false;
   }
 
   private planInFlight(): Plan | null {
@@ -198,7 +204,7 @@ function rowsInFlight(): Row[] {
 }
 
 function isStandardName(name: string): bool {
-  const rows = standardRows();
+  const rows = STANDARD_PLAN.rows;
   for (let i = 0; i < rows.length; i++) {
     if (rows[i].name === name) return true;
   }
@@ -213,14 +219,11 @@ function planOf(rows: Row[], isInFlight: bool): Plan {
   const operands = operandsOf(rows);
   const content = contentOf(rows, operands);
   if (content === STANDARD_CONTENT) return STANDARD_PLAN;
-  let serial = BEYOND;
-  if (serials.has(content)) {
-    serial = serials.get(content);
-  } else if (serials.size < MAX_SERIALS) {
-    serial = serials.size + 1;
-    serials.set(content, serial);
+  if (!serials.has(content)) {
+    if (serials.size >= MAX_SERIALS) return BEYOND_PLAN;
+    serials.set(content, serials.size + 1);
   }
-  return new Plan(serial, rows, operands, isInFlight);
+  return new Plan(serials.get(content), rows, operands, isInFlight);
 }
 
 /**

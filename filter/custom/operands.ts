@@ -13,6 +13,7 @@ import { Fault } from "../vocabulary/metrics.ts";
 import { WASM_STATE_PREFIX } from "../vocabulary/peer-metadata.ts";
 import { cleanValue, MAX_VALUE_BYTES } from "../vocabulary/stat-name.ts";
 import { UNKNOWN } from "../vocabulary/values.ts";
+import { bytesOf } from "../wire/bytes.ts";
 import { readText } from "../wire/text.ts";
 
 /** No operand: the expression does not parse. */
@@ -86,25 +87,26 @@ export class Operands {
   /** Compiles an expression; BROKEN, and complained about, when it does not parse. */
   add(path: string, source: string): i32 {
     const whole = source.trim();
-    let mentionsAttribute = false;
     for (let i = this.attributes.length - 1; i >= 0; i--) {
       const name = this.attributes[i].name;
       const state = WASM_STATE_PREFIX + name;
       if (whole === name || whole === `filter_state['${state}']` || whole === `filter_state["${state}"]`) {
         return ATTRIBUTE | i;
       }
-      if (whole.includes(name)) mentionsAttribute = true;
     }
-    return this.compile(path, source, source, mentionsAttribute);
+    return this.compile(path, source, source, this.mentionsAttribute(source));
   }
 
   /** Compiles a condition: an expression that must be a bool. */
   addCondition(path: string, source: string): i32 {
-    let mentionsAttribute = false;
+    return this.compile(path, source, conditionOf(source), this.mentionsAttribute(source));
+  }
+
+  private mentionsAttribute(source: string): bool {
     for (let i = 0; i < this.attributes.length; i++) {
-      if (source.includes(this.attributes[i].name)) mentionsAttribute = true;
+      if (source.includes(this.attributes[i].name)) return true;
     }
-    return this.compile(path, source, conditionOf(source), mentionsAttribute);
+    return false;
   }
 
   private compile(path: string, source: string, compiled: string, isSecond: bool): i32 {
@@ -221,11 +223,4 @@ function wholeCharacters(ptr: usize, size: usize): usize {
   if (size <= end) return size;
   while (end > 0 && (load<u8>(ptr + end) & 0xc0) === 0x80) end--;
   return end;
-}
-
-function bytesOf(text: string): StaticArray<u8> {
-  const encoded = utf8(text);
-  const bytes = new StaticArray<u8>(encoded.byteLength);
-  memory.copy(changetype<usize>(bytes), changetype<usize>(encoded), encoded.byteLength);
-  return bytes;
 }

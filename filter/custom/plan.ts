@@ -103,15 +103,12 @@ function tagValue(tag: Tag, values: StaticArray<string>, operands: Map<i32, stri
 export const MESSAGE_ROWS = HTTP_METRICS.length;
 export const DEFINITION_ROWS = HTTP_METRICS.length + MESSAGE_METRICS.length;
 
-/** Serial of all plans beyond those that are told apart: what they count goes to the overflow. */
-export const BEYOND: u32 = u32.MAX_VALUE;
-
 export class Plan {
   /** For each of LABELS, whether a metric carries its standard value. */
   readonly usesLabel: StaticArray<bool> = new StaticArray<bool>(LABELS.length);
 
   constructor(
-    /** Equal for plans with equal content, also of different configurations; 0 is the standard plan, BEYOND one too many. */
+    /** Equal for plans with equal content, also of different configurations; 0 is the standard plan. */
     readonly serial: u32,
     readonly rows: Row[],
     /** The operands of all tags, each once, in the order of the rows. */
@@ -150,3 +147,9 @@ function standardTags(count: i32): Tag[] {
 
 /** What a configuration that changes nothing does. */
 export const STANDARD_PLAN = new Plan(0, standardRows(), [], false);
+
+/**
+ * What stands for all plans beyond those that are told apart. Under whatever labels and metrics a request would have come, it is counted
+ * in the overflow as a standard one.
+ */
+export const BEYOND_PLAN = new Plan(u32.MAX_VALUE, standardRows(), [], false);

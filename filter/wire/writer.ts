@@ -1,5 +1,7 @@
 // Writer: bytes that are built up front to back. Cold path only.
 
+import { copyOf } from "./bytes.ts";
+
 export class Writer {
   length: i32 = 0;
   private bytes: StaticArray<u8> = new StaticArray<u8>(256);
@@ -74,8 +76,6 @@ export class Writer {
 
   /** A copy of what was written, of just that length. */
   take(): StaticArray<u8> {
-    const taken = new StaticArray<u8>(this.length);
-    memory.copy(changetype<usize>(taken), changetype<usize>(this.bytes), this.length);
-    return taken;
+    return copyOf(this.ptr, this.length);
   }
 }
