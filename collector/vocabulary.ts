@@ -1,8 +1,9 @@
 // The collector's one door to filter/vocabulary, the words that filter and collector share.
 
-export { HTTP_LABEL_COUNT, LABELS, Label } from "../filter/vocabulary/labels.ts";
+export { HTTP_LABEL_COUNT, isTcpLabel, LABELS, Label } from "../filter/vocabulary/labels.ts";
 export {
   BUILD_METRIC,
+  EXCHANGE_METRICS,
   FAULT_REASONS,
   FAULTS_METRIC,
   HISTOGRAM_BOUNDS,
@@ -13,6 +14,8 @@ export {
   MetricKind,
   REASON_LABEL,
   START_TIME_METRIC,
+  TCP_METRICS,
+  TcpMetric,
 } from "../filter/vocabulary/metrics.ts";
 export { firstSegment, spiffeNamespace } from "../filter/vocabulary/name-rules.ts";
 export * from "../filter/vocabulary/observation.ts";

@@ -5,6 +5,7 @@ import { join } from "node:path";
 import { METRIC_HELP } from "../collector/help.ts";
 import {
   BUILD_METRIC,
+  EXCHANGE_METRICS,
   FAULT_REASONS,
   FAULTS_METRIC,
   HISTOGRAM_BOUNDS,
@@ -15,6 +16,7 @@ import {
   MetricKind,
   REASON_LABEL,
   START_TIME_METRIC,
+  TCP_METRICS,
 } from "../collector/vocabulary.ts";
 import { fillBlocks } from "./blocks.ts";
 import { LABEL_TAGS, STATS_TAGS } from "./stats-tags.ts";
@@ -79,6 +81,8 @@ function labelsTable(): string[] {
 function metricsTable(): string[] {
   const own = [
     ...MESSAGE_METRICS,
+    ...TCP_METRICS,
+    ...EXCHANGE_METRICS.map((name) => new Metric(name, MetricKind.Counter, "")),
     new Metric(BUILD_METRIC, MetricKind.Gauge, ""),
     new Metric(START_TIME_METRIC, MetricKind.Gauge, "milliseconds"),
     new Metric(FAULTS_METRIC, MetricKind.Counter, ""),

@@ -25,7 +25,7 @@ export const LABEL_HELP: { readonly [label: string]: string } = {
     "short name of the service that was called; `BlackHoleCluster` or `PassthroughCluster` for none",
   destination_service_namespace: "namespace of the service that was called",
   destination_cluster: "cluster id of the callee",
-  request_protocol: "`http` or `grpc`",
+  request_protocol: "`http`, `grpc` or `tcp`",
   response_code: "HTTP status, `0` if there was no answer",
   grpc_response_status: "gRPC status as a number; empty if not gRPC or not known",
   response_flags: "Envoy's response flags by their short names, joined by commas; `-` for none",
@@ -46,10 +46,16 @@ export const FAULT_HELP: { readonly [reason: string]: string } = {
   label_sets_full:
     "The cap on label sets was reached. The request went to the overflow series, whose labels all read `other`.",
   streams_full: "The cap on requests in flight was reached. The request was counted without its peer.",
+  connections_full:
+    "The cap on TCP connections was reached. The connection was counted when it ended, without its peer.",
   peers_full: "The cache of peers was full and lost its oldest quarter. No count changes; peers are decoded again.",
   clusters_full: "The cache of clusters was full and emptied. No count changes; metadata is read again.",
   keys_full: "The cache of keys was full and emptied. No count changes; labels are made again.",
   host_call: "Envoy answered a call of the filter with an error. The value counts as absent.",
   configuration: "The plugin configuration was not as expected. Defaults stand in for the broken part.",
   expression: "A condition of the configuration could not be evaluated for a request, and so did not hold.",
+  peer_late:
+    "A TCP peer told who it is after its connection had been reported without it. The bytes from then on count as the peer's.",
+  peer_unanswered: "A TCP client told who it is after the server had spoken. It gets no answer: for it the server stays unknown.",
+  prefix_cut: "The metadata before a TCP stream did not come whole in time. Its bytes went on as they are.",
 };

@@ -4,7 +4,7 @@ import { Definition, MetricRule, MetricsConfig } from "../config/metrics.ts";
 import { complain, warn } from "../config/reading.ts";
 import { noteColdWork } from "../garbage.ts";
 import { LABELS } from "../vocabulary/labels.ts";
-import { BUILD_METRIC, METRIC_PREFIX, TCP_METRIC_NAMES } from "../vocabulary/metrics.ts";
+import { BUILD_METRIC, METRIC_PREFIX } from "../vocabulary/metrics.ts";
 import { BROKEN, Operands } from "./operands.ts";
 import {
   BEYOND_PLAN,
@@ -208,7 +208,7 @@ function isStandardName(name: string): bool {
   for (let i = 0; i < rows.length; i++) {
     if (rows[i].name === name) return true;
   }
-  return TCP_METRIC_NAMES.includes(name) || name === BUILD_METRIC;
+  return name === BUILD_METRIC;
 }
 
 /**

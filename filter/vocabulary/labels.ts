@@ -65,3 +65,10 @@ export enum Label {
 export const HTTP_LABEL_COUNT = 25;
 /** How many of them, from the first, say who called whom: what the gRPC message counters carry. */
 export const PEER_LABEL_COUNT = 20;
+/** How many of them a TCP metric carries. */
+export const TCP_LABEL_COUNT = 23;
+
+/** Whether a TCP metric carries that label: all but the two that say how a request ended. */
+export function isTcpLabel(label: Label): boolean {
+  return label !== Label.ResponseCode && label !== Label.GrpcResponseStatus;
+}

@@ -46,13 +46,43 @@ export enum MessageMetric {
   Responses,
 }
 
-/** Istio's TCP metrics: nobody may define another metric under such a name. */
-export const TCP_METRIC_NAMES: readonly string[] = [
-  "istio_tcp_connections_opened_total",
-  "istio_tcp_connections_closed_total",
-  "istio_tcp_sent_bytes_total",
-  "istio_tcp_received_bytes_total",
+/** The standard TCP metrics, with LABELS but for those that are HTTP's alone (`isTcpLabel`): reported while a connection lives, and at its end. */
+export const TCP_METRICS: readonly Metric[] = [
+  new Metric("istio_tcp_connections_opened_total", MetricKind.Counter, ""),
+  new Metric("istio_tcp_connections_closed_total", MetricKind.Counter, ""),
+  new Metric("istio_tcp_sent_bytes_total", MetricKind.Counter, "bytes"),
+  new Metric("istio_tcp_received_bytes_total", MetricKind.Counter, "bytes"),
 ];
+
+/** Index of each row of TCP_METRICS. */
+export enum TcpMetric {
+  Opened,
+  Closed,
+  SentBytes,
+  ReceivedBytes,
+}
+
+/** Istio's counters of the TCP metadata exchange, without labels; Exchange holds the index. */
+export const EXCHANGE_METRICS: readonly string[] = [
+  "envoy_metadata_exchange_alpn_protocol_found",
+  "envoy_metadata_exchange_alpn_protocol_not_found",
+  "envoy_metadata_exchange_initial_header_not_found",
+  "envoy_metadata_exchange_header_not_found",
+  "envoy_metadata_exchange_metadata_added",
+];
+
+export enum Exchange {
+  /** The peer takes part: a client's peer is known to understand, a server's sent its prefix. */
+  AlpnProtocolFound,
+  /** The peer does not take part. */
+  AlpnProtocolNotFound,
+  /** What came instead of the prefix does not begin like one, or its beginning has not come whole yet. */
+  InitialHeaderNotFound,
+  /** What began like a prefix is none, or holds no metadata. */
+  HeaderNotFound,
+  /** Our own prefix was sent. */
+  MetadataAdded,
+}
 
 /** What the name of each metric of Istio's begins with; its configuration leaves it out. */
 export const METRIC_PREFIX = "istio_";
@@ -81,12 +111,16 @@ export const FAULT_REASONS: readonly string[] = [
   "own_metadata_too_large",
   "label_sets_full",
   "streams_full",
+  "connections_full",
   "peers_full",
   "clusters_full",
   "keys_full",
   "host_call",
   "configuration",
   "expression",
+  "peer_late",
+  "peer_unanswered",
+  "prefix_cut",
 ];
 
 export enum Fault {
@@ -104,6 +138,8 @@ export enum Fault {
   LabelSetsFull,
   /** The cap on streams in flight was hit: the request was counted without its peer. */
   StreamsFull,
+  /** The cap on TCP connections was hit: the connection was counted at its end alone, with what Envoy still knows of it. */
+  ConnectionsFull,
   /** The cache of peers was full and lost its oldest quarter: they are decoded again when they come back. */
   PeersFull,
   /** The cache of clusters was full and emptied: their metadata is read again. */
@@ -116,6 +152,12 @@ export enum Fault {
   Configuration,
   /** A condition could not be evaluated for a request, and so did not hold. */
   Expression,
+  /** A TCP peer told who it is only after its connection had been reported without it: its bytes from then on are the peer's. */
+  PeerLate,
+  /** A TCP client told who it is after the server had spoken: it gets no answer. */
+  PeerUnanswered,
+  /** A TCP prefix did not come whole in time: its bytes went on as they are. */
+  PrefixCut,
 }
 
 /** Upper bounds (`le`) of Envoy's default histogram buckets, without +Inf; milliseconds or bytes alike. */

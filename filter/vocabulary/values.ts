@@ -15,6 +15,7 @@ export const REPORTER_WAYPOINT = "waypoint";
 
 export const PROTOCOL_HTTP = "http";
 export const PROTOCOL_GRPC = "grpc";
+export const PROTOCOL_TCP = "tcp";
 
 export const POLICY_MUTUAL_TLS = "mutual_tls";
 export const POLICY_NONE = "none";
