@@ -15,6 +15,7 @@ const CLUSTER_NAME = utf8("xds\0cluster_name");
 const ISTIO = "xds\0cluster_metadata\0filter_metadata\0istio\0";
 const DISABLE_EXCHANGE = utf8(ISTIO + "disable_mx");
 const EXTERNAL = utf8(ISTIO + "external");
+const TCP_EXCHANGE = utf8("xds\0cluster_metadata\0filter_metadata\0meshtally\0tcp_metadata_exchange");
 const SERVICE_HOST = utf8(ISTIO + "services\x000\0host");
 const SERVICE_NAME = utf8(ISTIO + "services\x000\0name");
 const SERVICE_NAMESPACE = utf8(ISTIO + "services\x000\0namespace");
@@ -27,6 +28,8 @@ export class Cluster {
   isCatchAll: bool = false;
   isExternal: bool = false;
   isExchangeDisabled: bool = false;
+  /** Whether its servers are said to understand the metadata exchange of TCP. */
+  isTcpExchanger: bool = false;
   /** Whether cluster metadata names a service; then the three below, "" where it does not say. */
   hasService: bool = false;
   serviceHost: string = "";
@@ -76,6 +79,7 @@ function readFacts(cluster: Cluster): void {
   cluster.serial = nextSerial++;
   cluster.isCatchAll = CATCH_ALL_CLUSTERS.includes(cluster.name);
   cluster.isExchangeDisabled = readFlag(DISABLE_EXCHANGE);
+  cluster.isTcpExchanger = readFlag(TCP_EXCHANGE);
   cluster.isExternal = cluster.name === PASSTHROUGH_CLUSTER || readFlag(EXTERNAL);
   cluster.serviceHost = readValue(SERVICE_HOST);
   cluster.serviceName = readValue(SERVICE_NAME);

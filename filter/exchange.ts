@@ -7,35 +7,24 @@ import { EXCHANGE_DOWNSTREAM, EXCHANGE_UPSTREAM, ExchangeConfig } from "./config
 import {
   countFault,
   HeaderMap,
+  hasProperty,
   readHeader,
-  readProperty,
   removeHeader,
-  setFilterState,
   setHeader,
   utf8,
   valuePtr,
   valueSize,
 } from "./host.ts";
 import { ownMetadata, ownNode } from "./node.ts";
-import { Peer, resolvePeer } from "./peer.ts";
+import { learnDownstreamPeer, learnUpstreamPeer } from "./peer.ts";
 import { DOWNSTREAM_PEER_SAN, PEER_PRINCIPAL, UPSTREAM_PEER_SAN } from "./request.ts";
 import { exchangeSides, isDownstreamProofNeeded, isRelay, isUpstreamProofNeeded, Role } from "./role.ts";
 import { Stream } from "./stream.ts";
 import { Fault } from "./vocabulary/metrics.ts";
-import {
-  DOWNSTREAM_PEER,
-  PEER_ID_HEADER,
-  PEER_METADATA_HEADER,
-  UPSTREAM_PEER,
-  WASM_STATE_PREFIX,
-} from "./vocabulary/peer-metadata.ts";
+import { PEER_ID_HEADER, PEER_METADATA_HEADER } from "./vocabulary/peer-metadata.ts";
 
 const ID_HEADER = utf8(PEER_ID_HEADER);
 const METADATA_HEADER = utf8(PEER_METADATA_HEADER);
-const DOWNSTREAM_STATE = utf8(DOWNSTREAM_PEER);
-const UPSTREAM_STATE = utf8(UPSTREAM_PEER);
-const KNOWN_DOWNSTREAM = utf8("filter_state\0" + WASM_STATE_PREFIX + DOWNSTREAM_PEER);
-const KNOWN_UPSTREAM = utf8("filter_state\0" + WASM_STATE_PREFIX + UPSTREAM_PEER);
 
 export function onRequestHeaders(stream: Stream, config: Config): void {
   const role = stream.role(config);
@@ -72,7 +61,7 @@ function receiveRequest(stream: Stream, role: Role, config: Config): void {
   const size = valueSize;
   if (!stream.hasPeerId && !stream.hasPeerMetadata) return;
   const isDoubtful =
-    isDownstreamProofNeeded(role, config) && !hasValue(DOWNSTREAM_PEER_SAN) && !hasValue(PEER_PRINCIPAL);
+    isDownstreamProofNeeded(role, config) && !hasProperty(DOWNSTREAM_PEER_SAN) && !hasProperty(PEER_PRINCIPAL);
   if (isDoubtful) {
     countFault(Fault.PeerUntrusted);
     stream.hasPeerId = false;
@@ -80,7 +69,7 @@ function receiveRequest(stream: Stream, role: Role, config: Config): void {
     return;
   }
   if (!stream.hasPeerMetadata || stream.downstreamPeer !== null) return;
-  stream.downstreamPeer = learnPeer(ptr, size, config.exchange, DOWNSTREAM_STATE, KNOWN_DOWNSTREAM);
+  stream.downstreamPeer = learnDownstreamPeer(ptr, size, config.exchange);
 }
 
 /** Client, request: say who we are, unless the cluster is outside the mesh; then nothing of the kind may pass. */
@@ -112,12 +101,12 @@ function receiveResponse(stream: Stream, config: Config): bool {
   if (!readHeader(HeaderMap.Response, METADATA_HEADER)) return false;
   const ptr = valuePtr;
   const size = valueSize;
-  if (isUpstreamProofNeeded(config) && !hasValue(UPSTREAM_PEER_SAN)) {
+  if (isUpstreamProofNeeded(config) && !hasProperty(UPSTREAM_PEER_SAN)) {
     countFault(Fault.PeerUntrusted);
     return false;
   }
   if (stream.upstreamPeer === null) {
-    stream.upstreamPeer = learnPeer(ptr, size, config.exchange, UPSTREAM_STATE, KNOWN_UPSTREAM);
+    stream.upstreamPeer = learnUpstreamPeer(ptr, size, config.exchange);
   }
   return true;
 }
@@ -141,21 +130,4 @@ function relayResponse(stream: Stream, isBelieved: bool): void {
 function stripExchange(map: HeaderMap): void {
   removeHeader(map, METADATA_HEADER);
   removeHeader(map, ID_HEADER);
-}
-
-function hasValue(property: ArrayBuffer): bool {
-  return readProperty(property) && valueSize > 0;
-}
-
-/** The peer that a header describes, told to access loggers too. A peer that another filter left in `state` stays there. */
-function learnPeer(
-  ptr: usize,
-  size: usize,
-  exchange: ExchangeConfig,
-  state: ArrayBuffer,
-  known: ArrayBuffer,
-): Peer | null {
-  const peer = resolvePeer(ptr, size, exchange);
-  if (peer !== null && !readProperty(known)) setFilterState(state, peer.state);
-  return peer;
 }

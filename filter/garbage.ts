@@ -10,6 +10,15 @@ const MIN_GARBAGE: u32 = 128;
 const GARBAGE_PER_STREAM: u32 = 2;
 
 let garbage: u32 = 0;
+let isPaused: bool = false;
+
+/**
+ * While it is paused nothing is collected: for a host call that may call us back before it returns, when the callback that made it holds
+ * references still.
+ */
+export function pauseCollection(pause: bool): void {
+  isPaused = pause;
+}
 
 /** Says that cold work was done, which left garbage or will: about so many KiB. */
 export function noteColdWork(kibibytes: u32 = 4): void {
@@ -21,7 +30,7 @@ export function noteColdWork(kibibytes: u32 = 4): void {
  * collection marks all that lives, so it must grow rarer as that grows: then it costs each piece of cold work the same.
  */
 export function collectIfDue(inFlight: i32): void {
-  if (garbage < MIN_GARBAGE + <u32>inFlight * GARBAGE_PER_STREAM) return;
+  if (isPaused || garbage < MIN_GARBAGE + <u32>inFlight * GARBAGE_PER_STREAM) return;
   garbage = 0;
   __collect();
 }

@@ -5,6 +5,7 @@
 // costs (about 1 us, the first in a callback 10 us); writing, metrics and the clock are nearly free.
 
 import * as abi from "@solo-io/proxy-runtime/assembly/imports";
+import { proxy_set_buffer_bytes } from "./env.ts";
 import { FAULT_REASONS, FAULTS_METRIC, Fault, MetricKind, REASON_LABEL } from "./vocabulary/metrics.ts";
 import { encodeTag } from "./vocabulary/stat-name.ts";
 
@@ -27,6 +28,16 @@ export enum LogLevel {
 
 const BUFFER_PLUGIN_CONFIGURATION = 7;
 
+/** The bytes of a TCP connection that a data callback is about. */
+export enum BufferKind {
+  /** From the downstream, on their way up. */
+  Downstream = 2,
+  /** From the upstream, on their way down. */
+  Upstream = 3,
+}
+
+const STREAM_DOWNSTREAM = 2;
+
 /** The bytes that the last successful read returned. */
 export let valuePtr: usize = 0;
 export let valueSize: usize = 0;
@@ -44,6 +55,11 @@ export function readProperty(path: ArrayBuffer): bool {
   return took(abi.proxy_get_property(changetype<usize>(path), path.byteLength, OUT, OUT + sizeof<usize>()));
 }
 
+/** Whether a property is there and not empty. */
+export function hasProperty(path: ArrayBuffer): bool {
+  return readProperty(path) && valueSize > 0;
+}
+
 /** Reads a property that Envoy serializes in 8 bytes (int, uint, duration in ns, little-endian); `absent` when there is none. */
 export function readNumber(path: ArrayBuffer, absent: u64): u64 {
   return readProperty(path) && valueSize === 8 ? load<u64>(valuePtr) : absent;
@@ -58,6 +74,26 @@ export function readHeader(map: HeaderMap, name: ArrayBuffer): bool {
 /** Reads the plugin configuration in proxy_on_configure; false when there is none. */
 export function readPluginConfiguration(size: u32): bool {
   return took(abi.proxy_get_buffer_bytes(BUFFER_PLUGIN_CONFIGURATION, 0, size, OUT, OUT + sizeof<usize>()));
+}
+
+/** Reads bytes of a connection in its data callback: at most `size`, from the first on. */
+export function readBuffer(buffer: BufferKind, size: usize): bool {
+  return took(abi.proxy_get_buffer_bytes(buffer, 0, <u32>size, OUT, OUT + sizeof<usize>()));
+}
+
+/** Takes the first `size` bytes of a connection off, in its data callback; whether it was done. */
+export function stripBuffer(buffer: BufferKind, size: usize): bool {
+  return checked(proxy_set_buffer_bytes(buffer, 0, <u32>size, 0, 0));
+}
+
+/** Puts bytes before those of a connection, in its data callback; whether it was done. */
+export function prependBuffer(buffer: BufferKind, ptr: usize, size: usize): bool {
+  return checked(proxy_set_buffer_bytes(buffer, 0, 0, ptr, size));
+}
+
+/** Lets go on what a connection's downstream data callback held back. */
+export function continueDownstream(): void {
+  checked(abi.proxy_continue_stream(STREAM_DOWNSTREAM));
 }
 
 function took(status: u32): bool {
@@ -203,6 +239,8 @@ export function countFault(fault: Fault): void {
   increment(metric, 1);
 }
 
-function checked(status: u32): void {
-  if (status !== OK) countFault(Fault.HostCall);
+function checked(status: u32): bool {
+  if (status === OK) return true;
+  countFault(Fault.HostCall);
+  return false;
 }

@@ -5,24 +5,43 @@ import "./abort.ts";
 import * as arena from "./arena.ts";
 import { reportBuild } from "./build.ts";
 import { Config, parseConfig } from "./config/config.ts";
+import { Context, Contexts } from "./context.ts";
 import { onRequestHeaders, onResponseHeaders } from "./exchange.ts";
 import { collectIfDue, noteColdWork } from "./garbage.ts";
-import { readPluginConfiguration, setEffectiveContext, valuePtr, valueSize } from "./host.ts";
+import {
+  countFault,
+  LogLevel,
+  log,
+  readPluginConfiguration,
+  setEffectiveContext,
+  valuePtr,
+  valueSize,
+} from "./host.ts";
 import { keepAuthority, onLog, reportInFlight } from "./report.ts";
+import { Root } from "./root.ts";
 import { startTimeMs } from "./start-time.ts";
 import { forgetKeys } from "./stat.ts";
-import { Root, Stream, Streams } from "./stream.ts";
+import { MAX_STREAMS, Stream } from "./stream.ts";
+import { Connection, MAX_CONNECTIONS } from "./tcp/connection.ts";
+import { forgetDue } from "./tcp/due.ts";
+import { passDownstream, passUpstream } from "./tcp/exchange.ts";
+import { expect, noteBytes, noteProgress, reportClosed, reportConnections, reportUnknown } from "./tcp/report.ts";
+import { Fault } from "./vocabulary/metrics.ts";
 
 const CONTINUE: i32 = 0;
+const STOP: i32 = 1;
 
 /** Each new plugin configuration in the VM makes a root. After so many more, those that are gone are forgotten. */
 const ROOTS_BETWEEN_CHECKS = 64;
 
 let roots: Root[] = [];
 let nextCheck = ROOTS_BETWEEN_CHECKS;
-const streams = new Streams();
-const stray = new Stream();
 let newestRoot: u32 = 0;
+
+const streams = new Contexts<Stream>(MAX_STREAMS);
+const connections = new Contexts<Connection>(MAX_CONNECTIONS);
+const strayStream = new Stream();
+const strayConnection = new Connection();
 
 /** Tells the host which ABI this is; never called. */
 export function proxy_abi_version_0_2_1(): void {}
@@ -32,7 +51,7 @@ export function proxy_on_memory_allocate(size: usize): usize {
   return arena.allocate(size);
 }
 
-/** A root context (parent 0) or a stream of one begins. */
+/** A root context (parent 0) or a stream of one begins. Whether a stream is a request or a connection its next callback tells. */
 export function proxy_on_context_create(id: u32, parent: u32): void {
   enter();
   if (parent === 0) newestRoot = rootOf(id).id;
@@ -51,13 +70,63 @@ export function proxy_on_configure(rootId: u32, size: u32): i32 {
   return 1;
 }
 
-/** The reporting interval of a root has passed. */
+/** A root's time has come: the reporting interval has passed, or connections have waited long enough for their peers. */
 export function proxy_on_tick(rootId: u32): void {
+  enter();
+  const root = findRoot(rootId);
+  if (root === null) return;
+  const isReportDue = root.isReportDue();
+  reportConnections(root, isReportDue);
+  if (!isReportDue) return;
   for (let i = 0; i < streams.capacity; i++) {
     enter(); // as if each stream were called back alone
     const stream = streams.at(i);
-    if (stream !== null && stream.rootId === rootId) reportInFlight(stream, configOf(stream));
+    if (stream !== null && stream.rootId === rootId) reportInFlight(stream, root.config);
   }
+}
+
+/** A TCP connection begins. */
+export function proxy_on_new_connection(id: u32): i32 {
+  enter();
+  const stream = streams.find(id);
+  const root = stream === null ? rootOf(newestRoot) : changetype<Root>(stream.root);
+  if (stream !== null) streams.close(stream);
+  root.expectConnections();
+  const connection = connections.open(id, root);
+  if (connection !== null) expect(connection);
+  return CONTINUE;
+}
+
+/** Bytes from the downstream, and with `isEnd` its end. */
+export function proxy_on_downstream_data(id: u32, size: u32, isEnd: u32): i32 {
+  enter();
+  const connection = connections.find(id);
+  if (connection === null) return CONTINUE;
+  if (connection.isDownstreamOpen) {
+    connection.received += size; // fast path
+    noteBytes(connection);
+    return CONTINUE;
+  }
+  const config = configOf(connection);
+  const isPassing = passDownstream(connection, config, size, isEnd !== 0);
+  noteProgress(connection, config);
+  return isPassing ? CONTINUE : STOP;
+}
+
+/** Bytes from the upstream, and with `isEnd` its end. */
+export function proxy_on_upstream_data(id: u32, size: u32, isEnd: u32): i32 {
+  enter();
+  const connection = connections.find(id);
+  if (connection === null) return CONTINUE;
+  if (connection.isUpstreamOpen) {
+    connection.sent += size; // fast path
+    noteBytes(connection);
+    return CONTINUE;
+  }
+  const config = configOf(connection);
+  passUpstream(connection, config, size, isEnd !== 0);
+  noteProgress(connection, config);
+  return CONTINUE;
 }
 
 export function proxy_on_request_headers(id: u32, _count: u32, _isEnd: u32): i32 {
@@ -78,9 +147,28 @@ export function proxy_on_response_headers(id: u32, _count: u32, _isEnd: u32): i3
 /** The stream is over and all its facts are final. Comes once; its filter states reach the access loggers. */
 export function proxy_on_log(id: u32): void {
   enter();
+  const connection = connections.find(id);
+  if (connection !== null) {
+    reportClosed(connection, configOf(connection));
+    connections.close(connection);
+    return;
+  }
   const stream = streamOf(id);
-  onLog(stream, configOf(stream));
-  if (stream !== stray) streams.close(stream);
+  const isStray = stream === strayStream;
+  const isRequest = onLog(stream, configOf(stream), isStray);
+  if (!isStray) streams.close(stream);
+  else if (!stream.isAccessLog) countFault(isRequest ? Fault.StreamsFull : Fault.ConnectionsFull);
+  if (isRequest) return;
+  if (stream.isAccessLog) sayNoTcpLogger();
+  else reportStray(id);
+}
+
+/** A connection beyond the cap: it was let through as it came, and is counted now that it is over. */
+function reportStray(id: u32): void {
+  const root = rootOf(newestRoot);
+  strayConnection.open(id, root);
+  reportUnknown(strayConnection, root.config);
+  strayConnection.clear();
 }
 
 /**
@@ -91,14 +179,21 @@ function streamOf(id: u32): Stream {
   const known = streams.find(id);
   if (known !== null) return known; // fast path
   const root = findRoot(id);
-  stray.clear();
-  stray.open(id, root === null ? rootOf(newestRoot) : root);
-  stray.isAccessLog = root !== null;
-  return stray;
+  strayStream.clear();
+  strayStream.open(id, root === null ? rootOf(newestRoot) : root);
+  strayStream.isAccessLog = root !== null;
+  return strayStream;
+}
+
+let isTcpLoggerTold = false;
+
+function sayNoTcpLogger(): void {
+  if (!isTcpLoggerTold) log(LogLevel.Warn, "meshtally: as an access logger it counts requests, and no TCP connections");
+  isTcpLoggerTold = true;
 }
 
 function enter(): void {
-  collectIfDue(streams.inFlight);
+  collectIfDue(streams.inFlight + connections.inFlight);
   arena.reset();
 }
 
@@ -128,11 +223,12 @@ function forgetGoneRoots(current: u32): void {
   const live: Root[] = [];
   for (let i = 0; i < roots.length; i++) {
     if (setEffectiveContext(roots[i].id)) live.push(roots[i]);
+    else forgetDue(roots[i]);
   }
   setEffectiveContext(current);
   roots = live;
 }
 
-function configOf(stream: Stream): Config {
-  return changetype<Root>(stream.root).config; // set by open(), cleared by close() only
+function configOf(context: Context): Config {
+  return changetype<Root>(context.root).config; // set by open(), cleared by close() only
 }

@@ -1,9 +1,18 @@
 // Label sets: which are known, by their labels, and the metric ids of each. Never forgotten, because Envoy never forgets a metric that
 // wasm defined; bounded by `max_label_sets`, beyond which everything is one set whose labels all read `other`.
 
-import { BEYOND_PLAN, DEFINITION_ROWS, MESSAGE_ROWS, Plan, STANDARD_PLAN } from "./custom/plan.ts";
+import {
+  BEYOND_CONNECTION_PLAN,
+  BEYOND_PLAN,
+  DEFINITION_ROWS,
+  MESSAGE_ROWS,
+  Plan,
+  STANDARD_PLAN,
+  Subject,
+  TCP_ROWS,
+} from "./custom/plan.ts";
 import { defineMetric } from "./host.ts";
-import { packObservation } from "./observation.ts";
+import { packConnectionObservation, packObservation } from "./observation.ts";
 import { Table } from "./table.ts";
 import { LABELS } from "./vocabulary/labels.ts";
 import { OBSERVATION_LABELS_OFFSET } from "./vocabulary/observation.ts";
@@ -14,13 +23,21 @@ import { Writer } from "./wire/writer.ts";
 /** Room for label sets at first; doubled when they are more. */
 const FIRST_LABEL_SETS = 1024;
 const FIRST_IN_FLIGHT = 32;
+const FIRST_CONNECTION_SETS = 256;
+
+/** The metrics that are defined together: bits. */
+export enum Metrics {
+  Http = 1,
+  Messages = 2,
+  Tcp = 4,
+  Definitions = 8,
+}
 
 @final
 export class LabelSet {
   /** One metric id per row of the plan; 0 for one that is dropped or not defined yet. */
   readonly metrics: StaticArray<u32>;
-  private hasHttp: bool = false;
-  private hasMessages: bool = false;
+  private defined: i32 = 0;
 
   constructor(
     readonly plan: Plan,
@@ -34,20 +51,16 @@ export class LabelSet {
     this.metrics = new StaticArray<u32>(plan.rows.length);
   }
 
-  /** Defines, once, all metrics that are counted when a request is over. */
-  defineHttp(): void {
-    if (this.hasHttp) return; // fast path
-    this.hasHttp = true;
+  /** Defines, each once, the metrics whose bits are set. */
+  define(wanted: i32): void {
+    const missing = wanted & ~this.defined;
+    if (missing === 0) return; // fast path
+    this.defined |= missing;
     const reader = this.readIdentity();
-    this.define(0, MESSAGE_ROWS, reader);
-    this.define(DEFINITION_ROWS, this.plan.rows.length, reader);
-  }
-
-  /** Defines, once, the gRPC message counters. */
-  defineMessages(): void {
-    if (this.hasMessages) return;
-    this.hasMessages = true;
-    this.define(MESSAGE_ROWS, DEFINITION_ROWS, this.readIdentity());
+    if (missing & Metrics.Http) this.defineRows(0, MESSAGE_ROWS, reader);
+    if (missing & Metrics.Messages) this.defineRows(MESSAGE_ROWS, TCP_ROWS, reader);
+    if (missing & Metrics.Tcp) this.defineRows(TCP_ROWS, DEFINITION_ROWS, reader);
+    if (missing & Metrics.Definitions) this.defineRows(DEFINITION_ROWS, this.plan.rows.length, reader);
   }
 
   private readIdentity(): IdentityReader {
@@ -56,7 +69,7 @@ export class LabelSet {
     return new IdentityReader(this.plan, changetype<usize>(this.observation) + OBSERVATION_LABELS_OFFSET);
   }
 
-  private define(from: i32, to: i32, labels: IdentityReader): void {
+  private defineRows(from: i32, to: i32, labels: IdentityReader): void {
     const rows = this.plan.rows;
     const name = new Writer();
     for (let i = from; i < to; i++) {
@@ -94,7 +107,7 @@ class IdentityReader {
   }
 }
 
-/** Known label sets by their identity: one lot of those that are over, one of those in flight, so that neither takes the other's room. */
+/** Known label sets by their identity: one lot for each subject, so that none takes another's room. */
 @final
 class Lot {
   private table: Table<LabelSet>;
@@ -117,8 +130,14 @@ class Lot {
   }
 }
 
-const over = new Lot(FIRST_LABEL_SETS);
-const inFlight = new Lot(FIRST_IN_FLIGHT);
+const ofRequests = new Lot(FIRST_LABEL_SETS);
+const ofMessages = new Lot(FIRST_IN_FLIGHT);
+const ofConnections = new Lot(FIRST_CONNECTION_SETS);
+
+function lotOf(subject: Subject): Lot {
+  if (subject === Subject.Request) return ofRequests;
+  return subject === Subject.Messages ? ofMessages : ofConnections;
+}
 
 /** By the serial of the plan. */
 const overflows = new Map<u32, LabelSet>();
@@ -133,13 +152,13 @@ export function resolveLabelSet(
   operands: Map<i32, string>,
   limit: i32,
 ): LabelSet {
-  if (plan === BEYOND_PLAN) return overflowLabelSet(plan);
+  if (plan === BEYOND_PLAN || plan === BEYOND_CONNECTION_PLAN) return overflowLabelSet(plan);
   blankUnused(plan, values);
-  const observation = packObservation(plan, values, operands);
+  const observation = packFor(plan, values, operands);
   const custom = packIdentity(plan, values, operands);
   const owner = custom !== null ? custom : observation;
   const offset = custom !== null ? 0 : OBSERVATION_LABELS_OFFSET;
-  const lot = plan.isInFlight ? inFlight : over;
+  const lot = lotOf(plan.subject);
   const known = lot.find(changetype<usize>(owner) + offset, owner.length - offset);
   if (known !== null) return known;
   if (!lot.hasRoom(limit)) return overflowLabelSet(plan);
@@ -151,12 +170,18 @@ export function resolveLabelSet(
 function overflowLabelSet(plan: Plan): LabelSet {
   if (overflows.has(plan.serial)) return overflows.get(plan.serial);
   const values = new StaticArray<string>(LABELS.length).fill(OTHER);
+  blankUnused(plan, values);
   const operands = new Map<i32, string>();
   for (let i = 0; i < plan.operands.length; i++) operands.set(plan.operands[i], OTHER);
   const custom = packIdentity(plan, values, operands);
-  const set = new LabelSet(plan, packObservation(plan, values, operands), custom, true);
+  const set = new LabelSet(plan, packFor(plan, values, operands), custom, true);
   overflows.set(plan.serial, set);
   return set;
+}
+
+function packFor(plan: Plan, values: StaticArray<string>, operands: Map<i32, string>): StaticArray<u8> {
+  if (plan.subject === Subject.Connection) return packConnectionObservation(plan, values, operands);
+  return packObservation(plan, values, operands);
 }
 
 /** A label that no metric carries must not tell label sets apart. */

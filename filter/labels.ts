@@ -22,6 +22,7 @@ import {
   POLICY_NONE,
   PROTOCOL_GRPC,
   PROTOCOL_HTTP,
+  PROTOCOL_TCP,
   REPORTER_DESTINATION,
   REPORTER_SOURCE,
   REPORTER_WAYPOINT,
@@ -84,7 +85,7 @@ export function labelValues(request: Request, node: Node): StaticArray<string> {
   }
   serviceLabels(values, request, own);
 
-  values[Label.RequestProtocol] = request.isGrpc ? PROTOCOL_GRPC : PROTOCOL_HTTP;
+  values[Label.RequestProtocol] = protocolOf(request);
   values[Label.ResponseCode] = request.code.toString();
   values[Label.GrpcResponseStatus] = request.grpcStatus === NO_STATUS ? "" : request.grpcStatus.toString();
   values[Label.ResponseFlags] = flagNames(request.flags);
@@ -96,6 +97,11 @@ export function labelValues(request: Request, node: Node): StaticArray<string> {
 function reporterOf(role: Role): string {
   if (role === Role.Waypoint) return REPORTER_WAYPOINT;
   return role === Role.Inbound ? REPORTER_DESTINATION : REPORTER_SOURCE;
+}
+
+function protocolOf(request: Request): string {
+  if (request.isTcp) return PROTOCOL_TCP;
+  return request.isGrpc ? PROTOCOL_GRPC : PROTOCOL_HTTP;
 }
 
 function policyOf(security: Security): string {

@@ -58,11 +58,11 @@ export function ownMetadata(exchange: ExchangeConfig): ArrayBuffer {
 function makeMetadata(exchange: ExchangeConfig): ArrayBuffer {
   noteColdWork();
   const workload = ownNode().workload;
-  let header = encodeBase64(encodeWorkload(workload, exchange.additionalLabels));
+  let header = headerOf(workload, exchange.additionalLabels);
   let size = header.byteLength;
   if (size > exchange.maxHeaderBytes && exchange.additionalLabels.length > 0) {
     complain(size, exchange.maxHeaderBytes, "the additional labels are left out");
-    header = encodeBase64(encodeWorkload(workload, []));
+    header = headerOf(workload, []);
     size = header.byteLength;
   }
   if (size > exchange.maxHeaderBytes) {
@@ -71,6 +71,11 @@ function makeMetadata(exchange: ExchangeConfig): ArrayBuffer {
   }
   if (size > LONG_HEADER_BYTES) log(LogLevel.Warn, `meshtally: each request carries ${size} bytes of own metadata`);
   return header;
+}
+
+function headerOf(workload: Workload, additionalLabels: readonly string[]): ArrayBuffer {
+  const bytes = encodeWorkload(workload, additionalLabels);
+  return encodeBase64(changetype<usize>(bytes), bytes.length);
 }
 
 function complain(size: i32, most: i32, consequence: string): void {

@@ -7,10 +7,11 @@ import * as arena from "./arena.ts";
 import { ExchangeConfig } from "./config/exchange.ts";
 import { encodePeerStruct } from "./expression/peer-state.ts";
 import { noteColdWork } from "./garbage.ts";
-import { countFault } from "./host.ts";
+import { countFault, readProperty, setFilterState, utf8 } from "./host.ts";
 import { Table } from "./table.ts";
 import { Fault } from "./vocabulary/metrics.ts";
 import { spiffeNamespace } from "./vocabulary/name-rules.ts";
+import { DOWNSTREAM_PEER, UPSTREAM_PEER, WASM_STATE_PREFIX } from "./vocabulary/peer-metadata.ts";
 import { decodeBase64, decodedSize } from "./wire/base64.ts";
 import { copyOf } from "./wire/bytes.ts";
 import { decodePeerWorkload, encodePeerState, Workload } from "./workload.ts";
@@ -54,11 +55,39 @@ export class Peer {
 const peers = new Table<Peer>(MAX_PEERS);
 let nextSerial: u32 = 1;
 
+const DOWNSTREAM_STATE = utf8(DOWNSTREAM_PEER);
+const UPSTREAM_STATE = utf8(UPSTREAM_PEER);
+const KNOWN_DOWNSTREAM = utf8("filter_state\0" + WASM_STATE_PREFIX + DOWNSTREAM_PEER);
+const KNOWN_UPSTREAM = utf8("filter_state\0" + WASM_STATE_PREFIX + UPSTREAM_PEER);
+
+/** The downstream peer of the current stream, which its metadata header describes; told to access loggers too. */
+export function learnDownstreamPeer(ptr: usize, size: usize, exchange: ExchangeConfig): Peer | null {
+  return learnPeer(ptr, size, exchange, DOWNSTREAM_STATE, KNOWN_DOWNSTREAM);
+}
+
+/** The same of the upstream peer. */
+export function learnUpstreamPeer(ptr: usize, size: usize, exchange: ExchangeConfig): Peer | null {
+  return learnPeer(ptr, size, exchange, UPSTREAM_STATE, KNOWN_UPSTREAM);
+}
+
+/** A peer that another filter left in `state` stays there. */
+function learnPeer(
+  ptr: usize,
+  size: usize,
+  exchange: ExchangeConfig,
+  state: ArrayBuffer,
+  known: ArrayBuffer,
+): Peer | null {
+  const peer = resolvePeer(ptr, size, exchange);
+  if (peer !== null && !readProperty(known)) setFilterState(state, peer.state);
+  return peer;
+}
+
 /**
  * The peer that the metadata header (base64, `size` bytes at `ptr`) describes; null, and counted, when it is malformed or longer than
  * the configuration allows.
  */
-export function resolvePeer(ptr: usize, size: usize, exchange: ExchangeConfig): Peer | null {
+function resolvePeer(ptr: usize, size: usize, exchange: ExchangeConfig): Peer | null {
   if (size > <usize>exchange.maxHeaderBytes) {
     countFault(Fault.PeerTooLarge);
     return null;

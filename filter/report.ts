@@ -3,6 +3,7 @@
 import { decideAccessLog } from "./access-log-policy.ts";
 import { Config } from "./config/config.ts";
 import { Custom } from "./custom/custom.ts";
+import { Ends } from "./ends.ts";
 import { setEffectiveContext, setFilterState, utf8 } from "./host.ts";
 import { hasNewMessages, readMessages, reportMessages } from "./messages.ts";
 import { leaveObservation } from "./observation.ts";
@@ -28,17 +29,19 @@ export function keepAuthority(stream: Stream, config: Config): void {
   if (cluster !== null && cluster.serviceHost.length === 0) stream.authority = grpcAuthority();
 }
 
-/** Counts the stream, which is over. */
-export function onLog(stream: Stream, config: Config): void {
+/** Counts the stream, which is over. A stray one may be a TCP connection: then nothing is counted, and the answer is false. */
+export function onLog(stream: Stream, config: Config, isStray: bool): bool {
   request.read(stream, config);
+  if (isStray && request.isNone) return false;
   const custom = config.custom;
   if (custom !== null) evaluate(custom, stream);
   const set = countRequest(request, config);
   if (request.mayHaveMessages && readMessages()) reportMessages(stream, set);
-  if (stream.isAccessLog) return; // no filter state is ours to set there
+  if (stream.isAccessLog) return true; // no filter state is ours to set there
   leaveObservation(set.observation, request);
   const policy = config.accessLog;
   if (policy !== null) decideAccessLog(request, policy);
+  return true;
 }
 
 /**
@@ -54,10 +57,11 @@ export function reportInFlight(stream: Stream, config: Config): void {
   if (set !== null) reportMessages(stream, set);
 }
 
-function evaluate(custom: Custom, stream: Stream): void {
+/** Evaluates all expressions of a configuration for the current stream, whose ends those are. */
+export function evaluate(custom: Custom, ends: Ends): void {
   if (custom.operands.needsPeers) {
-    leavePeer(DOWNSTREAM_STRUCT, stream.downstreamPeer);
-    leavePeer(UPSTREAM_STRUCT, stream.upstreamPeer);
+    leavePeer(DOWNSTREAM_STRUCT, ends.downstreamPeer);
+    leavePeer(UPSTREAM_STRUCT, ends.upstreamPeer);
   }
   custom.operands.evaluate();
 }

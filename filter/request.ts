@@ -1,4 +1,5 @@
-// The facts of one finished request, read from the host in proxy_on_log, and the key under which its label set is found.
+// The facts of one finished request, read from the host in proxy_on_log, or of a TCP connection at its first report; and the key under
+// which the label set is found.
 //
 // Reading host calls are what the filter costs, so each fact is read once, and only when a label needs it.
 
@@ -20,6 +21,9 @@ const DURATION = utf8("request\0duration");
 const REQUEST_SIZE = utf8("request\0total_size");
 const RESPONSE_SIZE = utf8("response\0total_size");
 const HOST = utf8("request\0host");
+const PROTOCOL = utf8("request\0protocol");
+const SERVER_NAME = utf8("connection\0requested_server_name");
+const DESTINATION_ADDRESS = utf8("destination\0address");
 const ROUTE_NAME = utf8("xds\0route_name");
 const ENDPOINT_WORKLOAD = utf8("xds\0upstream_host_metadata\0filter_metadata\0istio\0workload");
 export const DOWNSTREAM_PEER_SAN = utf8("connection\0uri_san_peer_certificate");
@@ -73,10 +77,11 @@ export class Slice {
   }
 }
 
-/** One of these is filled anew for each request. */
+/** One of these is filled anew for each request, or connection. */
 @final
 export class Request {
   role: Role = Role.Outbound;
+  isTcp: bool = false;
   isGrpc: bool = false;
   /** Whether Envoy may have counted its messages: those of Connect, too, which by its labels is no gRPC. */
   mayHaveMessages: bool = false;
@@ -99,7 +104,7 @@ export class Request {
   readonly ownPrincipal: Slice = new Slice();
   /** The same of the peer behind, where the hop in front is the one that is reported: a waypoint. */
   readonly upstreamPrincipal: Slice = new Slice();
-  /** Authority, only where it may become the service's name. */
+  /** Authority, or what a TCP client asked for, only where it may become the service's name. */
   readonly host: Slice = new Slice();
   /** How `host` becomes the service's name; null: as it is. */
   hosts: HostRules | null = null;
@@ -124,7 +129,23 @@ export class Request {
     this.isGrpc = hasContentType && isGrpcContentType();
     this.mayHaveMessages = this.isGrpc || (hasContentType && startsWith(CONNECT_CONTENT_TYPE));
     this.grpcStatus = this.isGrpc ? readNumber(GRPC_STATUS, NO_STATUS) : NO_STATUS;
+    this.isTcp = false;
     this.readEnds(ends, config);
+  }
+
+  /** Reads what is known of the current TCP connection. */
+  readConnection(ends: Ends, config: Config): void {
+    this.code = 0;
+    this.flags = readNumber(RESPONSE_FLAGS, 0);
+    this.isGrpc = false;
+    this.grpcStatus = NO_STATUS;
+    this.isTcp = true;
+    this.readEnds(ends, config);
+  }
+
+  /** Whether what was read as a request was a TCP connection, which has no protocol of its own. */
+  get isNone(): bool {
+    return this.code === 0 && !readProperty(PROTOCOL);
   }
 
   /**
@@ -136,6 +157,7 @@ export class Request {
     this.flags = 0;
     this.isGrpc = true;
     this.grpcStatus = NO_STATUS;
+    this.isTcp = false;
     this.readEnds(ends, config);
     if (!this.needsHost(config)) return true;
     const authority = ends.authority;
@@ -156,7 +178,7 @@ export class Request {
     this.security = this.securityOf(config);
     this.cluster = currentCluster();
     this.route = readProperty(ROUTE_NAME) ? routeOf() : Route.Ordinary;
-    this.host.take(this.needsHost(config) && readProperty(HOST));
+    this.host.take(this.needsHost(config) && (this.isTcp ? this.readDestination() : readProperty(HOST)));
     this.endpoint.take(role !== Role.Inbound && this.upstreamPeer === null && readProperty(ENDPOINT_WORKLOAD));
   }
 
@@ -178,6 +200,13 @@ export class Request {
     return this.isServer || readProperty(UPSTREAM_LOCAL_ADDRESS) ? Security.None : Security.Unknown;
   }
 
+  /** What a TCP client asked for: the name in its TLS, else the address. A server's clients do not name it; a catch-all's are too many. */
+  private readDestination(): bool {
+    const cluster = this.cluster;
+    if (this.role === Role.Inbound || (cluster !== null && cluster.isCatchAll)) return false;
+    return (readProperty(SERVER_NAME) && valueSize > 0) || readProperty(DESTINATION_ADDRESS);
+  }
+
   /** Whether the authority may name the service: not where cluster metadata does. */
   private needsHost(config: Config): bool {
     if (config.disableHostHeaderFallback) return false;
@@ -195,7 +224,7 @@ export class Request {
     const downstream = this.downstreamPeer;
     const upstream = this.upstreamPeer;
     const cluster = this.cluster;
-    const bits = this.role | (this.isGrpc ? 4 : 0) | (this.route << 3) | (this.security << 5);
+    const bits = this.role | (this.isGrpc ? 4 : 0) | (this.route << 3) | (this.security << 5) | (this.isTcp ? 128 : 0);
     store<u64>(KEY, this.flags);
     store<u64>(KEY, this.grpcStatus, 8);
     store<u32>(KEY, <u32>this.code, 16);

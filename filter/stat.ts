@@ -4,16 +4,16 @@
 //   labels (label-set.ts)     --> LabelSet: several keys may lead to one.
 
 import { Config } from "./config/config.ts";
-import { Custom, STANDARD_IN_FLIGHT } from "./custom/custom.ts";
-import { DEFINITION_ROWS, MESSAGE_ROWS, Plan, STANDARD_PLAN } from "./custom/plan.ts";
+import { Custom, STANDARD_CONNECTION, STANDARD_MESSAGES } from "./custom/custom.ts";
+import { DEFINITION_ROWS, MESSAGE_ROWS, Plan, STANDARD_PLAN, Subject, TCP_ROWS } from "./custom/plan.ts";
 import { noteColdWork } from "./garbage.ts";
 import { countFault, increment, record } from "./host.ts";
-import { LabelSet, resolveLabelSet } from "./label-set.ts";
+import { LabelSet, Metrics, resolveLabelSet } from "./label-set.ts";
 import { isContradictory, labelValues } from "./labels.ts";
 import { ownNode } from "./node.ts";
 import { appendText, KEY, NOT_FINISHED, Request } from "./request.ts";
 import { Table } from "./table.ts";
-import { Fault, HttpMetric, MessageMetric, MetricKind } from "./vocabulary/metrics.ts";
+import { Fault, HttpMetric, MessageMetric, MetricKind, TcpMetric } from "./vocabulary/metrics.ts";
 
 /** Keys of facts held at most: several may lead to one label set. */
 const MAX_KEYS = 4096;
@@ -40,9 +40,9 @@ export function forgetKeys(): void {
 /** Counts one finished request; the label set is the answer. A custom configuration must have been evaluated. */
 export function countRequest(request: Request, config: Config): LabelSet {
   const custom = config.custom;
-  const plan = custom === null ? STANDARD_PLAN : custom.plan();
+  const plan = custom === null ? STANDARD_PLAN : custom.plan(Subject.Request);
   const set = labelSetOf(request, plan, custom, config.maxLabelSets);
-  set.defineHttp();
+  set.define(Metrics.Http | Metrics.Definitions);
   const metrics = set.metrics;
   increment(metrics[HttpMetric.Requests], 1);
   if (request.durationMs !== NOT_FINISHED) record(metrics[HttpMetric.Duration], request.durationMs);
@@ -54,7 +54,7 @@ export function countRequest(request: Request, config: Config): LabelSet {
 
 /** Adds to the gRPC message counters of a stream's label set. Adding 0 makes the series known. */
 export function countMessages(set: LabelSet, requests: u64, responses: u64): void {
-  set.defineMessages();
+  set.define(Metrics.Messages);
   increment(set.metrics[MESSAGE_ROWS + MessageMetric.Requests], requests);
   increment(set.metrics[MESSAGE_ROWS + MessageMetric.Responses], responses);
 }
@@ -62,8 +62,32 @@ export function countMessages(set: LabelSet, requests: u64, responses: u64): voi
 /** The label set under which the messages of a stream in flight are counted; null when that cannot be known before its end. */
 export function labelSetInFlight(request: Request, config: Config): LabelSet | null {
   const custom = config.custom;
-  const plan = custom === null ? STANDARD_IN_FLIGHT : custom.inFlight;
+  const plan = custom === null ? STANDARD_MESSAGES : custom.messagesInTick;
   return plan === null ? null : labelSetOf(request, plan, null, config.maxLabelSets);
+}
+
+/**
+ * The label set of a connection; null when it cannot be known in a tick. Elsewhere a custom configuration must have been evaluated.
+ */
+export function labelSetOfConnection(facts: Request, config: Config, isTick: bool): LabelSet | null {
+  const custom = config.custom;
+  let plan: Plan | null = STANDARD_CONNECTION;
+  if (custom !== null) plan = isTick ? custom.connectionInTick : custom.plan(Subject.Connection);
+  if (plan === null) return null;
+  const set = labelSetOf(facts, plan, isTick ? null : custom, config.maxLabelSets);
+  set.define(Metrics.Tcp);
+  return set;
+}
+
+/** Adds to one of the TCP counters. Adding 0 makes the series known. */
+export function countTcp(set: LabelSet, metric: TcpMetric, by: u64): void {
+  increment(set.metrics[TCP_ROWS + metric], by);
+}
+
+/** Counts what the configuration defines, for a connection that is over. It must have been evaluated. */
+export function countOwnMetrics(set: LabelSet, custom: Custom): void {
+  set.define(Metrics.Definitions);
+  countDefinitions(set, custom);
 }
 
 /**

@@ -1,6 +1,7 @@
 // `metadata_exchange`: with whom metadata is exchanged, what of it, and whose is believed.
 
 import { Section } from "./reading.ts";
+import { TcpExchangeConfig } from "./tcp-exchange.ts";
 
 /** With which side of this proxy metadata is exchanged; bits, so that a gateway can have both. */
 export const EXCHANGE_DOWNSTREAM = 1;
@@ -42,6 +43,7 @@ export class ExchangeConfig {
   maxHeaderBytes: i32 = DEFAULT_MAX_HEADER_BYTES;
   /** Our own metadata header under this configuration, made when first needed (node.ts); empty when it would be too long. */
   ownMetadata: ArrayBuffer | null = null;
+  readonly tcp: TcpExchangeConfig = new TcpExchangeConfig();
 
   read(section: Section): void {
     this.readSides(section);
@@ -54,6 +56,7 @@ export class ExchangeConfig {
       MIN_MAX_HEADER_BYTES,
       MAX_MAX_HEADER_BYTES,
     );
+    this.tcp.read(section.section("tcp"));
   }
 
   /** `["downstream"]`, `["upstream"]`, both, or `[]` for no exchange at all. */

@@ -7,13 +7,13 @@ import { LABELS } from "../vocabulary/labels.ts";
 import { BUILD_METRIC, METRIC_PREFIX } from "../vocabulary/metrics.ts";
 import { BROKEN, Operands } from "./operands.ts";
 import {
+  BEYOND_CONNECTION_PLAN,
   BEYOND_PLAN,
-  DEFINITION_ROWS,
-  MESSAGE_ROWS,
   Plan,
   Row,
   STANDARD_PLAN,
   STANDARD_VALUE,
+  Subject,
   standardRows,
 } from "./plan.ts";
 
@@ -63,11 +63,12 @@ class CompiledRule {
 /** In a plan's content a standard label is one character, from "A" on. */
 const FIRST_LABEL = 0x41;
 
-const STANDARD_CONTENT = contentOf(standardRows(), []);
+const STANDARD_CONTENT = contentOf(standardRows(Subject.Request), []);
 const serials = new Map<string, u32>();
 
-/** The plan for streams in flight under a configuration that changes nothing. */
-export const STANDARD_IN_FLIGHT = planOf(rowsInFlight(), true);
+/** The plans for streams in flight and for connections under a configuration that changes nothing. */
+export const STANDARD_MESSAGES = planOf(standardRows(Subject.Messages), Subject.Messages);
+export const STANDARD_CONNECTION = planOf(standardRows(Subject.Connection), Subject.Connection);
 
 @final
 export class Custom {
@@ -78,31 +79,36 @@ export class Custom {
   private readonly definitions: Definition[] = [];
   /** The operand that gives the value of each definition. */
   private readonly values: i32[] = [];
-  private readonly plans: Map<u32, Plan> = new Map<u32, Plan>();
+  /** By the conditions that hold. */
+  private readonly requestPlans: Map<u32, Plan> = new Map<u32, Plan>();
+  private readonly connectionPlans: Map<u32, Plan> = new Map<u32, Plan>();
   /**
-   * The plan for streams in flight, whose gRPC messages alone are counted; null when their labels depend on an expression. Envoy
-   * evaluates those in a stream's own callbacks only.
+   * The plans for what is reported in a tick: null when its labels depend on an expression. Envoy evaluates those in a stream's own
+   * callbacks only.
    */
-  readonly inFlight: Plan | null;
+  readonly messagesInTick: Plan | null;
+  readonly connectionInTick: Plan | null;
 
   constructor(config: MetricsConfig) {
     this.operands = new Operands(config.classifiers);
     for (let i = 0; i < config.definitions.length; i++) this.addDefinition(config.definitions[i]);
     for (let i = 0; i < config.rules.length; i++) this.addRule(config.rules[i]);
-    this.inFlight = this.planInFlight();
+    this.messagesInTick = this.planInTick(Subject.Messages);
+    this.connectionInTick = this.planInTick(Subject.Connection);
   }
 
-  /** The plan for the current request. `operands` must have been evaluated. */
-  plan(): Plan {
+  /** The plan for the current request or connection. `operands` must have been evaluated. */
+  plan(subject: Subject): Plan {
     let holding: u32 = 0;
     for (let i = 0; i < this.conditions.length; i++) {
       if (this.operands.holds(this.conditions[i])) holding |= (<u32>1) << i;
     }
-    if (this.plans.has(holding)) return this.plans.get(holding);
+    const plans = subject === Subject.Connection ? this.connectionPlans : this.requestPlans;
+    if (plans.has(holding)) return plans.get(holding);
     noteColdWork();
-    if (this.plans.size >= MAX_PLANS) this.plans.clear();
-    const plan = this.makePlan(holding);
-    this.plans.set(holding, plan);
+    if (plans.size >= MAX_PLANS) plans.clear();
+    const plan = this.makePlan(holding, subject);
+    plans.set(holding, plan);
     return plan;
   }
 
@@ -168,39 +174,39 @@ export class Custom {
     return false;
   }
 
-  private planInFlight(): Plan | null {
-    const rows = rowsInFlight();
+  private planInTick(subject: Subject): Plan | null {
+    const rows = this.rowsFor(subject);
     for (let i = 0; i < this.rules.length; i++) {
       const rule = this.rules[i];
-      for (let row = MESSAGE_ROWS; row < DEFINITION_ROWS; row++) {
-        if (!rule.concerns(rows[row])) continue;
+      for (let row = 0; row < rows.length; row++) {
+        if (rows[row].isDropped || !rule.concerns(rows[row])) continue;
         if (rule.condition !== 0 || rule.labels.length > 0) return null;
         rule.applyTo(rows[row]);
       }
     }
-    return planOf(rows, true);
+    return planOf(rows, subject);
   }
 
-  private makePlan(holding: u32): Plan {
-    const rows = standardRows();
-    for (let i = 0; i < this.definitions.length; i++) {
-      const definition = this.definitions[i];
-      rows.push(new Row(METRIC_PREFIX + definition.name, definition.kind, false, []));
-    }
+  private makePlan(holding: u32, subject: Subject): Plan {
+    const rows = this.rowsFor(subject);
     for (let i = 0; i < this.rules.length; i++) {
       const rule = this.rules[i];
       if (rule.condition !== 0 && (rule.condition & holding) === 0) continue;
       for (let row = 0; row < rows.length; row++) rule.applyTo(rows[row]);
     }
-    return planOf(rows, false);
+    return planOf(rows, subject);
   }
-}
 
-/** The rows of the standard metrics, of which only gRPC messages are counted while a stream lives. */
-function rowsInFlight(): Row[] {
-  const rows = standardRows();
-  for (let i = 0; i < MESSAGE_ROWS; i++) rows[i].isDropped = true;
-  return rows;
+  /** Messages in flight are counted for themselves: nothing is over yet. */
+  private rowsFor(subject: Subject): Row[] {
+    const rows = standardRows(subject);
+    if (subject === Subject.Messages) return rows;
+    for (let i = 0; i < this.definitions.length; i++) {
+      const definition = this.definitions[i];
+      rows.push(new Row(METRIC_PREFIX + definition.name, definition.kind, false, []));
+    }
+    return rows;
+  }
 }
 
 function isStandardName(name: string): bool {
@@ -215,15 +221,15 @@ function isStandardName(name: string): bool {
  * The plan with these rows. Equal content has an equal number, so that a configuration that is loaded again does not make its label
  * sets new ones; a number is never given twice.
  */
-function planOf(rows: Row[], isInFlight: bool): Plan {
+function planOf(rows: Row[], subject: Subject): Plan {
   const operands = operandsOf(rows);
   const content = contentOf(rows, operands);
   if (content === STANDARD_CONTENT) return STANDARD_PLAN;
   if (!serials.has(content)) {
-    if (serials.size >= MAX_SERIALS) return BEYOND_PLAN;
+    if (serials.size >= MAX_SERIALS) return subject === Subject.Connection ? BEYOND_CONNECTION_PLAN : BEYOND_PLAN;
     serials.set(content, serials.size + 1);
   }
-  return new Plan(serials.get(content), rows, operands, isInFlight);
+  return new Plan(serials.get(content), rows, operands, subject);
 }
 
 /**

@@ -1,8 +1,15 @@
-// Plan: which metrics are kept of a request and which labels each carries. Rules that hold for a request change the standard plan;
-// requests for which the same rules hold share one plan.
+// Plan: which metrics are kept of a request or a connection and which labels each carries. Rules that hold for it change the standard
+// plan; those for which the same rules hold share one plan.
 
-import { LABELS, PEER_LABEL_COUNT } from "../vocabulary/labels.ts";
-import { HTTP_METRICS, MESSAGE_METRICS, METRIC_PREFIX, MetricKind } from "../vocabulary/metrics.ts";
+import { isTcpLabel, LABELS, PEER_LABEL_COUNT } from "../vocabulary/labels.ts";
+import {
+  HTTP_METRICS,
+  MESSAGE_METRICS,
+  METRIC_PREFIX,
+  Metric,
+  MetricKind,
+  TCP_METRICS,
+} from "../vocabulary/metrics.ts";
 import { FIELD_SEPARATOR, VALUE_SEPARATOR } from "../vocabulary/stat-name.ts";
 import { Writer } from "../wire/writer.ts";
 
@@ -22,7 +29,7 @@ export class Tag {
   ) {}
 }
 
-/** A metric: rows of HTTP_METRICS, of MESSAGE_METRICS, then the user's own definitions. */
+/** A metric: rows of HTTP_METRICS, of MESSAGE_METRICS, of TCP_METRICS, then the user's own definitions. */
 export class Row {
   isDropped: bool = false;
 
@@ -99,9 +106,20 @@ function tagValue(tag: Tag, values: StaticArray<string>, operands: Map<i32, stri
   return operands.has(tag.operand) ? operands.get(tag.operand) : ""; // of a metric that is dropped
 }
 
-/** Where the rows of MESSAGE_METRICS and of the definitions begin. */
+/** Where the rows of MESSAGE_METRICS, of TCP_METRICS and of the definitions begin. */
 export const MESSAGE_ROWS = HTTP_METRICS.length;
-export const DEFINITION_ROWS = HTTP_METRICS.length + MESSAGE_METRICS.length;
+export const TCP_ROWS = MESSAGE_ROWS + MESSAGE_METRICS.length;
+export const DEFINITION_ROWS = TCP_ROWS + TCP_METRICS.length;
+
+/** What a plan is for. */
+export enum Subject {
+  /** A request that is over: the HTTP metrics, the messages, the definitions. */
+  Request,
+  /** A request in flight: its messages alone. */
+  Messages,
+  /** A TCP connection: the TCP metrics and the definitions. */
+  Connection,
+}
 
 export class Plan {
   /** For each of LABELS, whether a metric carries its standard value. */
@@ -113,8 +131,7 @@ export class Plan {
     readonly rows: Row[],
     /** The operands of all tags, each once, in the order of the rows. */
     readonly operands: i32[],
-    /** Whether it is for streams that are not over yet. */
-    readonly isInFlight: bool,
+    readonly subject: Subject,
   ) {
     for (let i = 0; i < rows.length; i++) {
       const tags = rows[i].tags;
@@ -125,31 +142,45 @@ export class Plan {
   }
 }
 
-/** The rows of the standard metrics, each with its standard labels. */
-export function standardRows(): Row[] {
+/** The rows of the standard metrics, each with its standard labels. Those that the subject has no part in are dropped. */
+export function standardRows(subject: Subject): Row[] {
   const rows: Row[] = [];
-  const all = standardTags(LABELS.length);
-  const ends = standardTags(PEER_LABEL_COUNT);
-  for (let i = 0; i < HTTP_METRICS.length; i++) {
-    rows.push(new Row(HTTP_METRICS[i].name, HTTP_METRICS[i].kind, true, all));
+  const all = standardTags();
+  addRows(rows, HTTP_METRICS, all, subject === Subject.Request);
+  addRows(rows, MESSAGE_METRICS, all.slice(0, PEER_LABEL_COUNT), subject !== Subject.Connection);
+  const ofTcp: Tag[] = [];
+  for (let i = 0; i < all.length; i++) {
+    if (isTcpLabel(i)) ofTcp.push(all[i]);
   }
-  for (let i = 0; i < MESSAGE_METRICS.length; i++) {
-    rows.push(new Row(MESSAGE_METRICS[i].name, MESSAGE_METRICS[i].kind, true, ends));
-  }
+  addRows(rows, TCP_METRICS, ofTcp, subject === Subject.Connection);
   return rows;
 }
 
-function standardTags(count: i32): Tag[] {
+function standardTags(): Tag[] {
   const tags: Tag[] = [];
-  for (let i = 0; i < count; i++) tags.push(new Tag(LABELS[i], i, STANDARD_VALUE));
+  for (let i = 0; i < LABELS.length; i++) tags.push(new Tag(LABELS[i], i, STANDARD_VALUE));
   return tags;
 }
 
-/** What a configuration that changes nothing does. */
-export const STANDARD_PLAN = new Plan(0, standardRows(), [], false);
+function addRows(rows: Row[], metrics: readonly Metric[], tags: Tag[], isKept: bool): void {
+  for (let i = 0; i < metrics.length; i++) {
+    const row = new Row(metrics[i].name, metrics[i].kind, true, tags);
+    row.isDropped = !isKept;
+    rows.push(row);
+  }
+}
+
+/** What a configuration that changes nothing does with a request. */
+export const STANDARD_PLAN = new Plan(0, standardRows(Subject.Request), [], Subject.Request);
 
 /**
- * What stands for all plans beyond those that are told apart. Under whatever labels and metrics a request would have come, it is counted
- * in the overflow as a standard one.
+ * What stands for all plans beyond those that are told apart. Under whatever labels and metrics a request or a connection would have come,
+ * it is counted in the overflow as a standard one.
  */
-export const BEYOND_PLAN = new Plan(u32.MAX_VALUE, standardRows(), [], false);
+export const BEYOND_PLAN = new Plan(u32.MAX_VALUE, standardRows(Subject.Request), [], Subject.Request);
+export const BEYOND_CONNECTION_PLAN = new Plan(
+  u32.MAX_VALUE - 1,
+  standardRows(Subject.Connection),
+  [],
+  Subject.Connection,
+);

@@ -15,15 +15,14 @@ function buildTable(): StaticArray<u8> {
 }
 
 /** Encodes bytes as base64 text in UTF-8, ready to be a header value. */
-export function encodeBase64(bytes: StaticArray<u8>): ArrayBuffer {
-  const length = bytes.length;
-  const out = new ArrayBuffer(((length + 2) / 3) * 4);
+export function encodeBase64(ptr: usize, size: usize): ArrayBuffer {
+  const out = new ArrayBuffer(<i32>(((size + 2) / 3) * 4));
   let to = changetype<usize>(out);
-  for (let i = 0; i < length; i += 3) {
-    const left = length - i;
-    const second = left > 1 ? <u32>bytes[i + 1] : 0;
-    const third = left > 2 ? <u32>bytes[i + 2] : 0;
-    const bits = ((<u32>bytes[i]) << 16) | (second << 8) | third;
+  for (let i: usize = 0; i < size; i += 3) {
+    const left = size - i;
+    const second = left > 1 ? <u32>load<u8>(ptr + i, 1) : 0;
+    const third = left > 2 ? <u32>load<u8>(ptr + i, 2) : 0;
+    const bits = ((<u32>load<u8>(ptr + i)) << 16) | (second << 8) | third;
     store<u8>(to, <u8>ALPHABET.charCodeAt(bits >> 18));
     store<u8>(to + 1, <u8>ALPHABET.charCodeAt((bits >> 12) & 63));
     store<u8>(to + 2, left > 1 ? <u8>ALPHABET.charCodeAt((bits >> 6) & 63) : PAD);

@@ -30,7 +30,12 @@ export class StructWriter {
   /** Adds a nested Struct, even an empty one. */
   struct(key: string, inner: StructWriter): void {
     const bytes = inner.take();
-    this.entry(key, STRUCT_VALUE_TAG, changetype<usize>(bytes), bytes.length);
+    this.bytes(key, changetype<usize>(bytes), bytes.length);
+  }
+
+  /** Adds a nested Struct that is written already. */
+  bytes(key: string, ptr: usize, size: i32): void {
+    this.entry(key, STRUCT_VALUE_TAG, ptr, size);
   }
 
   take(): StaticArray<u8> {

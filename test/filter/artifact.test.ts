@@ -18,11 +18,14 @@ const EXPORTS = [
   "proxy_abi_version_0_2_1",
   "proxy_on_configure",
   "proxy_on_context_create", // tells which plugin of the VM a stream belongs to
+  "proxy_on_downstream_data",
   "proxy_on_log",
   "proxy_on_memory_allocate",
+  "proxy_on_new_connection",
   "proxy_on_request_headers",
   "proxy_on_response_headers",
   "proxy_on_tick",
+  "proxy_on_upstream_data",
 ];
 
 test("the release build is under 128 KiB", () => {

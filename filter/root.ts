@@ -1,0 +1,72 @@
+// Root: a plugin configuration in force, and its ticks.
+//
+//   VM --1:N--> Root --1:N--> Stream (a request)
+//                    `-1:N--> Connection (TCP)
+
+import { declareAccessLogPolicy } from "./access-log-policy.ts";
+import { Config } from "./config/config.ts";
+import { declarePeerStates } from "./expression/peer-state.ts";
+import { nowMs, setTickPeriod } from "./host.ts";
+
+/** So many ticks are in the bound on waiting for a connection's peer: none waits longer, and few shorter than three quarters of it. */
+const TICKS_PER_TIMEOUT = 4;
+
+@final
+export class Root {
+  config: Config = new Config();
+  /** Whether connections come: then ticks are as frequent as waiting for a peer demands. */
+  private hasConnections: bool = false;
+  private tickMs: u64 = 0;
+  private reportAtMs: u64 = 0;
+
+  constructor(readonly id: u32) {}
+
+  /** Puts a configuration into force, in place of the one before. Called in this root's callback. */
+  configure(config: Config): void {
+    const before = this.config.custom;
+    if (before !== null) before.operands.release();
+    this.config = config;
+    if (config.custom !== null) declarePeerStates();
+    if (config.accessLog !== null) declareAccessLogPolicy();
+    this.setTicks();
+  }
+
+  /** A connection comes. Called in one of its callbacks. */
+  expectConnections(): void {
+    if (this.hasConnections) return;
+    this.hasConnections = true;
+    this.setTicks();
+  }
+
+  /** When the peer of a connection that begins now is waited for no longer. */
+  deadlineMs(): u64 {
+    return nowMs() + this.config.exchange.tcp.timeoutMs;
+  }
+
+  /** Up to when a deadline is too near to wait for another tick. */
+  dueMs(): u64 {
+    return nowMs() + this.tickMs;
+  }
+
+  /** Called in each tick: whether the reporting interval has passed. */
+  isReportDue(): bool {
+    const interval = this.config.reportingIntervalMs;
+    if (!this.hasConnections) return true; // ticks are nothing but reports
+    if (interval === 0) return false;
+    const now = nowMs();
+    if (now + this.tickMs / 2 < this.reportAtMs) return false;
+    this.reportAtMs = now + interval;
+    return true;
+  }
+
+  private setTicks(): void {
+    const interval = this.config.reportingIntervalMs;
+    this.tickMs = interval;
+    this.reportAtMs = nowMs() + interval;
+    if (this.hasConnections) {
+      const wait = this.config.exchange.tcp.timeoutMs / TICKS_PER_TIMEOUT;
+      this.tickMs = interval === 0 ? wait : min(wait, interval);
+    }
+    setTickPeriod(this.tickMs);
+  }
+}
