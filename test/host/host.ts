@@ -1,18 +1,28 @@
-// A proxy-wasm host (ABI 0.2.1) in TypeScript: runs a filter as stock Envoy runs an HTTP filter, and shows what it did.
+// A proxy-wasm host (ABI 0.2.1) in TypeScript: runs a filter as stock Envoy runs an HTTP or a network filter, and shows what it did.
 //
-//   StatStore 1 ── n Host (VM, a worker thread) 1 ── n plugin (root context) 1 ── n HttpStream
+//   StatStore 1 ── n Host (VM, a worker thread) 1 ── n plugin (root context) 1 ── n HttpStream, TcpConnection
 //
 // Only the callbacks that the module exports are called. A trap, a pointer out of bounds, an unknown import or a request
 // that is stopped throws here, so that it fails the test; after a trap the VM is dead, as in Envoy.
 
 import { readFileSync } from "node:fs";
+import { type ConnectionOptions, TcpConnection } from "./connection.ts";
 import { ForeignFunctions } from "./foreign.ts";
 import { HeaderMap, type HeaderPairs } from "./headers.ts";
 import { type ActiveStream, type Environment, type LogLine, makeImports, READING_CALLS } from "./imports.ts";
 import { GuestFault, GuestMemory } from "./memory.ts";
-import type { CertificateUris, Node, Phase, PropertyValue, TrafficDirection } from "./property.ts";
+import {
+  type CertificateUris,
+  findHttpProperty,
+  type HttpView,
+  type Node,
+  type Phase,
+  type PropertyValue,
+  type TrafficDirection,
+} from "./property.ts";
 import { readSeries, type Series, StatStore } from "./stats.ts";
 import type { JsonObject } from "./struct.ts";
+import { Ticks } from "./ticks.ts";
 
 /** The release build of the filter; `npm run build` makes it. */
 export const FILTER_WASM = new URL("../../build/filter.wasm", import.meta.url);
@@ -22,7 +32,7 @@ const MEMORY = "memory";
 const INITIALIZE = "_initialize";
 const ALLOCATE = "proxy_on_memory_allocate";
 const MALLOC = "malloc";
-/** Callbacks of an HTTP filter and how many parameters each takes. */
+/** Callbacks of a filter and how many parameters each takes. */
 const CALLBACK_PARAMETERS: Readonly<Record<string, number>> = {
   proxy_on_vm_start: 2,
   proxy_on_context_create: 2,
@@ -30,6 +40,11 @@ const CALLBACK_PARAMETERS: Readonly<Record<string, number>> = {
   proxy_on_request_headers: 3,
   proxy_on_response_headers: 3,
   proxy_on_response_trailers: 2,
+  proxy_on_new_connection: 1,
+  proxy_on_downstream_data: 3,
+  proxy_on_upstream_data: 3,
+  proxy_on_downstream_connection_close: 2,
+  proxy_on_upstream_connection_close: 2,
   proxy_on_log: 1,
   proxy_on_done: 1,
   proxy_on_delete: 1,
@@ -96,6 +111,9 @@ export function startFilter(options: HostOptions): Host {
   return new Host(filterModule, options);
 }
 
+/** A request or a connection. */
+type Stream = HttpStream | TcpConnection;
+
 export class Host {
   readonly stats: StatStore;
   readonly logs: LogLine[] = [];
@@ -103,8 +121,6 @@ export class Host {
   readonly calls = new Map<string, number>();
   /** Host functions that are to answer this status instead of doing their work. */
   readonly failures = new Map<string, number>();
-  /** Milliseconds between two ticks of each plugin that asked for them, by root id. */
-  readonly tickPeriodMs = new Map<number, number>();
   readonly foreign = new ForeignFunctions();
   readonly memory: GuestMemory;
   nowNs: bigint;
@@ -117,8 +133,11 @@ export class Host {
   private active: ActiveStream | undefined;
   /** The context whose callback is running, and the stream that it took instead of its own. */
   private contextId = 0;
-  private effective: HttpStream | undefined;
-  private readonly liveStreams = new Map<number, HttpStream>();
+  private effective: Stream | undefined;
+  private readonly liveStreams = new Map<number, Stream>();
+  private readonly ticks = new Ticks();
+  private connections = 0n;
+  private readonly afterCallback: (() => void)[] = [];
   private readonly rootIds = new Set<number>();
   private trap: unknown;
 
@@ -166,9 +185,31 @@ export class Host {
     return this.stream(options).finish();
   }
 
+  /** A connection whose client is there, and its upstream unless `isConnecting`. */
+  connection(options: ConnectionOptions = {}): TcpConnection {
+    const rootId = options.rootId ?? this.rootId;
+    return new TcpConnection(this, this.nextContextId++, rootId, this.connections++, options).open();
+  }
+
+  /** Milliseconds between two ticks of each plugin that asked for them, by root id. */
+  get tickPeriodMs(): ReadonlyMap<number, number> {
+    return this.ticks.periodMs;
+  }
+
   /** A tick of a plugin, unless it asked for none. */
   tick(rootId = this.rootId): void {
     if ((this.tickPeriodMs.get(rootId) ?? 0) > 0) this.call("proxy_on_tick", [rootId]);
+  }
+
+  /** Time passes: the ticks that fall into it come, each at its time. */
+  advance(milliseconds: number): void {
+    const untilNs = this.nowNs + BigInt(milliseconds) * 1_000_000n;
+    for (let next = this.ticks.next(untilNs); next !== undefined; next = this.ticks.next(untilNs)) {
+      if (next.atNs > this.nowNs) this.nowNs = next.atNs;
+      this.call("proxy_on_tick", [next.rootId]);
+      this.ticks.arm(next.rootId, this.nowNs);
+    }
+    this.nowNs = untilNs;
   }
 
   /** A finished request as the plugin sees it as an access logger: it is shown the facts, and has no stream of its own. */
@@ -177,7 +218,7 @@ export class Host {
   }
 
   /** Runs a callback with a stream in view; undefined when it is not exported. `parameters[0]` is the context. */
-  call(name: string, parameters: number[], stream?: HttpStream): number | undefined {
+  call(name: string, parameters: number[], stream?: Stream): number | undefined {
     if (this.exports[name] === undefined) return undefined;
     const [outer, outerId, outerEffective] = [this.active, this.contextId, this.effective];
     this.active = stream;
@@ -189,11 +230,12 @@ export class Host {
       this.takeEffective(outerEffective);
       this.active = outer;
       this.contextId = outerId;
+      for (const action of this.afterCallback.splice(0)) action();
     }
   }
 
   /** Streams that exist for the guest: from their creation to their deletion. */
-  setLive(stream: HttpStream, isLive: boolean): void {
+  setLive(stream: Stream, isLive: boolean): void {
     if (isLive) this.liveStreams.set(stream.id, stream);
     else this.liveStreams.delete(stream.id);
   }
@@ -224,13 +266,19 @@ export class Host {
       ownStream: this.active,
       foreign: this.foreign,
       rootId: this.runningRootId(),
-      setTickPeriod: (milliseconds) => this.tickPeriodMs.set(this.runningRootId(), milliseconds),
+      setTickPeriod: (milliseconds) => this.ticks.set(this.tickRootId(), milliseconds, this.nowNs),
       setEffectiveContext: (id) => this.setEffectiveContext(id),
+      afterCallback: (action) => this.afterCallback.push(action),
     };
   }
 
   private runningRootId(): number {
     return this.liveStreams.get(this.contextId)?.rootId ?? this.contextId;
+  }
+
+  /** A stream's timer is its root's. */
+  private tickRootId(): number {
+    return this.effective?.rootId ?? this.runningRootId();
   }
 
   private setEffectiveContext(id: number): boolean {
@@ -240,7 +288,7 @@ export class Host {
     return true;
   }
 
-  private takeEffective(stream: HttpStream | undefined): void {
+  private takeEffective(stream: Stream | undefined): void {
     if (this.effective !== undefined) this.effective.isInTick = false;
     if (stream !== undefined) stream.isInTick = true;
     this.effective = stream;
@@ -277,7 +325,9 @@ export class Host {
 }
 
 /** One request on its way. Each step runs the callback of that name; steps of several streams may be mixed. */
-export class HttpStream implements ActiveStream {
+export class HttpStream implements ActiveStream, HttpView {
+  /** Itself: a connection has no headers. */
+  readonly http = this;
   readonly requestHeaders: HeaderMap;
   readonly responseHeaders: HeaderMap;
   readonly responseTrailers: HeaderMap | undefined;
@@ -343,6 +393,17 @@ export class HttpStream implements ActiveStream {
   get upstreamTls(): CertificateUris | undefined {
     return this.hasRoute ? this.options.upstreamTls : undefined;
   }
+
+  find(path: readonly string[]): PropertyValue | undefined {
+    return findHttpProperty(path, this);
+  }
+
+  /** A request's bodies are not emulated. */
+  buffer(): undefined {
+    return undefined;
+  }
+
+  continueDownstream(): void {} // there is no connection to continue
 
   /** The request's headers have come and its route is chosen. */
   sendRequestHeaders(): this {

@@ -3,6 +3,7 @@
 
 import { MetricKind } from "../../filter/vocabulary/metrics.ts";
 import { attributes } from "./attributes.ts";
+import { type DataBuffer, readBuffer, writeBuffer } from "./buffer.ts";
 import type { ForeignFunctions } from "./foreign.ts";
 import type { HeaderMap } from "./headers.ts";
 import { GuestFault, type GuestMemory } from "./memory.ts";
@@ -35,12 +36,24 @@ export interface LogLine {
   readonly text: string;
 }
 
-/** The stream whose callback is running. */
+/** The stream whose callback is running: a request, or a connection, which has no headers. */
 export interface ActiveStream extends StreamView {
-  readonly phase: Phase;
   readonly filterState: Map<string, Buffer>;
   /** Shown to an access logger, which has no filter state to write to. */
   readonly isAccessLogger: boolean;
+  readonly http?: HttpMaps;
+  /** The network buffer that the running callback shows. */
+  buffer(type: number): DataBuffer | undefined;
+  /** Passes on what the client has sent and the filter held back. */
+  continueDownstream(): void;
+}
+
+/** The headers of a request. */
+export interface HttpMaps {
+  readonly phase: Phase;
+  readonly requestHeaders: HeaderMap;
+  readonly responseHeaders: HeaderMap | undefined;
+  readonly responseTrailers: HeaderMap | undefined;
 }
 
 /** What the host functions act on. */
@@ -66,6 +79,8 @@ export interface Environment {
   readonly setTickPeriod: (milliseconds: number) => void;
   /** Lets the running callback act on another context; false when there is none with this id. */
   readonly setEffectiveContext: (id: number) => boolean;
+  /** Does something once the guest has returned. */
+  readonly afterCallback: (action: () => void) => void;
 }
 
 type HostFunction = (...parameters: number[]) => number;
@@ -77,11 +92,15 @@ const RESPONSE_HEADERS = 2;
 const RESPONSE_TRAILERS = 3;
 const HEADER_MAP_TYPES = 8;
 const PLUGIN_CONFIGURATION = 7;
+const BUFFER_TYPES = 9;
+const STREAM_DOWNSTREAM = 2;
+const STREAM_UPSTREAM = 3;
 
 /** Imports for the module, given what `environment` returns at the time of each call. */
 export function makeImports(module: WebAssembly.Module, environment: () => Environment): WebAssembly.Imports {
   const known: HostFunctions = {
     ...logAndClock(environment),
+    ...buffers(environment),
     ...properties(environment),
     ...headerMaps(environment),
     ...metrics(environment),
@@ -133,13 +152,6 @@ function logAndClock(environment: () => Environment): HostFunctions {
       memory.writeU64(out, nowNs());
       return STATUS.ok;
     },
-    proxy_get_buffer_bytes(type = 0, start = 0, length = 0, out = 0, sizeOut = 0) {
-      const { memory, configuration } = environment();
-      if (type !== PLUGIN_CONFIGURATION) return STATUS.notFound;
-      const bytes = configuration ?? Buffer.alloc(0);
-      memory.give(bytes.subarray(start >>> 0, Math.min(bytes.length, (start >>> 0) + (length >>> 0))), out, sizeOut);
-      return STATUS.ok;
-    },
     proxy_call_foreign_function(name = 0, nameSize = 0, parameters = 0, size = 0, out = 0, sizeOut = 0) {
       const { memory, foreign, rootId, node, direction, ownStream } = environment();
       const bytes = Buffer.from(memory.bytes(parameters, size));
@@ -147,6 +159,29 @@ function logAndClock(environment: () => Environment): HostFunctions {
       const result = foreign.call(rootId, memory.latin1(name, nameSize), bytes, variables);
       if (typeof result === "number") return result;
       memory.give(result, out, sizeOut);
+      return STATUS.ok;
+    },
+  };
+}
+
+function buffers(environment: () => Environment): HostFunctions {
+  return {
+    proxy_get_buffer_bytes(type = 0, start = 0, length = 0, out = 0, sizeOut = 0) {
+      const { memory, configuration, stream } = environment();
+      if (type >>> 0 >= BUFFER_TYPES) return STATUS.badArgument;
+      const buffer = type === PLUGIN_CONFIGURATION ? configuration && { bytes: configuration } : stream?.buffer(type);
+      memory.give(readBuffer(buffer, start >>> 0, length >>> 0), out, sizeOut);
+      return STATUS.ok;
+    },
+    proxy_set_buffer_bytes(type = 0, start = 0, length = 0, from = 0, size = 0) {
+      const { memory, stream } = environment();
+      return writeBuffer(stream?.buffer(type), start >>> 0, length >>> 0, Buffer.from(memory.bytes(from, size)));
+    },
+    proxy_continue_stream(type = 0) {
+      const { stream, afterCallback } = environment();
+      if (type === STREAM_UPSTREAM) return STATUS.unimplemented;
+      if (type !== STREAM_DOWNSTREAM) throw new GuestFault(`the guest continued a stream of type ${type}`);
+      afterCallback(() => stream?.continueDownstream());
       return STATUS.ok;
     },
   };
@@ -236,18 +271,20 @@ function headerMaps(environment: () => Environment): HostFunctions {
 
 /** undefined: not in this callback (BadArgument). null: readable, but nothing was there (NotFound). */
 function readableMap(type: number, stream: ActiveStream | undefined): HeaderMap | null | undefined {
-  if (stream?.phase !== "log") return writableMap(type, stream);
-  if (type === REQUEST_HEADERS) return stream.requestHeaders;
-  if (type === RESPONSE_HEADERS) return stream.responseHeaders ?? null;
-  if (type === RESPONSE_TRAILERS) return stream.responseTrailers ?? null;
+  const http = stream?.http;
+  if (http?.phase !== "log") return writableMap(type, stream);
+  if (type === REQUEST_HEADERS) return http.requestHeaders;
+  if (type === RESPONSE_HEADERS) return http.responseHeaders ?? null;
+  if (type === RESPONSE_TRAILERS) return http.responseTrailers ?? null;
   return type < HEADER_MAP_TYPES ? null : undefined;
 }
 
 /** Only the map whose callback is running can be changed; in the log callback none. */
 function writableMap(type: number, stream: ActiveStream | undefined): HeaderMap | undefined {
-  if (stream === undefined || stream.isInTick) return undefined;
-  if (stream.phase === "request" && type === REQUEST_HEADERS) return stream.requestHeaders;
-  if (stream.phase === "response" && type === RESPONSE_HEADERS) return stream.responseHeaders;
+  const http = stream?.http;
+  if (http === undefined || stream?.isInTick) return undefined;
+  if (http.phase === "request" && type === REQUEST_HEADERS) return http.requestHeaders;
+  if (http.phase === "response" && type === RESPONSE_HEADERS) return http.responseHeaders;
   return undefined;
 }
 

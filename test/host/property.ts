@@ -36,11 +36,19 @@ export interface CertificateUris {
   readonly local?: string;
 }
 
-/** What Envoy knows of a stream in the callback that is running. */
+/** What Envoy shows of any stream, a request or a connection, in the callback that is running. */
 export interface StreamView {
-  readonly phase: Phase;
   /** Seen from a tick: by `proxy_set_effective_context`, while no callback of its own is running. */
   readonly isInTick: boolean;
+  readonly filterState: ReadonlyMap<string, Buffer>;
+  readonly overrides: ReadonlyMap<string, PropertyValue | undefined>;
+  /** The value at a path, as far as it depends on the kind of the stream. */
+  find(path: readonly string[]): PropertyValue | undefined;
+}
+
+/** What Envoy knows of a request. */
+export interface HttpView extends StreamView {
+  readonly phase: Phase;
   readonly requestHeaders: HeaderMap;
   readonly responseHeaders: HeaderMap | undefined;
   readonly responseTrailers: HeaderMap | undefined;
@@ -55,8 +63,6 @@ export interface StreamView {
   readonly responseBytes: bigint;
   readonly downstreamTls: CertificateUris | undefined;
   readonly upstreamTls: CertificateUris | undefined;
-  readonly filterState: ReadonlyMap<string, Buffer>;
-  readonly overrides: ReadonlyMap<string, PropertyValue | undefined>;
 }
 
 /**
@@ -74,23 +80,35 @@ export function findProperty(
     if (stream.overrides.has(key)) return stream.overrides.get(key);
   }
   const [root = "", name = ""] = path;
-  if (root === "xds") return path.length === 1 ? null : descend(findXds(name, node, direction, stream), path, 2);
+  if (root === "xds" && path.length === 1) return null;
+  if (root === "xds" && name === "node") return descend(nodeMessage(node), path, 2);
   if (stream === undefined) return undefined;
+  if (ROOTS_WITHOUT_VALUE.has(root) && path.length === 1) return null;
+  if (root === "xds" && name === "listener_direction") return BigInt(TRAFFIC_DIRECTION[direction]);
+  if (root === "filter_state") return descend(stream.filterState.get(name), path, 2);
+  return stream.find(path) ?? descend(stream.filterState.get(`wasm.${root}`), path, 1);
+}
+
+const ROOTS_WITHOUT_VALUE: ReadonlySet<string> = new Set(["request", "response", "filter_state"]);
+
+/** What only a request knows. */
+export function findHttpProperty(path: readonly string[], stream: HttpView): PropertyValue | undefined {
+  const [root = "", name = ""] = path;
   switch (root) {
+    case "xds":
+      return descend(findXds(name, stream), path, 2);
     case "request":
-      return path.length === 1 ? null : descend(findRequest(name, path[2], stream), path, isHeaders(name) ? 3 : 2);
+      return descend(findRequest(name, path[2], stream), path, isHeaders(name) ? 3 : 2);
     case "response":
-      return path.length === 1 ? null : descend(findResponse(name, path[2], stream), path, isHeaders(name) ? 3 : 2);
+      return descend(findResponse(name, path[2], stream), path, isHeaders(name) ? 3 : 2);
     case "connection":
       if (name === "requested_server_name") return ""; // without TLS
       if (name === "mtls") return stream.downstreamTls?.peer !== undefined;
       return descend(findCertificate(name, stream.downstreamTls), path, 2);
     case "upstream":
       return descend(stream.phase === "request" ? undefined : findCertificate(name, stream.upstreamTls), path, 2);
-    case "filter_state":
-      return path.length === 1 ? null : descend(stream.filterState.get(name), path, 2);
     default:
-      return descend(stream.filterState.get(`wasm.${root}`), path, 1);
+      return undefined;
   }
 }
 
@@ -135,7 +153,12 @@ export function marshalPairs(pairs: readonly (readonly [Buffer, Buffer])[]): Buf
   return Buffer.concat(parts);
 }
 
-function descend(top: PropertyValue | undefined, path: readonly string[], from: number): PropertyValue | undefined {
+/** The value `path[from]...` below `top`. */
+export function descend(
+  top: PropertyValue | undefined,
+  path: readonly string[],
+  from: number,
+): PropertyValue | undefined {
   let value = top;
   for (let index = from; index < path.length; index++) {
     const part = path[index] as string;
@@ -148,12 +171,8 @@ function descend(top: PropertyValue | undefined, path: readonly string[], from: 
   return value;
 }
 
-function findXds(name: string, node: Node, direction: TrafficDirection, stream: StreamView | undefined) {
-  if (name === "node") return nodeMessage(node);
-  if (stream === undefined) return undefined;
+function findXds(name: string, stream: HttpView): PropertyValue | undefined {
   switch (name) {
-    case "listener_direction":
-      return BigInt(TRAFFIC_DIRECTION[direction]);
     case "cluster_name":
       return stream.cluster?.name;
     case "route_name":
@@ -169,7 +188,7 @@ function findXds(name: string, node: Node, direction: TrafficDirection, stream: 
   }
 }
 
-function findRequest(name: string, header: string | undefined, stream: StreamView): PropertyValue | undefined {
+function findRequest(name: string, header: string | undefined, stream: HttpView): PropertyValue | undefined {
   // Envoy lets go of the request headers after their callback and shows them again to the log callback.
   const headers = stream.phase === "response" || stream.isInTick ? undefined : stream.requestHeaders;
   switch (name) {
@@ -213,7 +232,7 @@ function isHeaders(name: string): boolean {
   return name === "headers" || name === "trailers";
 }
 
-function findResponse(name: string, header: string | undefined, stream: StreamView): PropertyValue | undefined {
+function findResponse(name: string, header: string | undefined, stream: HttpView): PropertyValue | undefined {
   switch (name) {
     case "headers":
       return findHeaders(stream.responseCode === undefined ? undefined : stream.responseHeaders, header);
@@ -233,7 +252,7 @@ function findResponse(name: string, header: string | undefined, stream: StreamVi
 }
 
 /** From the trailers, else the headers, else derived from the HTTP code: of a plain HTTP answer, too. */
-function findGrpcStatus(stream: StreamView): bigint | undefined {
+function findGrpcStatus(stream: HttpView): bigint | undefined {
   const text = stream.responseTrailers?.get("grpc-status") ?? stream.responseHeaders?.get("grpc-status");
   if (text !== undefined) return /^\d+$/.test(text) ? BigInt(text) : -1n;
   switch (stream.responseCode) {
@@ -257,7 +276,7 @@ function findGrpcStatus(stream: StreamView): bigint | undefined {
   }
 }
 
-function findCertificate(name: string, uris: CertificateUris | undefined): PropertyValue | undefined {
+export function findCertificate(name: string, uris: CertificateUris | undefined): PropertyValue | undefined {
   if (name === "uri_san_peer_certificate") return uris?.peer;
   if (name === "uri_san_local_certificate") return uris?.local;
   return undefined;
@@ -280,7 +299,7 @@ function nodeMessage(node: Node): Message {
 }
 
 /** `core.v3.Metadata`: an object per filter name. */
-function metadataMessage(metadata: JsonObject): Message {
+export function metadataMessage(metadata: JsonObject): Message {
   return new Message({ filter_metadata: metadata }, () => {
     const filterMetadata: Record<string, Buffer> = {};
     for (const [name, value] of Object.entries(metadata)) {

@@ -6,4 +6,5 @@ export const STATUS = {
   badArgument: 2,
   serializationFailure: 3,
   internalFailure: 10,
+  unimplemented: 12,
 } as const;
