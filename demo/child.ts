@@ -13,6 +13,9 @@ export interface ChildOptions {
   /** Sees each line that the child writes, on either stream. */
   onLine?: (line: string) => void;
   cwd?: string;
+  /** Runs it as that user, which only root may ask for. */
+  uid?: number;
+  gid?: number;
 }
 
 /** Ended before it was asked to; the message holds its last lines. */
@@ -53,11 +56,11 @@ export class Child {
     watchdog: Watchdog,
     options: ChildOptions = {},
   ): Promise<Child> {
-    const { cwd } = options;
+    const { onLine, ...where } = options;
     const process = spawn(file, args, {
       detached: true,
       stdio: ["ignore", "pipe", "pipe"],
-      ...(cwd === undefined ? {} : { cwd }),
+      ...where,
     });
     await new Promise<void>((resolve, reject) => {
       process.once("spawn", resolve);
@@ -72,7 +75,7 @@ export class Child {
       createInterface({ input: stream }).on("line", (line) => {
         lines.push(line);
         if (lines.length > TAIL_LINES) lines.shift();
-        options.onLine?.(line);
+        onLine?.(line);
       });
     }
     return new Child(name, process, pid, lines);

@@ -4,6 +4,7 @@ import { setTimeout as sleep } from "node:timers/promises";
 import { Child } from "./child.ts";
 import type { Watchdog } from "./watchdog.ts";
 
+const LONE_FLAGS = ["--concurrency", "1", "--disable-hot-restart"];
 /** How long an Envoy may take to be ready; it is well under a second on an idle machine. */
 const READY_TIMEOUT_MS = 30_000;
 const READY_POLL_MS = 50;
@@ -16,6 +17,11 @@ export interface EnvoyProcessOptions {
   /** "http://127.0.7.13:15000" */
   readonly adminUrl: string;
   readonly watchdog: Watchdog;
+  /**
+   * Flags besides the configuration's. Default: one worker, and no hot restart, so that nothing is shared between Envoys and a killed one
+   * leaves no shared memory behind.
+   */
+  readonly flags?: readonly string[];
   /** Called when it ends though nobody asked it to. */
   readonly onCrash: (failure: Error) => void;
 }
@@ -38,9 +44,8 @@ export class EnvoyProcess {
   /** Fulfilled when it takes requests. Rejects with its last log lines when it ends instead, or when `signal` is aborted. */
   async start(signal?: AbortSignal): Promise<void> {
     if (this.child !== null && !this.child.hasEnded) throw new Error(`${this.options.title} runs already`);
-    const { envoy, configFile, title, watchdog } = this.options;
-    // Without hot restart nothing is shared between Envoys and a killed one leaves no shared memory behind.
-    const args = ["-c", configFile, "--concurrency", "1", "--disable-hot-restart", "-l", "warning"];
+    const { envoy, configFile, title, watchdog, flags = LONE_FLAGS } = this.options;
+    const args = ["-c", configFile, ...flags, "-l", "warning"];
     const child = await Child.start(title, envoy, [...args, "--log-format", "[%l][%n] %v"], watchdog);
     this.child = child;
     if (this.isClosed) {

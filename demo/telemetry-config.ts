@@ -17,6 +17,30 @@ export type Direction = "inbound" | "outbound" | "gateway";
  * what its configuration has besides.
  */
 export function filterConfig(direction: Direction, wasmFile: string, settings: Config = {}): Config {
+  return {
+    name: "envoy.filters.http.wasm",
+    typed_config: {
+      "@type": "type.googleapis.com/envoy.extensions.filters.http.wasm.v3.Wasm",
+      config: pluginConfig(direction, wasmFile, settings),
+    },
+  };
+}
+
+/**
+ * The same filter as a network filter, before a TCP proxy. It must stand first, so that no other filter sees what it exchanges. It runs in
+ * the VM of the HTTP filter of its direction.
+ */
+export function tcpFilterConfig(direction: Direction, wasmFile: string, settings: Config = {}): Config {
+  return {
+    name: "envoy.filters.network.wasm",
+    typed_config: {
+      "@type": "type.googleapis.com/envoy.extensions.filters.network.wasm.v3.Wasm",
+      config: pluginConfig(direction, wasmFile, settings),
+    },
+  };
+}
+
+function pluginConfig(direction: Direction, wasmFile: string, settings: Config): Config {
   const plugin = {
     direction,
     // As Istio does: only a sidecar's own application is trusted to name its destination in the host header.
@@ -24,24 +48,18 @@ export function filterConfig(direction: Direction, wasmFile: string, settings: C
     ...settings,
   };
   return {
-    name: "envoy.filters.http.wasm",
-    typed_config: {
-      "@type": "type.googleapis.com/envoy.extensions.filters.http.wasm.v3.Wasm",
-      config: {
-        name: "meshtally",
-        root_id: direction === "inbound" ? "stats_inbound" : "stats_outbound",
-        // Deprecated in favour of failure_policy, whose FAIL_OPEN ends the streams that are in flight when the VM dies (docs/filter.md).
-        fail_open: true,
-        vm_config: {
-          vm_id: `meshtally_${direction}`,
-          runtime: "envoy.wasm.runtime.v8",
-          code: { local: { filename: wasmFile } },
-        },
-        configuration: {
-          "@type": "type.googleapis.com/google.protobuf.StringValue",
-          value: JSON.stringify(plugin),
-        },
-      },
+    name: "meshtally",
+    root_id: direction === "inbound" ? "stats_inbound" : "stats_outbound",
+    // Deprecated in favour of failure_policy, whose FAIL_OPEN ends the streams that are in flight when the VM dies (docs/filter.md).
+    fail_open: true,
+    vm_config: {
+      vm_id: `meshtally_${direction}`,
+      runtime: "envoy.wasm.runtime.v8",
+      code: { local: { filename: wasmFile } },
+    },
+    configuration: {
+      "@type": "type.googleapis.com/google.protobuf.StringValue",
+      value: JSON.stringify(plugin),
     },
   };
 }
@@ -52,20 +70,54 @@ export function accessLogConfig(direction: Direction): Config {
     name: "envoy.access_loggers.http_grpc",
     typed_config: {
       "@type": "type.googleapis.com/envoy.extensions.access_loggers.grpc.v3.HttpGrpcAccessLogConfig",
-      common_config: {
-        log_name: `meshtally_${direction}`,
-        transport_api_version: "V3",
-        grpc_service: { envoy_grpc: { cluster_name: COLLECTOR_CLUSTER } },
-        buffer_flush_interval: "1s",
-        // What does not fit is dropped, and the default of 16 KiB does not hold twenty entries.
-        buffer_size_bytes: 1024 * 1024,
-        filter_state_objects_to_log: [UPSTREAM_PEER, DOWNSTREAM_PEER, OBSERVATION].map(
-          (name) => WASM_STATE_PREFIX + name,
-        ),
-      },
+      common_config: accessLogCommon(direction),
       additional_request_headers_to_log: ["content-type"],
       additional_response_headers_to_log: ["grpc-status"],
       additional_response_trailers_to_log: ["grpc-status"],
+    },
+  };
+}
+
+/** Its TCP form: an entry for each finished connection, and from time to time for each that is open (`tcpProxyConfig`). */
+export function tcpAccessLogConfig(direction: Direction): Config {
+  return {
+    name: "envoy.access_loggers.tcp_grpc",
+    typed_config: {
+      "@type": "type.googleapis.com/envoy.extensions.access_loggers.grpc.v3.TcpGrpcAccessLogConfig",
+      common_config: accessLogCommon(direction),
+    },
+  };
+}
+
+function accessLogCommon(direction: Direction): Config {
+  return {
+    log_name: `meshtally_${direction}`,
+    transport_api_version: "V3",
+    grpc_service: { envoy_grpc: { cluster_name: COLLECTOR_CLUSTER } },
+    buffer_flush_interval: "1s",
+    // What does not fit is dropped, and the default of 16 KiB does not hold twenty entries.
+    buffer_size_bytes: 1024 * 1024,
+    filter_state_objects_to_log: [UPSTREAM_PEER, DOWNSTREAM_PEER, OBSERVATION].map((name) => WASM_STATE_PREFIX + name),
+  };
+}
+
+/**
+ * The TCP proxy to that cluster, which ends a chain of network filters. Its access logs get an entry of each open connection every
+ * `flushInterval`, so that a connection is told of before it ends.
+ */
+export function tcpProxyConfig(
+  cluster: string,
+  { accessLogs = [], flushInterval = "5s" }: { accessLogs?: readonly Config[]; flushInterval?: string } = {},
+): Config {
+  return {
+    name: "envoy.filters.network.tcp_proxy",
+    typed_config: {
+      "@type": "type.googleapis.com/envoy.extensions.filters.network.tcp_proxy.v3.TcpProxy",
+      stat_prefix: cluster,
+      cluster,
+      ...(accessLogs.length === 0
+        ? {}
+        : { access_log: accessLogs, access_log_options: { access_log_flush_interval: flushInterval } }),
     },
   };
 }
