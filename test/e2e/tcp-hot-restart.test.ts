@@ -1,0 +1,54 @@
+// A hot restart of Envoy with a connection open: the old process keeps it until its end, and the new one shows it in the counts of both.
+
+import { afterAll, beforeAll, expect, test } from "vitest";
+import { countsOf, countsOnceClosed, tcpCounts } from "./tcp-counts.ts";
+import { accountsOfCallees, accountsOfCallers, echo } from "./tcp-line.ts";
+import { startTcpMesh, type TcpMesh, type TcpProxy } from "./tcp-mesh.ts";
+
+const QUESTION = Buffer.alloc(10_000, "question ");
+/** How long an old process keeps its connections. */
+const PARENT_SECONDS = 8;
+
+let mesh: TcpMesh;
+
+/** Of the first process with epoch 0. Its own port serves as the number by which two processes find each other. */
+function flags({ port }: TcpProxy, epoch = 0): string[] {
+  const times = ["--drain-time-s", "2", "--parent-shutdown-time-s", `${PARENT_SECONDS}`];
+  return ["--concurrency", "1", "--base-id", `${port}`, "--restart-epoch", `${epoch}`, ...times];
+}
+
+async function epochOf(proxy: TcpProxy): Promise<number> {
+  const answer = await proxy.admin("/server_info").catch(() => null);
+  if (answer === null) return -1; // in between the two
+  const info = JSON.parse(answer) as { command_line_options: { restart_epoch: number } };
+  return info.command_line_options.restart_epoch;
+}
+
+beforeAll(async () => {
+  const settings = { tcp_reporting_duration: "1s" };
+  mesh = await startTcpMesh({ isMutualTls: true, service: echo, settings, flags });
+});
+afterAll(() => mesh?.stop());
+
+test.each(["db", "caller"] as const)("the proxy of %s", async (name) => {
+  const line = await mesh.dial();
+  await line.write(QUESTION);
+  await line.read(QUESTION.length);
+
+  await mesh.succeed(name, flags(mesh[name], 1));
+  await expect.poll(() => epochOf(mesh[name]), { timeout: 10_000 }).toBe(1);
+  const later = await mesh.dial();
+  for (const each of [line, later]) {
+    const { bytes } = each.received;
+    await each.write(QUESTION);
+    await each.read(bytes + QUESTION.length);
+    await each.hangUp();
+  }
+  await Promise.all(mesh.app.lines.map(({ closed }) => closed));
+  expect(accountsOfCallees(mesh.app.lines)).toEqual(accountsOfCallers(mesh.dialled));
+  const wanted = countsOf(mesh.dialled);
+  const other = name === "db" ? mesh.caller : mesh.db;
+  expect(await countsOnceClosed(other, wanted.closed)).toEqual(wanted);
+  // The new process asks the old one for what it counted each time that stats are flushed.
+  await expect.poll(() => tcpCounts(mesh[name]), { timeout: 5000 }).toEqual(wanted);
+});
