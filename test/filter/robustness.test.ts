@@ -4,7 +4,7 @@ import { describe, expect, test } from "vitest";
 import { PEER_ID_HEADER, PEER_METADATA_HEADER } from "../../filter/vocabulary/peer-metadata.ts";
 import { readFlatNode } from "../host/flat-node.ts";
 import type { HeaderPairs } from "../host/headers.ts";
-import { type HttpStream, PLAIN_REQUEST, PLAIN_RESPONSE } from "../host/host.ts";
+import { PLAIN_REQUEST, PLAIN_RESPONSE } from "../host/host.ts";
 import {
   countedLabels,
   countedTotal,

@@ -212,6 +212,8 @@ function findRequest(name: string, header: string | undefined, stream: HttpView)
       return findRequest("headers", "user-agent", stream);
     case "id":
       return findRequest("headers", "x-request-id", stream);
+    case "protocol":
+      return "HTTP/1.1";
     case "total_size":
       return headers === undefined ? 0n : stream.requestBytes;
     case "duration":
