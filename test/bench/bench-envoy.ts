@@ -11,7 +11,8 @@ import { freePorts, LOCALHOST } from "./load.ts";
 
 const READY_TRIES = 100;
 const READY_PAUSE_MS = 100;
-const CLUSTER = "outbound|80||reviews.default.svc.cluster.local";
+/** Of the upstream. */
+export const CLUSTER = "outbound|80||reviews.default.svc.cluster.local";
 
 /** One way to count requests, on a listener of its own. */
 export interface Variant {
@@ -19,6 +20,8 @@ export interface Variant {
   readonly direction: "INBOUND" | "OUTBOUND";
   readonly filter?: Config;
   readonly accessLog?: Config;
+  /** For TCP: all filters of the chain, in place of the connection manager. */
+  readonly networkFilters?: readonly Config[];
 }
 
 /** About what a pod of bookinfo says of itself, so that header and label sizes are real. */
@@ -127,36 +130,30 @@ function local(port: number): Config {
   return socketAddress(`${LOCALHOST}:${port}`);
 }
 
-function listenerConfig({ name, direction, filter, accessLog }: Variant, port: number): Config {
+function listenerConfig(variant: Variant, port: number): Config {
+  const { name, direction, networkFilters } = variant;
+  const filters = networkFilters ?? [connectionManager(variant, port)];
+  return { name, traffic_direction: direction, address: local(port), filter_chains: [{ filters }] };
+}
+
+function connectionManager({ filter, accessLog }: Variant, port: number): Config {
   const router = {
     name: "envoy.filters.http.router",
     typed_config: { "@type": "type.googleapis.com/envoy.extensions.filters.http.router.v3.Router" },
   };
   return {
-    name,
-    traffic_direction: direction,
-    address: local(port),
-    filter_chains: [
-      {
-        filters: [
-          {
-            name: "envoy.filters.network.http_connection_manager",
-            typed_config: {
-              "@type":
-                "type.googleapis.com/envoy.extensions.filters.network.http_connection_manager.v3.HttpConnectionManager",
-              stat_prefix: `bench_${port}`,
-              route_config: {
-                virtual_hosts: [
-                  { name: "all", domains: ["*"], routes: [{ match: { prefix: "/" }, route: { cluster: CLUSTER } }] },
-                ],
-              },
-              http_filters: filter ? [filter, router] : [router],
-              access_log: accessLog ? [accessLog] : [],
-            },
-          },
+    name: "envoy.filters.network.http_connection_manager",
+    typed_config: {
+      "@type": "type.googleapis.com/envoy.extensions.filters.network.http_connection_manager.v3.HttpConnectionManager",
+      stat_prefix: `bench_${port}`,
+      route_config: {
+        virtual_hosts: [
+          { name: "all", domains: ["*"], routes: [{ match: { prefix: "/" }, route: { cluster: CLUSTER } }] },
         ],
       },
-    ],
+      http_filters: filter ? [filter, router] : [router],
+      access_log: accessLog ? [accessLog] : [],
+    },
   };
 }
 
