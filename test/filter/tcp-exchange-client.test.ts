@@ -106,7 +106,7 @@ describe("who is sent it", () => {
     ["the second of two patterns", { tcp: { clusters: ["a", "*reviews*"] }, connection: NAMED }],
     ["the pattern * alone", { tcp: { clusters: ["*"] }, connection: NAMED }],
     ["a cluster whose metadata says so", { connection: MARKED }],
-    ["anybody with send always", { tcp: { send: "always" }, connection: PLAIN }],
+    ["anybody with send always", { tcp: { send: "always" }, connection: { ...PLAIN, cluster: { name: "c" } } }],
     ["an endpoint of no cluster metadata with send always", { tcp: { send: "always" }, connection: NAMED }],
     [
       "an external cluster with send always and skip_external_clusters off",
@@ -345,16 +345,28 @@ describe("an answer that does not come whole", () => {
     }
   });
 
-  test("goes on with the server's next bytes once the bound is over, and is no prefix any more", () => {
+  test("goes on with the server's next bytes once the bound is over", () => {
     const host = startTcpOutbound();
     host.advance(330);
     const connection = connect(host).fromClient("ping").fromServer(ANSWER.subarray(0, 100));
     host.advance(BOUND_MS);
     expect(tcpCounts(host, UNKNOWN)).toMatchObject({ opened: 1 });
-    connection.fromServer(ANSWER.subarray(100)).fromServer("pong").finish();
+    connection.fromServer(ANSWER.subarray(100, 200));
+    expect(connection.toClient).toEqual(ANSWER.subarray(0, 200));
+    connection.fromServer(ANSWER.subarray(200)).fromServer("pong").finish();
     expect(connection.toClient).toEqual(Buffer.concat([ANSWER, bytes("pong")]));
     expect(faults(host)).toEqual({ prefix_cut: 1 });
     expect(tcpCounts(host, UNKNOWN)).toEqual({ opened: 1, closed: 1, sent: ANSWER.length + 4, received: 4 });
+  });
+
+  test("is taken off all the same when the server's next bytes after the bound complete it: nothing of it went on", () => {
+    const host = startTcpOutbound();
+    const connection = connect(host).fromClient("ping").fromServer(ANSWER.subarray(0, 100));
+    host.advance(2 * BOUND_MS);
+    connection.fromServer(Buffer.concat([ANSWER.subarray(100), bytes("pong")]));
+    expect(connection.toClient.toString()).toBe("pong");
+    expect(upstreamPeer(connection)).toBe("reviews-v2");
+    expect(faults(host)).toEqual({ peer_late: 1 });
   });
 
   test("goes on with the server's FIN after the bound", () => {
@@ -386,12 +398,21 @@ describe("an answer that comes late", () => {
     const connection = connect(host).fromClient("ping");
     host.advance(2 * BOUND_MS);
     expect(tcpCounts(host, UNKNOWN)).toMatchObject({ opened: 1 });
-    connection.fromServer(Buffer.concat([ANSWER, bytes("pong")])).finish();
+    connection.fromServer(ANSWER).fromServer("pong").finish();
     expect(connection.toClient.toString()).toBe("pong");
     expect(upstreamPeer(connection)).toBe("reviews-v2");
     expect(faults(host)).toEqual({ peer_late: 1 });
     expect(tcpCounts(host, UNKNOWN)).toMatchObject({ opened: 1, closed: 1 });
     expect(tcpCounts(host, KNOWN)).toMatchObject({ opened: 0, closed: 0, sent: 4 });
     expect(tcpCounts(host)).toMatchObject({ sent: 4, received: 4 });
+  });
+
+  test("has the bytes right behind it counted as the peer's, too", () => {
+    const host = startTcpOutbound();
+    const connection = connect(host).fromClient("ping");
+    host.advance(2 * BOUND_MS);
+    connection.fromServer(Buffer.concat([ANSWER, bytes("pong")])).finish();
+    expect(tcpCounts(host, UNKNOWN)).toEqual({ opened: 1, closed: 1, sent: 0, received: 4 });
+    expect(tcpCounts(host, KNOWN)).toEqual({ opened: 0, closed: 0, sent: 4, received: 0 });
   });
 });

@@ -192,10 +192,24 @@ describe("the length", () => {
     return prefix;
   }
 
-  test.each([16_384, MAX_LENGTH - 1, MAX_LENGTH])("of %d is taken", (length) => {
+  test.each([4_000, 10_000])("of %d is taken", (length) => {
     const host = startTcpInbound();
     const connection = connect(host).fromClient(Buffer.concat([ofLength(length), bytes("ping")]));
     expect(connection.toServer.toString()).toBe("ping");
+    expect(tcpLabels(host)).toMatchObject(KNOWN);
+  });
+
+  test.each([16_384, MAX_LENGTH - 1, MAX_LENGTH])("of %d is taken off, and too large to be believed", (length) => {
+    const host = startTcpInbound();
+    const connection = connect(host).fromClient(Buffer.concat([ofLength(length), bytes("ping")]));
+    expect(connection.toServer.toString()).toBe("ping");
+    expect(tcpLabels(host)).toMatchObject(UNKNOWN);
+    expect(faults(host)).toEqual({ peer_too_large: 1 });
+  });
+
+  test("of 20,000 is believed where max_header_bytes admits as much in base64", () => {
+    const host = startTcpInbound({ metadata_exchange: { max_header_bytes: 32_768 } });
+    connect(host).fromClient(ofLength(20_000));
     expect(tcpLabels(host)).toMatchObject(KNOWN);
   });
 
@@ -219,7 +233,7 @@ describe("the length", () => {
     expect(connection.toServer).toEqual(Buffer.concat([cut, bytes("more")]));
   });
 
-  test.each([0, 1, 2, 43, 44])("of %d has no room for metadata: all passes, nothing is stripped", (length) => {
+  test.each([0, 1, 2, 43])("of %d has no room for a Struct: all passes, nothing is stripped", (length) => {
     const host = startTcpInbound();
     const all = Buffer.concat([frame(PREFIX.subarray(8, 8 + length)), bytes("ping")]);
     const connection = connect(host).fromClient(all).finish();
@@ -235,30 +249,31 @@ describe("a prefix that cannot be read", () => {
     ["a Struct of garbage", frame(encodeAny(STRUCT_URL, Buffer.alloc(40, 0xff)))],
     ["a Struct cut short", truncated],
     ["a value that reaches beyond the end", frame(Buffer.concat([body.subarray(0, 44), Buffer.from("12ff7f", "hex")]))],
-    ["metadata that is a text", structPrefix({ [PEER_METADATA_HEADER]: "x", [PEER_ID_HEADER]: PRODUCTPAGE.id })],
-    ["no metadata", structPrefix({ [PEER_ID_HEADER]: PRODUCTPAGE.id })],
-    ["an empty Struct", frame(encodeAny(STRUCT_URL, Buffer.alloc(0)))],
   ];
 
-  test.each(cases)("counts header_not_found, and its sender stays unknown: %s", (_, prefix) => {
+  test.each(cases)("passes as it is: %s", (_, prefix) => {
     const host = startTcpInbound();
-    const connection = connect(host).fromClient(prefix);
-    expect(connection.held.length).toBe(0);
+    const connection = connect(host).fromClient(Buffer.concat([prefix, bytes("ping")]));
+    connection.fromServer("pong").finish();
+    expect(connection.toServer).toEqual(Buffer.concat([prefix, bytes("ping")]));
+    expect(connection.toClient.toString()).toBe("pong");
+    expect(downstreamPeer(connection)).toBeUndefined();
     expect(exchangeCounts(host)).toMatchObject({ HeaderNotFound: 1 });
+    expect(tcpCounts(host, UNKNOWN)).toEqual({ opened: 1, closed: 1, sent: 4, received: prefix.length + 4 });
+  });
+});
+
+describe("a prefix that tells nothing", () => {
+  test.each([
+    ["metadata that is a text", structPrefix({ [PEER_METADATA_HEADER]: "x", [PEER_ID_HEADER]: PRODUCTPAGE.id })],
+    ["an id alone", structPrefix({ [PEER_ID_HEADER]: PRODUCTPAGE.id })],
+    ["an empty Struct", frame(encodeAny(STRUCT_URL, Buffer.alloc(0)))],
+  ])("is taken off, its sender unknown: %s", (_, prefix) => {
+    const host = startTcpInbound();
+    const connection = connect(host).fromClient(prefix).fromClient("ping");
+    expect(connection.toServer.toString()).toBe("ping");
     expect(tcpLabels(host)).toMatchObject(UNKNOWN);
     expect(downstreamPeer(connection)).toBeUndefined();
-    connection.fromClient("ping").fromServer("pong");
-    expect(connection.toClient.toString()).toBe("pong");
-    expect(connection.toServer.subarray(-4).toString()).toBe("ping");
-  });
-
-  test.each(cases.slice(0, 3))("nothing of it is stripped: %s", (_, prefix) => {
-    const host = startTcpInbound();
-    const connection = connect(host)
-      .fromClient(Buffer.concat([prefix, bytes("ping")]))
-      .finish();
-    expect(connection.toServer).toEqual(Buffer.concat([prefix, bytes("ping")]));
-    expect(tcpCounts(host)).toEqual({ opened: 1, closed: 1, sent: 0, received: prefix.length + 4 });
   });
 });
 
@@ -286,9 +301,9 @@ describe("a prefix that does not come whole", () => {
     const host = startTcpInbound();
     host.advance(330);
     const connection = connect(host).fromClient(PREFIX.subarray(0, size));
-    host.advance(BOUND_MS - 1);
+    host.advance(BOUND_MS / 2);
     expect(connection.toServer.length).toBe(0);
-    host.advance(1);
+    host.advance(BOUND_MS / 2);
     expect(connection.toServer).toEqual(PREFIX.subarray(0, size));
     expect(faults(host)).toEqual({ prefix_cut: 1 });
     expect(tcpCounts(host, UNKNOWN)).toMatchObject({ opened: 1, received: size });
