@@ -20,6 +20,8 @@ export interface ConnectionView extends StreamView {
   readonly requestedServerName: string;
   /** undefined before the upstream connection stands. */
   readonly upstreamAddress: string | undefined;
+  /** This proxy's end of the upstream connection; undefined before that stands. */
+  readonly upstreamLocalAddress: string | undefined;
   /** undefined in `proxy_on_new_connection`. */
   readonly cluster: { readonly name: string; readonly metadata?: JsonObject } | undefined;
   /** undefined before the endpoint is chosen. */
@@ -50,6 +52,7 @@ export function findConnectionProperty(path: readonly string[], view: Connection
     case "connection":
       return findConnection(name, view);
     case "upstream":
+      if (name === "local_address") return view.upstreamLocalAddress;
       return findAddress(name, view.upstreamAddress) ?? findCertificate(name, view.upstreamTls);
     case "xds":
       return descend(findXds(name, view), path, 2);

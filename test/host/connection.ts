@@ -49,6 +49,7 @@ export class TcpConnection implements ConnectionView {
   readonly overrides: ReadonlyMap<string, PropertyValue | undefined>;
   readonly isAccessLogger = false;
   isInTick = false;
+  isLogging = false;
   responseFlags = 0n;
   receivedBytes = 0n;
   sentBytes = 0n;
@@ -192,6 +193,10 @@ export class TcpConnection implements ConnectionView {
     return this.isConnected ? (this.options.upstreamAddress ?? this.destinationAddress) : undefined;
   }
 
+  get upstreamLocalAddress(): string | undefined {
+    return this.isConnected ? "127.0.1.1:50000" : undefined;
+  }
+
   get cluster(): ConnectionOptions["cluster"] {
     return this.stage === "opening" ? undefined : this.options.cluster;
   }
@@ -212,7 +217,11 @@ export class TcpConnection implements ConnectionView {
     this.stage = "closed";
     this.downstream.bytes = NOTHING;
     this.host.call("proxy_on_downstream_connection_close", [this.id, by], this);
-    for (const name of ["proxy_on_done", "proxy_on_log", "proxy_on_delete"]) this.host.call(name, [this.id], this);
+    this.host.call("proxy_on_done", [this.id], this);
+    this.isLogging = true;
+    this.host.call("proxy_on_log", [this.id], this);
+    this.isLogging = false;
+    this.host.call("proxy_on_delete", [this.id], this);
     this.host.setLive(this, false);
     return this;
   }

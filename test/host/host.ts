@@ -394,6 +394,10 @@ export class HttpStream implements ActiveStream, HttpView {
     return this.hasRoute ? this.options.upstreamTls : undefined;
   }
 
+  get isLogging(): boolean {
+    return this.phase === "log";
+  }
+
   find(path: readonly string[]): PropertyValue | undefined {
     return findHttpProperty(path, this);
   }

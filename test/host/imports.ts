@@ -41,6 +41,8 @@ export interface ActiveStream extends StreamView {
   readonly filterState: Map<string, Buffer>;
   /** Shown to an access logger, which has no filter state to write to. */
   readonly isAccessLogger: boolean;
+  /** Whether its log callback is running: what is missing then is not found, and no mistake. */
+  readonly isLogging: boolean;
   readonly http?: HttpMaps;
   /** The network buffer that the running callback shows. */
   buffer(type: number): DataBuffer | undefined;
@@ -271,11 +273,10 @@ function headerMaps(environment: () => Environment): HostFunctions {
 
 /** undefined: not in this callback (BadArgument). null: readable, but nothing was there (NotFound). */
 function readableMap(type: number, stream: ActiveStream | undefined): HeaderMap | null | undefined {
-  const http = stream?.http;
-  if (http?.phase !== "log") return writableMap(type, stream);
-  if (type === REQUEST_HEADERS) return http.requestHeaders;
-  if (type === RESPONSE_HEADERS) return http.responseHeaders ?? null;
-  if (type === RESPONSE_TRAILERS) return http.responseTrailers ?? null;
+  if (!stream?.isLogging) return writableMap(type, stream);
+  if (type === REQUEST_HEADERS) return stream.http?.requestHeaders ?? null;
+  if (type === RESPONSE_HEADERS) return stream.http?.responseHeaders ?? null;
+  if (type === RESPONSE_TRAILERS) return stream.http?.responseTrailers ?? null;
   return type < HEADER_MAP_TYPES ? null : undefined;
 }
 
