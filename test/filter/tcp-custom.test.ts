@@ -214,3 +214,28 @@ describe("definitions", () => {
     expect(tcpCounts(host)).toEqual({ opened: 1, closed: 1, sent: 3, received: 4 });
   });
 });
+
+describe("a configuration that is replaced while connections live", () => {
+  const none = {};
+  const rules = { metrics: [{ name: OPENED, drop: true }, { tags_to_remove: ["source_app"] }] };
+  const one = { definitions: [{ name: "first", value: "1" }] };
+  const three = { definitions: ["a", "b", "c"].map((name) => ({ name, value: "request.size" })), ...rules };
+
+  test.each([
+    ["by definitions", none, three],
+    ["by more of them", one, three],
+    ["by fewer of them", three, one],
+    ["by none", three, none],
+    ["by rules", none, rules],
+  ])("%s: each connection is closed once and loses no byte", (_, before, after) => {
+    const host = start(before);
+    const connections = [1, 2, 3].map(() => connect(host).fromClient(PREFIX).fromClient("ping"));
+    host.configure(1, { direction: "inbound", disable_host_header_fallback: true, ...after });
+    connections[0]?.fromServer("pong!");
+    host.advance(20_000);
+    for (const connection of connections) connection.finish();
+    run(host);
+    expect(tcpCounts(host)).toMatchObject({ closed: 4, sent: 10, received: 16 });
+    expect(faults(host)).toEqual({});
+  });
+});

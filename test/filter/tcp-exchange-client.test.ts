@@ -5,7 +5,7 @@ import { PASSTHROUGH_CLUSTER } from "../../filter/vocabulary/values.ts";
 import type { ConnectionOptions, TcpConnection } from "../host/connection.ts";
 import { readFlatNode } from "../host/flat-node.ts";
 import type { Host } from "../host/host.ts";
-import { exchangedMetadata, faults, PRODUCTPAGE, REVIEWS, REVIEWS_CLUSTER } from "../host/mesh.ts";
+import { exchangedMetadata, faults, PRODUCTPAGE, REVIEWS, REVIEWS_CLUSTER, withMetadata } from "../host/mesh.ts";
 import { encodeAny, frame, PREFIX_MAGIC, prefixOf, readPrefix } from "../host/prefix.ts";
 import type { JsonObject } from "../host/struct.ts";
 import {
@@ -175,6 +175,14 @@ describe("who is sent it", () => {
     expect(exchangeCounts(host)).toEqual({});
     connection.fromClient("ping").fromServer("pong").finish();
     expect(exchangeCounts(host)).toEqual({ AlpnProtocolNotFound: 1 });
+  });
+
+  test("nobody when our own metadata is too long: counted, and the bytes go as they are", () => {
+    const node = withMetadata(PRODUCTPAGE, { WORKLOAD_NAME: "w".repeat(20_000) });
+    const host = startTcpOutbound({}, { node });
+    const connection = connect(host).fromClient("ping").fromServer("pong").finish();
+    expect([connection.toServer.toString(), connection.toClient.toString()]).toEqual(["ping", "pong"]);
+    expect(faults(host)).toEqual({ own_metadata_too_large: 1 });
   });
 
   test("a gateway sends it to those behind it", () => {

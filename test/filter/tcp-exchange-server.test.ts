@@ -5,7 +5,15 @@ import { PEER_ID_HEADER, PEER_METADATA_HEADER } from "../../filter/vocabulary/pe
 import type { ConnectionOptions, TcpConnection } from "../host/connection.ts";
 import { readFlatNode } from "../host/flat-node.ts";
 import type { Host } from "../host/host.ts";
-import { exchangedMetadata, faults, PRODUCTPAGE, REVIEWS, startInbound, startOutbound } from "../host/mesh.ts";
+import {
+  exchangedMetadata,
+  faults,
+  PRODUCTPAGE,
+  REVIEWS,
+  startInbound,
+  startOutbound,
+  withMetadata,
+} from "../host/mesh.ts";
 import { encodeAny, frame, PREFIX_MAGIC, prefixOf, readPrefix, structPrefix } from "../host/prefix.ts";
 import { encodeStruct, type JsonObject } from "../host/struct.ts";
 import { CONNECTION_FROM_PRODUCTPAGE, exchangeCounts, startTcpInbound, tcpCounts, tcpLabels } from "../host/tcp.ts";
@@ -411,6 +419,15 @@ describe("the answer", () => {
     expect(exchangeCounts(host)).toEqual({ AlpnProtocolFound: 1 });
   });
 
+  test("does not go out when our own metadata is too long; the client's prefix is taken off all the same", () => {
+    const node = withMetadata(REVIEWS, { WORKLOAD_NAME: "w".repeat(20_000) });
+    const host = startTcpInbound({}, { node });
+    const connection = connect(host).fromClient(PREFIX).fromClient("ping").fromServer("pong").finish();
+    expect([connection.toServer.toString(), connection.toClient.toString()]).toEqual(["ping", "pong"]);
+    expect(faults(host)).toEqual({ own_metadata_too_large: 1 });
+    expect(tcpLabels(host)).toMatchObject(KNOWN);
+  });
+
   test("does not go to one whose prefix was cut", () => {
     const host = startTcpInbound();
     const connection = connect(host).fromClient(PREFIX.subarray(0, 40));
@@ -523,6 +540,14 @@ describe("whose prefix counts", () => {
     expect(connection.toServer.toString()).toBe("ping");
     expect(readPrefix(connection.toClient)?.id).toBe(REVIEWS.id);
     expect(tcpLabels(host)).toMatchObject({ ...KNOWN, reporter: "waypoint" });
+  });
+
+  test("a waypoint's is waited for, too, when it comes in pieces", () => {
+    const configuration = { reporter: "SERVER_GATEWAY", metadata_exchange: { directions: ["downstream"] } };
+    const host = startInbound({ configuration });
+    connect(host).fromClient(PREFIX.subarray(0, 100)).fromClient(PREFIX.subarray(100)).fromClient("ping").finish();
+    expect(tcpCounts(host, KNOWN)).toEqual({ opened: 1, closed: 1, sent: 0, received: 4 });
+    expect(faults(host)).toEqual({});
   });
 });
 

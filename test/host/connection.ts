@@ -16,7 +16,7 @@ const STOP_ITERATION = 1;
 const CLOSED_BY = { unknown: 0, local: 1, remote: 2 } as const;
 const NOTHING = Buffer.alloc(0);
 /** No upstream host took the connection: UF, URX. */
-export const REFUSED_FLAGS = (1n << 5n) | (1n << 15n);
+const REFUSED_FLAGS = (1n << 5n) | (1n << 15n);
 
 /** What Envoy knows of one connection. Absent parts read as plaintext between two addresses, to a cluster that says nothing. */
 export interface ConnectionOptions {

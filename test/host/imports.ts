@@ -51,7 +51,7 @@ export interface ActiveStream extends StreamView {
 }
 
 /** The headers of a request. */
-export interface HttpMaps {
+interface HttpMaps {
   readonly phase: Phase;
   readonly requestHeaders: HeaderMap;
   readonly responseHeaders: HeaderMap | undefined;

@@ -61,8 +61,3 @@ export function readPrefix(bytes: Buffer): Prefix | undefined {
   if (!isObject(metadata)) throw new RangeError("no metadata in the prefix");
   return { metadata, id: String(struct[PEER_ID_HEADER] ?? ""), size };
 }
-
-/** What follows the prefix; all of it when there is none. */
-export function afterPrefix(bytes: Buffer): Buffer {
-  return bytes.subarray(readPrefix(bytes)?.size ?? 0);
-}
