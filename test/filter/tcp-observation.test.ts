@@ -122,7 +122,7 @@ describe("the observation", () => {
   test("bears the connection's id, the first one's 0 included", () => {
     const host = startTcpInbound();
     const connections = [1, 2, 3].map(() => connect(host).fromClient("x").finish());
-    expect(connections.map((one) => observed(one).connectionId)).toEqual([0n, 1n, 2n]);
+    expect(connections.map((one) => observed(one).connectionId)).toEqual([0n, 2n, 4n]);
   });
 
   test("is left anew at each report, with all that was carried so far", () => {

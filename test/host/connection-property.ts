@@ -18,13 +18,13 @@ export interface ConnectionView extends StreamView {
   readonly sourceAddress: string;
   readonly destinationAddress: string;
   readonly requestedServerName: string;
-  /** undefined before the upstream connection stands. */
+  /** undefined before the upstream connection stands, or was refused. */
   readonly upstreamAddress: string | undefined;
   /** This proxy's end of the upstream connection; undefined before that stands. */
   readonly upstreamLocalAddress: string | undefined;
   /** undefined in `proxy_on_new_connection`. */
   readonly cluster: { readonly name: string; readonly metadata?: JsonObject } | undefined;
-  /** undefined before the endpoint is chosen. */
+  /** undefined as long. */
   readonly endpoint: { readonly metadata?: JsonObject } | undefined;
   readonly responseFlags: bigint;
   /** Read from the downstream; what was held back is counted again with each further read. */

@@ -116,10 +116,10 @@ describe("callbacks", () => {
     expect([connection.isServerToldEnd, connection.isClientToldEnd]).toEqual([true, true]);
   });
 
-  test("of a refused upstream are the close and the log, with the flags and without an upstream address", () => {
+  test("of a refused upstream are the close and the log, with the flags and the upstream that was meant", () => {
     const host = startProbe();
     const connection = host.connection({ cluster: { name: "c" }, isConnecting: true }).refuse();
-    expect(said(host).at(-2)).toBe("log: connection.id source.address xds.cluster_name request.size");
+    expect(said(host).at(-2)).toBe(`log: ${CONNECTED}`);
     expect(connection.responseFlags).toBe(0x8020n);
   });
 });
@@ -145,7 +145,7 @@ describe("what the client sends", () => {
     expect(connection.receivedBytes).toBe(6n);
   });
 
-  test("goes on from a tick, by its effective context, without another callback; its FIN with it", () => {
+  test("is seen and changed in a tick while it is held; it goes on from there without another callback, its FIN with it", () => {
     const host = startProbe();
     const connection = host.connection().fromClient("t").fromClient("held", { end: true });
     expect(connection.isServerToldEnd).toBe(false);
@@ -153,10 +153,12 @@ describe("what the client sends", () => {
     host.advance(50);
     expect(said(host)).toEqual([
       `tick: ${ALWAYS.replace(" request", " upstream.address request")}`,
-      "tick buffer '' 2",
+      "tick buffer 'held' 0",
     ]);
-    expect(connection.toServer.toString()).toBe("theld");
+    expect(connection.toServer.toString()).toBe("teld");
     expect(connection.isServerToldEnd).toBe(true);
+    host.advance(20);
+    expect(said(host)[1]).toBe("tick buffer '' 2");
   });
 });
 

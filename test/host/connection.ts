@@ -10,6 +10,9 @@ import { GuestFault } from "./memory.ts";
 import type { CertificateUris, PropertyValue } from "./property.ts";
 import type { JsonObject } from "./struct.ts";
 
+/** Buffers, in the numbers of the ABI. */
+const DOWNSTREAM = 2;
+const UPSTREAM = 3;
 const CONTINUE = 0;
 const STOP_ITERATION = 1;
 /** Who closed, in the numbers of the ABI. */
@@ -49,7 +52,6 @@ export class TcpConnection implements ConnectionView {
   readonly overrides: ReadonlyMap<string, PropertyValue | undefined>;
   readonly isAccessLogger = false;
   isInTick = false;
-  isLogging = false;
   responseFlags = 0n;
   receivedBytes = 0n;
   sentBytes = 0n;
@@ -64,6 +66,8 @@ export class TcpConnection implements ConnectionView {
   private readonly downstream: DataBuffer = { bytes: NOTHING };
   private readonly passedToServer: Buffer[] = [];
   private readonly passedToClient: Buffer[] = [];
+  /** Whether the filter holds it: then it sees it outside its data callback, too. */
+  private isHolding = false;
   private isClientDone = false;
   private isServerDone = false;
   private isHandshakeOver = false;
@@ -104,7 +108,8 @@ export class TcpConnection implements ConnectionView {
     this.downstream.bytes = joined(this.downstream.bytes, Buffer.from(bytes));
     this.receivedBytes += BigInt(this.downstream.bytes.length);
     const parameters = [this.id, this.downstream.bytes.length, Number(end)];
-    const action = this.showing(2, this.downstream, "proxy_on_downstream_data", parameters);
+    const action = this.showing(DOWNSTREAM, this.downstream, "proxy_on_downstream_data", parameters);
+    this.isHolding = action === STOP_ITERATION;
     if (action === CONTINUE) this.passHeld();
     else if (action !== STOP_ITERATION) throw new GuestFault(`proxy_on_downstream_data answered ${action}`);
     return this;
@@ -116,7 +121,11 @@ export class TcpConnection implements ConnectionView {
     this.isServerDone = end;
     this.isHandshakeOver = true;
     const buffer = { bytes: Buffer.from(bytes) };
-    const action = this.showing(3, buffer, "proxy_on_upstream_data", [this.id, buffer.bytes.length, Number(end)]);
+    const action = this.showing(UPSTREAM, buffer, "proxy_on_upstream_data", [
+      this.id,
+      buffer.bytes.length,
+      Number(end),
+    ]);
     if (action !== CONTINUE) throw new GuestFault("proxy_on_upstream_data held back what the server sent");
     this.sentBytes += BigInt(buffer.bytes.length);
     this.passedToClient.push(buffer.bytes);
@@ -163,8 +172,9 @@ export class TcpConnection implements ConnectionView {
     return this.stage === "closed";
   }
 
-  /** The buffer of this type, in its data callback. */
+  /** The buffer of this type: in its data callback, and as long as the filter holds it. */
   buffer(type: number): DataBuffer | undefined {
+    if (type === DOWNSTREAM && this.isHolding) return this.downstream;
     return this.shown?.type === type ? this.shown.buffer : undefined;
   }
 
@@ -190,7 +200,7 @@ export class TcpConnection implements ConnectionView {
   }
 
   get upstreamAddress(): string | undefined {
-    return this.isConnected ? (this.options.upstreamAddress ?? this.destinationAddress) : undefined;
+    return this.isHostChosen ? (this.options.upstreamAddress ?? this.destinationAddress) : undefined;
   }
 
   get upstreamLocalAddress(): string | undefined {
@@ -202,7 +212,7 @@ export class TcpConnection implements ConnectionView {
   }
 
   get endpoint(): ConnectionOptions["endpoint"] {
-    return this.isConnected || this.isClosed ? this.options.endpoint : undefined;
+    return this.isHostChosen ? this.options.endpoint : undefined;
   }
 
   get downstreamTls(): CertificateUris | undefined {
@@ -213,21 +223,23 @@ export class TcpConnection implements ConnectionView {
     return this.isConnected ? this.options.upstreamTls : undefined;
   }
 
+  /** Envoy tells the host when the connection to it stands, or came to nothing. */
+  private get isHostChosen(): boolean {
+    return this.isConnected || this.isClosed;
+  }
+
   private close(by: number): this {
     this.stage = "closed";
     this.downstream.bytes = NOTHING;
     this.host.call("proxy_on_downstream_connection_close", [this.id, by], this);
-    this.host.call("proxy_on_done", [this.id], this);
-    this.isLogging = true;
-    this.host.call("proxy_on_log", [this.id], this);
-    this.isLogging = false;
-    this.host.call("proxy_on_delete", [this.id], this);
+    for (const name of ["proxy_on_done", "proxy_on_log", "proxy_on_delete"]) this.host.call(name, [this.id], this);
     this.host.setLive(this, false);
     return this;
   }
 
   private passHeld(): void {
     const { bytes } = this.downstream;
+    this.isHolding = false;
     this.downstream.bytes = NOTHING;
     if (bytes.length > 0) this.passedToServer.push(bytes);
     this.isServerToldEnd = this.isClientDone;

@@ -188,7 +188,9 @@ export class Host {
   /** A connection whose client is there, and its upstream unless `isConnecting`. */
   connection(options: ConnectionOptions = {}): TcpConnection {
     const rootId = options.rootId ?? this.rootId;
-    return new TcpConnection(this, this.nextContextId++, rootId, this.connections++, options).open();
+    const number = this.connections;
+    this.connections += 2n; // the upstream connection takes a number, too
+    return new TcpConnection(this, this.nextContextId++, rootId, number, options).open();
   }
 
   /** Milliseconds between two ticks of each plugin that asked for them, by root id. */
@@ -392,10 +394,6 @@ export class HttpStream implements ActiveStream, HttpView {
 
   get upstreamTls(): CertificateUris | undefined {
     return this.hasRoute ? this.options.upstreamTls : undefined;
-  }
-
-  get isLogging(): boolean {
-    return this.phase === "log";
   }
 
   find(path: readonly string[]): PropertyValue | undefined {

@@ -41,10 +41,8 @@ export interface ActiveStream extends StreamView {
   readonly filterState: Map<string, Buffer>;
   /** Shown to an access logger, which has no filter state to write to. */
   readonly isAccessLogger: boolean;
-  /** Whether its log callback is running: what is missing then is not found, and no mistake. */
-  readonly isLogging: boolean;
   readonly http?: HttpMaps;
-  /** The network buffer that the running callback shows. */
+  /** The network buffer that can be seen now. */
   buffer(type: number): DataBuffer | undefined;
   /** Passes on what the client has sent and the filter held back. */
   continueDownstream(): void;
@@ -271,12 +269,13 @@ function headerMaps(environment: () => Environment): HostFunctions {
   };
 }
 
-/** undefined: not in this callback (BadArgument). null: readable, but nothing was there (NotFound). */
+/** undefined: not in this callback, or of a connection (BadArgument). null: readable, but nothing was there (NotFound). */
 function readableMap(type: number, stream: ActiveStream | undefined): HeaderMap | null | undefined {
-  if (!stream?.isLogging) return writableMap(type, stream);
-  if (type === REQUEST_HEADERS) return stream.http?.requestHeaders ?? null;
-  if (type === RESPONSE_HEADERS) return stream.http?.responseHeaders ?? null;
-  if (type === RESPONSE_TRAILERS) return stream.http?.responseTrailers ?? null;
+  const http = stream?.http;
+  if (http?.phase !== "log") return writableMap(type, stream);
+  if (type === REQUEST_HEADERS) return http.requestHeaders;
+  if (type === RESPONSE_HEADERS) return http.responseHeaders ?? null;
+  if (type === RESPONSE_TRAILERS) return http.responseTrailers ?? null;
   return type < HEADER_MAP_TYPES ? null : undefined;
 }
 
