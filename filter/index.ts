@@ -24,7 +24,7 @@ import { forgetKeys } from "./stat.ts";
 import { MAX_STREAMS, Stream } from "./stream.ts";
 import { Connection, MAX_CONNECTIONS } from "./tcp/connection.ts";
 import { forgetDue } from "./tcp/due.ts";
-import { passDownstream, passUpstream } from "./tcp/exchange.ts";
+import { HELD, passDownstream, passUpstream } from "./tcp/exchange.ts";
 import { expect, noteBytes, noteProgress, reportClosed, reportConnections, reportUnknown } from "./tcp/report.ts";
 import { Fault } from "./vocabulary/metrics.ts";
 
@@ -108,9 +108,9 @@ export function proxy_on_downstream_data(id: u32, size: u32, isEnd: u32): i32 {
     return CONTINUE;
   }
   const config = configOf(connection);
-  const isPassing = passDownstream(connection, config, size, isEnd !== 0);
-  noteProgress(connection, config);
-  return isPassing ? CONTINUE : STOP;
+  const passing = passDownstream(connection, config, size, isEnd !== 0);
+  noteProgress(connection, config, passing === HELD ? 0 : passing, 0);
+  return passing === HELD ? STOP : CONTINUE;
 }
 
 /** Bytes from the upstream, and with `isEnd` its end. */
@@ -124,8 +124,7 @@ export function proxy_on_upstream_data(id: u32, size: u32, isEnd: u32): i32 {
     return CONTINUE;
   }
   const config = configOf(connection);
-  passUpstream(connection, config, size, isEnd !== 0);
-  noteProgress(connection, config);
+  noteProgress(connection, config, 0, passUpstream(connection, config, size, isEnd !== 0));
   return CONTINUE;
 }
 

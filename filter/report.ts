@@ -31,8 +31,7 @@ export function keepAuthority(stream: Stream, config: Config): void {
 
 /** Counts the stream, which is over. A stray one may be a TCP connection: then nothing is counted, and the answer is false. */
 export function onLog(stream: Stream, config: Config, isStray: bool): bool {
-  request.read(stream, config);
-  if (isStray && request.isNone) return false;
+  if (!request.read(stream, config, isStray)) return false;
   const custom = config.custom;
   if (custom !== null) evaluate(custom, stream);
   const set = countRequest(request, config);

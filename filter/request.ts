@@ -117,9 +117,10 @@ export class Request {
     return this.role === Role.Inbound || this.role === Role.Waypoint;
   }
 
-  /** Reads everything of the current stream, which is over. */
-  read(ends: Ends, config: Config): void {
+  /** Reads everything of the current stream, which is over. False when it `mayBeTcp` and is: such a stream has no protocol of HTTP's. */
+  read(ends: Ends, config: Config, mayBeTcp: bool): bool {
     this.code = readNumber(RESPONSE_CODE, 0);
+    if (mayBeTcp && this.code === 0 && !readProperty(PROTOCOL)) return false;
     this.flags = readNumber(RESPONSE_FLAGS, 0);
     const durationNs = readNumber(DURATION, ABSENT);
     this.durationMs = durationNs === ABSENT ? NOT_FINISHED : durationNs / 1000000;
@@ -131,6 +132,7 @@ export class Request {
     this.grpcStatus = this.isGrpc ? readNumber(GRPC_STATUS, NO_STATUS) : NO_STATUS;
     this.isTcp = false;
     this.readEnds(ends, config);
+    return true;
   }
 
   /** Reads what is known of the current TCP connection. */
@@ -141,11 +143,6 @@ export class Request {
     this.grpcStatus = NO_STATUS;
     this.isTcp = true;
     this.readEnds(ends, config);
-  }
-
-  /** Whether what was read as a request was a TCP connection, which has no protocol of its own. */
-  get isNone(): bool {
-    return this.code === 0 && !readProperty(PROTOCOL);
   }
 
   /**

@@ -48,8 +48,9 @@ export class Connection extends Context {
   deadlineMs: u64 = 0;
   /** Envoy's id of it. */
   number: u64 = 0;
-  /** The label set that it was opened under, once it is reported. */
+  /** The label set that it was opened under, once it is reported, and the configuration that said so. */
   set: LabelSet | null = null;
+  configSerial: u32 = 0;
   /** The label set of its bytes since its peer became known, if that was later; and how many there had been before. */
   laterSet: LabelSet | null = null;
   receivedBefore: u64 = 0;
@@ -102,11 +103,6 @@ export class Connection extends Context {
 
   get isUpstreamOpen(): bool {
     return this.upstream === Way.Open && this.hasSpoken;
-  }
-
-  /** Whether it was waited for in vain: its labels could not be known in a tick. */
-  get isOverdue(): bool {
-    return this.set === null && this.queue === null;
   }
 
   get hasNewBytes(): bool {

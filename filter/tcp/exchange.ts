@@ -46,38 +46,40 @@ import {
   Verdict,
 } from "./prefix.ts";
 
+/** In place of a number of bytes: none goes on, and Envoy holds them. */
+export const HELD: u32 = u32.MAX_VALUE;
+
 const TLS_MODE = utf8("xds\0upstream_host_metadata\0filter_metadata\0envoy.transport_socket_match\0tlsMode");
 const TLS_MODE_ISTIO = utf8("istio");
 
-/** Bytes from the downstream: `size` are in the buffer. Whether they go on; if not, Envoy holds them. */
-export function passDownstream(connection: Connection, config: Config, size: u32, isEnd: bool): bool {
+/** How many bytes from the downstream go on, of the `size` that are in the buffer; HELD, and Envoy is to hold them, while they have to wait. */
+export function passDownstream(connection: Connection, config: Config, size: u32, isEnd: bool): u32 {
   decide(connection, config);
   let passing = size;
   if (connection.downstream === Way.Reading) {
     const taken = readDownstream(connection, config, size, isEnd);
-    if (taken < 0) return false;
+    if (taken < 0) return HELD;
     passing -= <u32>taken;
   }
   if (connection.isSending && passing > 0) {
     connection.isSending = false;
     sendPrefix(BufferKind.Downstream, config);
   }
-  connection.received += passing;
-  return true;
+  return passing;
 }
 
-/** Bytes from the upstream: `size` are in the buffer. They go on, or are taken out until more of them come. */
-export function passUpstream(connection: Connection, config: Config, size: u32, isEnd: bool): void {
+/** How many bytes from the upstream go on, of the `size` that are in the buffer. Those that have to wait are taken out until more of them come. */
+export function passUpstream(connection: Connection, config: Config, size: u32, isEnd: bool): u32 {
   decide(connection, config);
   let passing = size;
   if (connection.upstream === Way.Reading) passing = readUpstream(connection, config, size, isEnd);
-  if (passing === 0) return;
+  if (passing === 0) return 0;
   if (connection.isAnswering) {
     connection.isAnswering = false;
     sendPrefix(BufferKind.Upstream, config);
   }
   connection.hasSpoken = true;
-  connection.sent += passing;
+  return passing;
 }
 
 /** A connection waited long enough for the rest of what may be a prefix: it is none. Called in a tick, on behalf of the connection. */
@@ -153,9 +155,9 @@ function readDownstream(connection: Connection, config: Config, size: u32, isEnd
   connection.heldDownstream = 0;
   if (size === 0) return 0;
   if (isCut) countFault(Fault.PrefixCut);
-  else if (verdict === Verdict.None) countHeard(connection, Exchange.AlpnProtocolNotFound);
   else if (verdict === Verdict.Begun && takeOff(BufferKind.Downstream)) return heardDownstream(connection, config);
-  else countHeard(connection, Exchange.HeaderNotFound);
+  else if (verdict !== Verdict.None) countHeard(connection, Exchange.HeaderNotFound);
+  countHeard(connection, Exchange.AlpnProtocolNotFound);
   return 0;
 }
 

@@ -41,9 +41,9 @@ export const START_SIZE: u32 = HEADER_SIZE + <u32>CONTENT_START.length;
 
 /** What the first bytes of a stream are. */
 export enum Verdict {
-  /** No prefix: they do not begin like one. */
+  /** No prefix: they do not begin like one, or say that they are longer than we take. */
   None,
-  /** No prefix either, although they begin with its magic and a length. */
+  /** No prefix either, although they begin with its magic and a length that can be. */
   Broken,
   /** They may become one. */
   Partial,
@@ -58,14 +58,23 @@ export let prefixSize: u32 = 0;
 export function judge(ptr: usize, size: u32): Verdict {
   if (size < MAGIC_SIZE) return beginsAlike(ptr, size) ? Verdict.Partial : Verdict.None;
   if (load<u32>(ptr) !== MAGIC) return Verdict.None;
+  const content = contentSize(ptr, size);
+  if (content > MAX_CONTENT) return Verdict.None;
   if (size < HEADER_SIZE) return Verdict.Partial;
-  const content = bswap(load<u32>(ptr, MAGIC_SIZE));
-  if (content < <u32>CONTENT_START.length || content > MAX_CONTENT) return Verdict.Broken;
+  if (content < <u32>CONTENT_START.length) return Verdict.Broken;
   const seen = min(size, START_SIZE) - HEADER_SIZE;
   if (memory.compare(ptr + HEADER_SIZE, changetype<usize>(CONTENT_START), seen) !== 0) return Verdict.Broken;
   if (size < START_SIZE) return Verdict.Partial;
   prefixSize = HEADER_SIZE + content;
   return Verdict.Begun;
+}
+
+/** What the length says, as far as it is there: its missing bytes count as 0. */
+function contentSize(ptr: usize, size: u32): u32 {
+  let content: u32 = 0;
+  for (let i: u32 = MAGIC_SIZE; i < HEADER_SIZE; i++)
+    content = (content << 8) | (i < size ? <u32>load<u8>(ptr + i) : 0);
+  return content;
 }
 
 function beginsAlike(ptr: usize, size: u32): bool {

@@ -26,22 +26,25 @@ const SENT = utf8("response\0size");
 
 const facts = new Request();
 
-/** After bytes of a connection passed or its peer told who it is. Called in one of the connection's data callbacks. */
-export function noteProgress(connection: Connection, config: Config): void {
-  if (connection.set === null) {
-    if (connection.isOverdue || isPeerDecided(connection, config)) reportOpened(connection, config, false);
-  } else if (isPeerNews(connection, config)) {
-    reportPeer(connection, config);
-  } else {
-    noteBytes(connection);
-  }
+/** Bytes of a connection pass, and its peer may have told who it is. Called in one of the connection's data callbacks. */
+export function noteProgress(connection: Connection, config: Config, received: u64, sent: u64): void {
+  const isReported = connection.set !== null;
+  if (isReported && isPeerNews(connection, config)) reportPeer(connection, config);
+  connection.received += received;
+  connection.sent += sent;
+  noteBytes(connection);
 }
 
 /** After bytes of a connection passed: there is something to report at the next interval. Called in one of its data callbacks. */
 export function noteBytes(connection: Connection): void {
-  if (connection.queue !== null) return; // fast path: noted already, or to be reported for the first time
-  if (connection.set !== null) dueOf(connection.rootId).changed.add(connection);
-  else reportOpened(connection, changetype<Root>(connection.root).config, false);
+  if (connection.set === null) reportIfDecided(connection);
+  else if (connection.queue === null) dueOf(connection.rootId).changed.add(connection);
+}
+
+/** A connection that was waited for in vain, since its labels cannot be known in a tick, waits no longer either. */
+function reportIfDecided(connection: Connection): void {
+  const config = changetype<Root>(connection.root).config;
+  if (connection.queue === null || isPeerDecided(connection, config)) reportOpened(connection, config, false);
 }
 
 /** A connection begins. */
@@ -78,7 +81,8 @@ export function reportClosed(connection: Connection, config: Config): void {
   if (set === null) return;
   countBytes(connection);
   countTcp(set, TcpMetric.Closed, 1);
-  if (custom !== null) countOwnMetrics(set, custom);
+  // Another configuration may define others.
+  if (custom !== null && connection.configSerial === config.serial) countOwnMetrics(set, custom);
   leaveConnection(connection, true);
 }
 
@@ -103,10 +107,12 @@ function letGo(due: Due, root: Root, until: u64): void {
   }
 }
 
-/** Whether more bytes would tell nothing more of the peer: on a server those of the downstream, on a client those of the upstream. */
+/** Whether more bytes would tell nothing more of the peers: on a server those of the downstream, on a client those of the upstream. */
 function isPeerDecided(connection: Connection, config: Config): bool {
-  const isServer = connection.role(config) === Role.Inbound;
-  return (isServer ? connection.downstream : connection.upstream) === Way.Open;
+  const role = connection.role(config);
+  if (role === Role.Inbound) return connection.downstream === Way.Open;
+  if (role === Role.Waypoint && connection.downstream !== Way.Open) return false;
+  return connection.upstream === Way.Open;
 }
 
 /** Whether the peer became known after the first report, which had let go of what was known. */
@@ -121,6 +127,7 @@ function reportOpened(connection: Connection, config: Config, isTick: bool): voi
   if (set === null) return;
   connection.leaveQueue();
   connection.set = set;
+  connection.configSerial = config.serial;
   connection.number = readNumber(CONNECTION_ID, 0);
   countTcp(set, TcpMetric.Opened, 1);
   reportBytes(connection, true);

@@ -332,9 +332,9 @@ describe("a prefix that does not come whole", () => {
   });
 
   test("goes on after the configured timeout", () => {
-    const host = startTcpInbound({ metadata_exchange: { tcp: { timeout: "50ms" } } });
+    const host = startTcpInbound({ metadata_exchange: { tcp: { timeout: "100ms" } } });
     const connection = connect(host).fromClient(part);
-    host.advance(50);
+    host.advance(100);
     expect(connection.toServer).toEqual(part);
   });
 
