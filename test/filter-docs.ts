@@ -26,7 +26,7 @@ export interface Field {
 
 /** A request of an example. */
 export interface Call {
-  /** "gRPC" for a gRPC stream. */
+  /** "gRPC" for a gRPC stream, "TCP" for a connection. */
   readonly method: string;
   readonly path: string;
   readonly headers: Readonly<Record<string, string>>;
@@ -38,8 +38,12 @@ export interface Call {
   readonly isExternal: boolean;
   readonly times: number;
   readonly client: string;
-  /** gRPC messages each way, and whether the stream stays open until the filter has reported it. */
+  /** gRPC messages each way, or bytes of a TCP connection; and whether it stays open until the filter has reported it. */
   readonly messages: readonly [number, number];
+  readonly bytes: readonly [number, number];
+  /** The cluster that a TCP connection is led to, if not the usual one; and whether its endpoint is marked as of the mesh. */
+  readonly cluster: string | null;
+  readonly isMeshEndpoint: boolean;
   readonly isOpen: boolean;
 }
 
@@ -181,19 +185,25 @@ function readCall(text: string): Call {
     times: 1,
     client: "10.0.0.1",
     messages: [0, 0] as [number, number],
+    bytes: [0, 0] as [number, number],
+    cluster: null as string | null,
+    isMeshEndpoint: false,
     isOpen: false,
   };
   for (const part of parts) {
     const [, name, value] = /^([a-z-]+): (.+)$/.exec(part) ?? [];
-    const [, count, what] = /^(\d+) (times|messages|answers)$/.exec(part) ?? [];
+    const [, count, what] = /^(\d+) (times|messages|answers|bytes|bytes back)$/.exec(part) ?? [];
     if (name !== undefined && value !== undefined) call.headers[name] = value;
     else if (what === "times") call.times = Number(count);
+    else if (what?.startsWith("bytes")) call.bytes[what === "bytes" ? 0 : 1] = Number(count);
     else if (what !== undefined) call.messages[what === "messages" ? 0 : 1] = Number(count);
     else if (part === "from productpage-v1") call.isFromPeer = true;
     else if (part === "with 1 KiB of labels") call.moreLabelBytes = 1024;
     else if (part === "over mutual TLS") call.isMutualTls = true;
     else if (part === "by PassthroughCluster") call.isExternal = true;
     else if (part === "open for 1 s") call.isOpen = true;
+    else if (part === "to an endpoint of the mesh") call.isMeshEndpoint = true;
+    else if (part.startsWith("to cluster ")) call.cluster = part.slice("to cluster ".length);
     else if (part.startsWith("client ")) call.client = part.slice("client ".length);
     else throw new Error(`docs/filter.md: what is ${JSON.stringify(part)} in ${JSON.stringify(text)}?`);
   }

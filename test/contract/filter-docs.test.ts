@@ -21,6 +21,7 @@ import {
   SERVER,
   seen,
 } from "../filter-docs.ts";
+import type { TcpConnection } from "../host/connection.ts";
 import type { HeaderPairs } from "../host/headers.ts";
 import { type Host, type HttpStream, type StreamOptions, startFilter } from "../host/host.ts";
 import {
@@ -30,9 +31,11 @@ import {
   exchangeHeaders,
   FROM_PRODUCTPAGE,
   faults,
+  PRODUCTPAGE,
   PRODUCTPAGE_URI,
   REVIEWS_URI,
 } from "../host/mesh.ts";
+import { prefixOf, readPrefix } from "../host/prefix.ts";
 import type { Json, JsonObject } from "../host/struct.ts";
 
 const CONFIG_FOLDER = join(projectRoot(), "filter/config");
@@ -117,6 +120,9 @@ const PROBES: Readonly<
   "metadata_exchange.skip_external_clusters": { other: false, probe: sentOutside },
   "metadata_exchange.additional_labels": { other: ["team"], probe: sentInside },
   "metadata_exchange.max_header_bytes": { other: 16385, probe: headersUnderstood },
+  "metadata_exchange.tcp.send": { other: "always", probe: (configuration) => toldOverTcp(configuration) },
+  "metadata_exchange.tcp.clusters": { other: ["outbound|*"], probe: (configuration) => toldOverTcp(configuration) },
+  "metadata_exchange.tcp.timeout": { other: "2s", probe: heldOverTcp },
   "access_log_policy.log_window_duration": { other: "11h", probe: loggedAfterHours },
   "access_log_policy.slow_request_duration": { other: "1001ms", probe: loggedAsSlow },
   "access_log_policy.max_client_cache_size": { other: 501, probe: firstClientAgain },
@@ -201,6 +207,22 @@ function headersUnderstood(configuration: JsonObject) {
     host.request({ ...FROM_PRODUCTPAGE, requestHeaders });
     return faults(host);
   });
+}
+
+/** Whether a server of which nothing is known is told who calls. */
+function toldOverTcp(configuration: JsonObject): boolean {
+  const connection = startWith(configuration, "outbound")
+    .connection({ cluster: { name: CLUSTER } })
+    .open();
+  return readPrefix(connection.fromClient("a").toServer) !== undefined;
+}
+
+/** How many bytes of a cut prefix have passed after the default time. */
+function heldOverTcp(configuration: JsonObject): number {
+  const host = startWith(configuration, "inbound");
+  const connection = host.connection().fromClient(prefixOf(PRODUCTPAGE).subarray(0, 20));
+  host.advance(1000);
+  return connection.toServer.length;
 }
 
 function policyOf(stream: HttpStream): string | undefined {
@@ -289,11 +311,17 @@ describe("examples in the test host", () => {
     });
     const logged: string[] = [];
     let stream: HttpStream | undefined;
+    let connection: TcpConnection | undefined;
     for (const step of example.steps) {
-      if (isCall(step)) {
+      if (!isCall(step)) {
+        const outcome = outcomeOf(host, stream, logged);
+        expect(seen(step, connection === undefined ? outcome : { ...outcome, ...exchanged(connection) })).toEqual(step);
+      } else if (step.method === "TCP") {
+        connection = runTcp(host, example, step);
+      } else {
         for (let i = 0; i < step.times; i++) stream = run(host, example, step);
         if (stream !== undefined && policyOf(stream) === "yes") logged.push(step.path);
-      } else expect(seen(step, outcomeOf(host, stream, logged))).toEqual(step);
+      }
     }
   });
 });
@@ -324,6 +352,32 @@ function run(host: Host, example: Example, call: Call): HttpStream {
   expect([...host.tickPeriodMs.values()]).toEqual([1000]);
   host.tick();
   return stream;
+}
+
+/** The server answers in kind if it is told who calls. */
+function runTcp(host: Host, example: Example, call: Call): TcpConnection {
+  const tls = call.isMutualTls ? { peer: PRODUCTPAGE_URI, local: REVIEWS_URI } : {};
+  const mesh = { metadata: { "envoy.transport_socket_match": { tlsMode: "istio" } } };
+  const connection = host.connection({
+    cluster: { name: call.cluster ?? (call.isExternal ? PASSTHROUGH : CLUSTER) },
+    ...(call.isMeshEndpoint ? { endpoint: mesh } : {}),
+    downstreamTls: tls,
+    upstreamTls: tls,
+  });
+  const [bytes, bytesBack] = call.bytes;
+  const said = call.isFromPeer ? prefixOf(PRODUCTPAGE) : Buffer.alloc(0);
+  connection.fromClient(Buffer.concat([said, Buffer.alloc(bytes, "a")]));
+  const isTold = !example.isInbound && readPrefix(connection.toServer) !== undefined;
+  connection.fromServer(Buffer.concat([isTold ? prefixOf(SERVER) : Buffer.alloc(0), Buffer.alloc(bytesBack, "b")]));
+  if (!call.isOpen) return connection.finish();
+  host.advance(1000);
+  return connection;
+}
+
+/** What of the exchange went out on either side of a connection, as if it were headers. */
+function exchanged(connection: TcpConnection): Pick<Outcome, "toServer" | "toCaller"> {
+  const headers = (bytes: Buffer) => (readPrefix(bytes) === undefined ? {} : { [PEER_METADATA_HEADER]: "" });
+  return { toServer: headers(connection.toServer), toCaller: headers(connection.toClient) };
 }
 
 function outcomeOf(host: Host, stream: HttpStream | undefined, logged: readonly string[]): Outcome {
