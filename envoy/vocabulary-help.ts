@@ -56,6 +56,7 @@ export const FAULT_HELP: { readonly [reason: string]: string } = {
   expression: "A condition of the configuration could not be evaluated for a request, and so did not hold.",
   peer_late:
     "A TCP peer told who it is after its connection had been reported without it. The bytes from then on count as the peer's.",
-  peer_unanswered: "A TCP client told who it is after the server had spoken. It gets no answer: for it the server stays unknown.",
+  peer_unanswered:
+    "A TCP client told who it is after the server had spoken. It gets no answer: for it the server stays unknown.",
   prefix_cut: "The metadata before a TCP stream did not come whole in time. Its bytes went on as they are.",
 };
