@@ -42,6 +42,7 @@ interface LimitsConfig {
   readonly retireAfterMs: number;
   readonly edges: number;
   readonly streams: number;
+  readonly connections: number;
 }
 
 // === values ===
@@ -151,6 +152,7 @@ export const FILE_SCHEMA = section({
     retire_after: duration,
     edges: upTo(20_000),
     streams: upTo(1_000_000),
+    connections: upTo(10_000_000),
   }),
   log: section({ level }),
   shutdown: section({ drain: duration }),
@@ -199,6 +201,7 @@ function withDefaults({ grpc, http, scrape, limits, log, shutdown }: FileConfig,
       retireAfterMs: valid(parseDuration(limits?.retire_after ?? "10m")),
       edges: limits?.edges ?? 2000,
       streams: limits?.streams ?? 4096,
+      connections: limits?.connections ?? 200_000,
     },
     log: { level: logLevel ?? log?.level ?? "info" },
     shutdown: { drainMs: valid(parseDuration(shutdown?.drain ?? "2s")) },

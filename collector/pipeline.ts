@@ -1,8 +1,8 @@
 // The whole collector, wired from top to bottom. Read this first.
 //
-//   Envoy --ALS--> AlsReceiver --AccessRecord--.                  .--> WebServer /metrics
-//                                               >-- SeriesStore --<
-//   Envoy <--scrape-- Scraper ----StatsReport--'                  '--> ServiceGraph --> /api/v1/graph
+//   Envoy --ALS--> AlsReceiver --AccessRecord, ConnectionRecord--.                  .--> WebServer /metrics
+//                                                                 >-- SeriesStore --<
+//   Envoy <--scrape-- Scraper ---------------------StatsReport----'                 '--> ServiceGraph --> /api/v1/graph
 
 import { type Config, formatAddress } from "./config.ts";
 import type { Log } from "./log.ts";
@@ -39,6 +39,7 @@ export async function startCollector(config: Config, logOf: (component: string) 
   const als = new AlsReceiver({
     maxStreams: config.limits.streams,
     sink: (record) => store.observe(record),
+    connectionSink: (record) => store.observeConnection(record),
     self,
     log: logOf("als"),
   });

@@ -9,13 +9,11 @@ export const DROP_REASONS = [
   "message_malformed",
   /** One entry's bytes are broken; the rest of the message goes on. */
   "entry_malformed",
-  /** An observation of a kind that a newer filter writes: what it says of the request is not known here, stats still count it. */
+  /** An observation of a kind that is not known here for such an entry, a newer filter's: stats still count what it says. */
   "kind_unknown",
   /** No message of the stream has named a node yet. */
   "node_missing",
-  /** TCP entries: not counted yet. */
-  "tcp_unsupported",
-  /** Not the end of a request (periodic, start, upstream): it would count the request twice. */
+  /** Not the end of a request, or of a connection that nothing tells from others: it would count it twice. */
   "not_final",
   /** The connection ended before there was a request: nothing to count, and the filter never saw it. */
   "no_request",
@@ -25,6 +23,8 @@ export const DROP_REASONS = [
   "proxies_full",
   /** More label sets of process lives than `limits.cells`, and no room for its overflow either. */
   "cells_full",
+  /** One more connection than `limits.connections`: its end will say all of it. */
+  "connections_full",
   /** Taking it in failed in a way that is a fault of ours; the log has the exception. */
   "internal",
 ] as const;
@@ -80,12 +80,20 @@ export const SCRAPE_SKIP_REASONS = [
   "foreign",
 ] as const;
 
+/** Numbers of HTTP metrics and of TCP metrics; the label `metrics`. */
+export interface ByShape {
+  readonly http: number;
+  readonly tcp: number;
+}
+
 /** What is held now, asked for when the metrics are read. */
 export interface Holdings {
-  readonly labelSets: number;
+  readonly labelSets: ByShape;
   readonly lives: number;
-  readonly cells: number;
-  readonly overflowedRequests: number;
+  readonly cells: ByShape;
+  /** Requests, or connections, under the overflow label set. */
+  readonly overflowed: ByShape;
+  readonly connections: number;
   readonly edges: number;
 }
 
@@ -146,12 +154,14 @@ export class SelfMetrics {
   });
   private readonly labelSets = new Gauge({
     name: "meshtally_label_sets",
-    help: "Distinct label sets held.",
+    help: "Distinct label sets held: of HTTP metrics, of TCP metrics.",
+    labelNames: ["metrics"] as const,
     registers: [this.registry],
   });
   private readonly overflowed = new Counter({
     name: "meshtally_label_sets_overflowed_total",
-    help: "Requests counted under the overflow label set, every label `other`: beyond limits.label_sets, limits.cells or the filter's own cap.",
+    help: "Requests, and TCP connections, counted under the overflow label set, every label `other`: beyond limits.label_sets, limits.cells or the filter's own cap.",
+    labelNames: ["metrics"] as const,
     registers: [this.registry],
   });
   private readonly lives = new Gauge({
@@ -161,7 +171,13 @@ export class SelfMetrics {
   });
   private readonly cells = new Gauge({
     name: "meshtally_cells",
-    help: "Label sets of process lives held: what limits.cells bounds.",
+    help: "Label sets of process lives held: what limits.cells bounds for each.",
+    labelNames: ["metrics"] as const,
+    registers: [this.registry],
+  });
+  private readonly connections = new Gauge({
+    name: "meshtally_connections",
+    help: "TCP connections followed from one access-log entry to the next: what limits.connections bounds.",
     registers: [this.registry],
   });
   private readonly edges = new Gauge({
@@ -190,12 +206,15 @@ export class SelfMetrics {
    * cuts `_total` off the counters' names for good. web/exposition.ts turns this text into OpenMetrics.)
    */
   render(holdings: Holdings): Promise<string> {
-    this.labelSets.set(holdings.labelSets);
     this.lives.set(holdings.lives);
-    this.cells.set(holdings.cells);
+    this.connections.set(holdings.connections);
     this.edges.set(holdings.edges);
     this.overflowed.reset();
-    this.overflowed.inc(holdings.overflowedRequests);
+    for (const metrics of ["http", "tcp"] as const) {
+      this.labelSets.set({ metrics }, holdings.labelSets[metrics]);
+      this.cells.set({ metrics }, holdings.cells[metrics]);
+      this.overflowed.inc({ metrics }, holdings.overflowed[metrics]);
+    }
     return this.registry.metrics();
   }
 }

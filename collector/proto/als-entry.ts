@@ -1,10 +1,11 @@
-// envoy.data.accesslog.v3.HTTPAccessLogEntry, as far as it becomes a record.
+// envoy.data.accesslog.v3.HTTPAccessLogEntry and TCPAccessLogEntry, as far as they become records.
 // https://github.com/envoyproxy/envoy/blob/main/api/envoy/data/accesslog/v3/accesslog.proto
 //
 //   HTTPAccessLogEntry { AccessLogCommon common_properties 1, HTTPRequestProperties request 3, HTTPResponseProperties response 4 }
+//   TCPAccessLogEntry { AccessLogCommon common_properties 1, ConnectionProperties connection_properties 2 }
 //
 // Fast: EntryScan looks for what the filter itself counted, and for nothing else.
-// Slow: HttpEntry reads every field from which labels are derived.
+// Slow: HttpEntry and TcpEntry read every field from which labels are derived.
 // Repeated occurrences of a message are merged, as protobuf demands, except in a map's value, where the last one counts.
 
 import { DOWNSTREAM_PEER, OBSERVATION, UPSTREAM_PEER, WASM_STATE_PREFIX } from "../vocabulary.ts";
@@ -12,10 +13,12 @@ import { FilterState, MapEntryReader } from "./map-entry.ts";
 import { bytesTag, varintTag, WireReader } from "./wire.ts";
 
 const COMMON_PROPERTIES = bytesTag(1);
+const CONNECTION = bytesTag(2);
 const REQUEST = bytesTag(3);
 const RESPONSE = bytesTag(4);
 
 // AccessLogCommon
+const DOWNSTREAM_LOCAL_ADDRESS = bytesTag(3);
 const TLS_PROPERTIES = bytesTag(4);
 const TIME_TO_LAST_DOWNSTREAM_TX = bytesTag(12);
 const UPSTREAM_CLUSTER = bytesTag(15);
@@ -24,14 +27,27 @@ const ROUTE_NAME = bytesTag(19);
 const FILTER_STATE_OBJECTS = bytesTag(21);
 const CUSTOM_TAGS = bytesTag(22);
 const DURATION = bytesTag(23);
+const STREAM_ID = bytesTag(26);
 const ACCESS_LOG_TYPE = varintTag(33);
 
 // TLSProperties, CertificateProperties, SubjectAltName
+const SNI = bytesTag(3);
 const LOCAL_CERTIFICATE = bytesTag(4);
 const PEER_CERTIFICATE = bytesTag(5);
 const SUBJECT_ALT_NAME = bytesTag(1);
 const SAN_URI = bytesTag(1);
 const SAN_DNS = bytesTag(2);
+
+// Address, SocketAddress, Pipe
+const SOCKET_ADDRESS = bytesTag(1);
+const PIPE = bytesTag(2);
+const IP = bytesTag(2);
+const PORT = varintTag(3);
+const PIPE_PATH = bytesTag(1);
+
+// ConnectionProperties
+const RECEIVED_BYTES = varintTag(1);
+const SENT_BYTES = varintTag(2);
 
 // HTTPRequestProperties
 const AUTHORITY = bytesTag(3);
@@ -75,6 +91,12 @@ const MAX_RESPONSE_FLAG = 64;
 /** `access_log_type` of an entry whose logger says nothing (Envoy before 1.27), and of a request's end. */
 export const NOT_SET = 0;
 export const DOWNSTREAM_END = 6;
+/** Of a TCP connection that goes on, and of its end. */
+export const TCP_PERIODIC = 2;
+export const TCP_CONNECTION_END = 3;
+
+/** Envoy's stream ids of connections are UUIDs; what is longer is none. */
+const MAX_STREAM_ID_BYTES = 128;
 
 // The walkers of this file, one per nesting level. Nothing here is re-entered, so all entries share them.
 const entryFields = new WireReader();
@@ -82,17 +104,22 @@ const sectionFields = new WireReader();
 const fields = new WireReader();
 const certificateFields = new WireReader();
 const sanFields = new WireReader();
+const addressFields = new WireReader();
 const mapEntry = new MapEntryReader();
 
 /** Fast path: the kind of an entry, and the observation in it. */
 export class EntryScan {
   accessLogType = NOT_SET;
   readonly observation = new FilterState();
+  private streamIdStart = 0;
+  private streamIdStop = 0;
 
   /** False when what was walked is malformed; request and response are not looked into. */
   read(bytes: Buffer, start: number, stop: number): boolean {
     this.accessLogType = NOT_SET;
     this.observation.clear();
+    this.streamIdStart = 0;
+    this.streamIdStop = 0;
     entryFields.open(bytes, start, stop);
     while (entryFields.next()) {
       if (entryFields.tag !== COMMON_PROPERTIES) continue;
@@ -111,23 +138,34 @@ export class EntryScan {
         if (!mapEntry.hasKey(OBSERVATION_STATE)) continue;
         if (!this.observation.read(bytes, mapEntry.valueStart, mapEntry.valueStop)) return false;
         if (this.observation.kind !== "bytes") return false;
+      } else if (sectionFields.tag === STREAM_ID) {
+        this.streamIdStart = sectionFields.start;
+        this.streamIdStop = sectionFields.stop;
       }
     }
     return !sectionFields.isMalformed;
   }
+
+  /** Of the entry that was read from `bytes`; "" when it has none. */
+  streamId(bytes: Buffer): string {
+    const { streamIdStart, streamIdStop } = this;
+    return streamIdStop - streamIdStart > MAX_STREAM_ID_BYTES
+      ? ""
+      : bytes.toString("latin1", streamIdStart, streamIdStop);
+  }
 }
 
-/** Slow path: the fields of one entry. Reused: `read` overwrites all of them. Absent text is "", absent numbers are 0. */
-export class HttpEntry {
+/** Slow path: the fields that entries of both kinds have. Reused: `read` overwrites all of them. Absent text is "", absent numbers are 0. */
+export abstract class CommonEntry {
   /** First URI SAN of either certificate of the downstream connection. */
   downstreamPeerUriSan = "";
   downstreamLocalUriSan = "";
+  /** Server name that the downstream asked for in its TLS handshake. */
+  sni = "";
   upstreamCluster = "";
   routeName = "";
   /** Field numbers of the members of ResponseFlags that are set, ascending. */
   readonly responseFlags: number[] = [];
-  readonly duration = new Duration();
-  readonly timeToLastDownstreamTx = new Duration();
 
   /** Peers as a wasm filter leaves them and as Istio's native filter does (1.24 and later). */
   readonly wasmUpstreamPeer = new FilterState();
@@ -143,18 +181,6 @@ export class HttpEntry {
   destinationServiceName = "";
   destinationServiceNamespace = "";
 
-  authority = "";
-  hasPath = false;
-  contentType = "";
-  requestHeadersBytes = 0;
-  requestBodyBytes = 0;
-
-  responseCode = 0;
-  responseHeadersBytes = 0;
-  responseBodyBytes = 0;
-  headerGrpcStatus = "";
-  trailerGrpcStatus = "";
-
   /** False when the entry is malformed; what was read of it then means nothing. */
   read(bytes: Buffer, start: number, stop: number): boolean {
     this.clear();
@@ -165,20 +191,10 @@ export class HttpEntry {
     return !entryFields.isMalformed;
   }
 
-  private readSection(bytes: Buffer, tag: number, start: number, stop: number): boolean {
-    switch (tag) {
-      case COMMON_PROPERTIES:
-        return this.readCommonProperties(bytes, start, stop);
-      case REQUEST:
-        return this.readRequest(bytes, start, stop);
-      case RESPONSE:
-        return this.readResponse(bytes, start, stop);
-      default:
-        return true;
-    }
-  }
+  /** One field of the entry; one that is not known is passed over. */
+  protected abstract readSection(bytes: Buffer, tag: number, start: number, stop: number): boolean;
 
-  private readCommonProperties(bytes: Buffer, start: number, stop: number): boolean {
+  protected readCommonProperties(bytes: Buffer, start: number, stop: number): boolean {
     sectionFields.open(bytes, start, stop);
     while (sectionFields.next()) {
       if (!this.readCommonProperty(bytes, sectionFields)) return false;
@@ -186,12 +202,10 @@ export class HttpEntry {
     return !sectionFields.isMalformed;
   }
 
-  private readCommonProperty(bytes: Buffer, field: WireReader): boolean {
+  protected readCommonProperty(bytes: Buffer, field: WireReader): boolean {
     switch (field.tag) {
       case TLS_PROPERTIES:
         return this.readTls(bytes, field.start, field.stop);
-      case TIME_TO_LAST_DOWNSTREAM_TX:
-        return this.timeToLastDownstreamTx.read(bytes, field.start, field.stop);
       case UPSTREAM_CLUSTER:
         this.upstreamCluster = field.text();
         return true;
@@ -206,8 +220,6 @@ export class HttpEntry {
         if (!mapEntry.read(bytes, field.start, field.stop)) return false;
         this.readCustomTag();
         return true;
-      case DURATION:
-        return this.duration.read(bytes, field.start, field.stop);
       default:
         return true;
     }
@@ -224,6 +236,8 @@ export class HttpEntry {
         const uri = readUriSan(bytes, fields.start, fields.stop);
         if (uri === null) return false;
         this.downstreamPeerUriSan ||= uri;
+      } else if (fields.tag === SNI) {
+        this.sni = fields.text();
       }
     }
     return !fields.isMalformed;
@@ -269,6 +283,67 @@ export class HttpEntry {
     else if (mapEntry.hasKey(DESTINATION_SERVICE_HOST)) this.destinationServiceHost = mapEntry.text();
     else if (mapEntry.hasKey(DESTINATION_SERVICE_NAME)) this.destinationServiceName = mapEntry.text();
     else if (mapEntry.hasKey(DESTINATION_SERVICE_NAMESPACE)) this.destinationServiceNamespace = mapEntry.text();
+  }
+
+  protected clear(): void {
+    this.downstreamPeerUriSan = "";
+    this.downstreamLocalUriSan = "";
+    this.sni = "";
+    this.upstreamCluster = "";
+    this.routeName = "";
+    this.responseFlags.length = 0;
+    this.wasmUpstreamPeer.clear();
+    this.wasmDownstreamPeer.clear();
+    this.upstreamPeer.clear();
+    this.downstreamPeer.clear();
+    this.upstreamPeerUriSan = "";
+    this.upstreamLocalUriSan = "";
+    this.upstreamWorkload = "";
+    this.destinationServiceHost = "";
+    this.destinationServiceName = "";
+    this.destinationServiceNamespace = "";
+  }
+}
+
+/** Slow path: the fields of an HTTP entry. */
+export class HttpEntry extends CommonEntry {
+  readonly duration = new Duration();
+  readonly timeToLastDownstreamTx = new Duration();
+
+  authority = "";
+  hasPath = false;
+  contentType = "";
+  requestHeadersBytes = 0;
+  requestBodyBytes = 0;
+
+  responseCode = 0;
+  responseHeadersBytes = 0;
+  responseBodyBytes = 0;
+  headerGrpcStatus = "";
+  trailerGrpcStatus = "";
+
+  protected override readSection(bytes: Buffer, tag: number, start: number, stop: number): boolean {
+    switch (tag) {
+      case COMMON_PROPERTIES:
+        return this.readCommonProperties(bytes, start, stop);
+      case REQUEST:
+        return this.readRequest(bytes, start, stop);
+      case RESPONSE:
+        return this.readResponse(bytes, start, stop);
+      default:
+        return true;
+    }
+  }
+
+  protected override readCommonProperty(bytes: Buffer, field: WireReader): boolean {
+    switch (field.tag) {
+      case TIME_TO_LAST_DOWNSTREAM_TX:
+        return this.timeToLastDownstreamTx.read(bytes, field.start, field.stop);
+      case DURATION:
+        return this.duration.read(bytes, field.start, field.stop);
+      default:
+        return super.readCommonProperty(bytes, field);
+    }
   }
 
   private readRequest(bytes: Buffer, start: number, stop: number): boolean {
@@ -330,24 +405,10 @@ export class HttpEntry {
     return !fields.isMalformed;
   }
 
-  private clear(): void {
-    this.downstreamPeerUriSan = "";
-    this.downstreamLocalUriSan = "";
-    this.upstreamCluster = "";
-    this.routeName = "";
-    this.responseFlags.length = 0;
+  protected override clear(): void {
+    super.clear();
     this.duration.clear();
     this.timeToLastDownstreamTx.clear();
-    this.wasmUpstreamPeer.clear();
-    this.wasmDownstreamPeer.clear();
-    this.upstreamPeer.clear();
-    this.downstreamPeer.clear();
-    this.upstreamPeerUriSan = "";
-    this.upstreamLocalUriSan = "";
-    this.upstreamWorkload = "";
-    this.destinationServiceHost = "";
-    this.destinationServiceName = "";
-    this.destinationServiceNamespace = "";
     this.authority = "";
     this.hasPath = false;
     this.contentType = "";
@@ -359,6 +420,66 @@ export class HttpEntry {
     this.headerGrpcStatus = "";
     this.trailerGrpcStatus = "";
   }
+}
+
+/** Slow path: the fields of a TCP entry. */
+export class TcpEntry extends CommonEntry {
+  /** Where the downstream connected to, as Envoy writes addresses: `10.0.0.7:5432`, `[::1]:5432`, the path of a pipe. */
+  downstreamLocalAddress = "";
+  receivedBytes = 0;
+  sentBytes = 0;
+
+  protected override readSection(bytes: Buffer, tag: number, start: number, stop: number): boolean {
+    if (tag === COMMON_PROPERTIES) return this.readCommonProperties(bytes, start, stop);
+    return tag !== CONNECTION || this.readConnection(bytes, start, stop);
+  }
+
+  protected override readCommonProperty(bytes: Buffer, field: WireReader): boolean {
+    if (field.tag !== DOWNSTREAM_LOCAL_ADDRESS) return super.readCommonProperty(bytes, field);
+    return this.readAddress(bytes, field.start, field.stop);
+  }
+
+  private readConnection(bytes: Buffer, start: number, stop: number): boolean {
+    sectionFields.open(bytes, start, stop);
+    while (sectionFields.next()) {
+      if (sectionFields.tag === RECEIVED_BYTES) this.receivedBytes = sectionFields.uint64();
+      else if (sectionFields.tag === SENT_BYTES) this.sentBytes = sectionFields.uint64();
+    }
+    return !sectionFields.isMalformed;
+  }
+
+  private readAddress(bytes: Buffer, start: number, stop: number): boolean {
+    fields.open(bytes, start, stop);
+    while (fields.next()) {
+      if (fields.tag !== SOCKET_ADDRESS && fields.tag !== PIPE) continue;
+      const address = readAddressOf(fields.tag, bytes, fields.start, fields.stop);
+      if (address === null) return false;
+      this.downstreamLocalAddress = address;
+    }
+    return !fields.isMalformed;
+  }
+
+  protected override clear(): void {
+    super.clear();
+    this.downstreamLocalAddress = "";
+    this.receivedBytes = 0;
+    this.sentBytes = 0;
+  }
+}
+
+/** The text of a SocketAddress or a Pipe; null when malformed. */
+function readAddressOf(tag: number, bytes: Buffer, start: number, stop: number): string | null {
+  let host = "";
+  let port = 0;
+  addressFields.open(bytes, start, stop);
+  while (addressFields.next()) {
+    if (tag === PIPE && addressFields.tag === PIPE_PATH) host = addressFields.text();
+    if (tag === SOCKET_ADDRESS && addressFields.tag === IP) host = addressFields.text();
+    if (tag === SOCKET_ADDRESS && addressFields.tag === PORT) port = addressFields.low >>> 0;
+  }
+  if (addressFields.isMalformed) return null;
+  if (tag === PIPE) return host;
+  return host.includes(":") ? `[${host}]:${port}` : `${host}:${port}`;
 }
 
 /** google.protobuf.Duration. */

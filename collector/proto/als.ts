@@ -34,7 +34,8 @@ export interface AlsMessage {
   readonly identifier: AlsIdentifier | null;
   /** Start and end of each HTTP entry in the bytes, flat: [start, end, start, end, ...]. */
   readonly httpEntries: readonly number[];
-  readonly tcpEntryCount: number;
+  /** The same of each TCP entry. */
+  readonly tcpEntries: readonly number[];
 }
 
 const message = new WireReader();
@@ -47,8 +48,8 @@ const node = new WireReader();
  */
 export function decodeAlsMessage(bytes: Buffer): AlsMessage | null {
   let identifier: AlsIdentifier | null = null;
-  let tcpEntryCount = 0;
   const httpEntries: number[] = [];
+  const tcpEntries: number[] = [];
   message.open(bytes, 0, bytes.length);
   while (message.next()) {
     switch (message.tag) {
@@ -58,19 +59,17 @@ export function decodeAlsMessage(bytes: Buffer): AlsMessage | null {
         break;
       case HTTP_LOGS:
       case TCP_LOGS: {
-        const isHttp = message.tag === HTTP_LOGS;
+        const entries = message.tag === HTTP_LOGS ? httpEntries : tcpEntries;
         nested.open(bytes, message.start, message.stop);
         while (nested.next()) {
-          if (nested.tag !== LOG_ENTRY) continue;
-          if (isHttp) httpEntries.push(nested.start, nested.stop);
-          else tcpEntryCount++;
+          if (nested.tag === LOG_ENTRY) entries.push(nested.start, nested.stop);
         }
-        if (nested.isMalformed || httpEntries.length > MAX_ENTRIES * 2) return null;
+        if (nested.isMalformed || httpEntries.length + tcpEntries.length > MAX_ENTRIES * 2) return null;
         break;
       }
     }
   }
-  return message.isMalformed ? null : { identifier, httpEntries, tcpEntryCount };
+  return message.isMalformed ? null : { identifier, httpEntries, tcpEntries };
 }
 
 function mergeIdentifier(bytes: Buffer, start: number, stop: number, identifier: AlsIdentifier): boolean {

@@ -3,7 +3,13 @@
 
 import type { Log } from "../log.ts";
 import { decodeAlsMessage } from "../proto/als.ts";
-import { AlsDecoder, type LabelsOrigin, type RecordSink, type Sender } from "../record/from-als.ts";
+import {
+  AlsDecoder,
+  type ConnectionSink,
+  type LabelsOrigin,
+  type RecordSink,
+  type Sender,
+} from "../record/from-als.ts";
 import type { DropReason, SelfMetrics } from "../self.ts";
 import type { GrpcServer, StreamEnd, StreamReader } from "./grpc.ts";
 import { LogLimit } from "./log-limit.ts";
@@ -17,10 +23,16 @@ const SILENT: readonly DropReason[] = ["not_final", "no_request"];
 export interface AlsOptions {
   /** Most streams open at once: each may hold a message that has not come to its end. Default: as many as come. */
   readonly maxStreams?: number;
+  /** Takes requests. */
   readonly sink: RecordSink;
+  /** Takes TCP connections. */
+  readonly connectionSink: ConnectionSink;
   readonly self: SelfMetrics;
   readonly log: Log;
 }
+
+/** Decodes the entry there and hands on what it says. */
+type DecodeEntry = (start: number, stop: number) => LabelsOrigin | DropReason;
 
 export class AlsReceiver {
   private readonly options: AlsOptions;
@@ -77,18 +89,25 @@ class AlsStream implements StreamReader {
       this.drop("message_malformed", 1);
       return;
     }
-    const { identifier, httpEntries, tcpEntryCount } = message;
+    const { identifier, httpEntries, tcpEntries } = message;
     if (identifier !== null) this.sender = this.decoder.identify(identifier);
-    this.drop("tcp_unsupported", tcpEntryCount);
-    if (this.sender === null || this.sender.id === "") this.drop("node_missing", httpEntries.length / 2);
-    else this.takeEntries(bytes, httpEntries, this.sender);
+    const { sender } = this;
+    if (sender === null || sender.id === "") {
+      this.drop("node_missing", (httpEntries.length + tcpEntries.length) / 2);
+      return;
+    }
+    const { decoder, options } = this;
+    this.takeEntries(httpEntries, (start, stop) => decoder.decode(bytes, start, stop, sender, options.sink));
+    this.takeEntries(tcpEntries, (start, stop) =>
+      decoder.decodeTcp(bytes, start, stop, sender, options.connectionSink),
+    );
   }
 
-  private takeEntries(bytes: Buffer, spans: readonly number[], sender: Sender): void {
+  private takeEntries(spans: readonly number[], decode: DecodeEntry): void {
     const { accessLogEntries } = this.options.self;
     const taken = { observation: 0, derived: 0 };
     for (let i = 0; i + 1 < spans.length; i += 2) {
-      const outcome = this.takeEntry(bytes, spans[i] as number, spans[i + 1] as number, sender);
+      const outcome = this.takeEntry(spans[i] as number, spans[i + 1] as number, decode);
       if (outcome === "observation" || outcome === "derived") taken[outcome]++;
       else this.drop(outcome, 1);
     }
@@ -97,11 +116,15 @@ class AlsStream implements StreamReader {
     if (taken.derived > 0) accessLogEntries.inc({ labels: "derived" }, taken.derived);
   }
 
-  private takeEntry(bytes: Buffer, start: number, stop: number, sender: Sender): LabelsOrigin | DropReason {
+  private takeEntry(start: number, stop: number, decode: DecodeEntry): LabelsOrigin | DropReason {
     try {
-      return this.decoder.decode(bytes, start, stop, sender, this.options.sink);
+      return decode(start, stop);
     } catch (error: unknown) {
-      this.drops.error("exception", { err: error, proxy: sender.id }, "access-log entry could not be taken in");
+      this.drops.error(
+        "exception",
+        { err: error, proxy: this.sender?.id ?? "" },
+        "access-log entry could not be taken in",
+      );
       return "internal";
     }
   }

@@ -10,16 +10,17 @@ import { CounterResets, CounterRows } from "../record/counter-resets.ts";
 import { LabelTexts, StatsParser } from "../record/from-stats.ts";
 import type { StatsReport } from "../record/record.ts";
 import type { ScrapeResult, SelfMetrics } from "../self.ts";
-import { FIELD_SEPARATOR, HTTP_METRICS, OTHER, START_TIME_METRIC, tagRegex } from "../vocabulary.ts";
+import { FIELD_SEPARATOR, HTTP_METRICS, OTHER, START_TIME_METRIC, TCP_METRICS, tagRegex } from "../vocabulary.ts";
 import { LogLimit } from "./log-limit.ts";
+
+const READ_METRICS = [...HTTP_METRICS, ...TCP_METRICS].map(({ name }) => name);
 
 /**
  * Envoy matches `filter` against the whole stat name, before it cuts the tags out (seen on 1.40.0):
  * `wasmcustom.reporter=.=source;.;...;.;istio_requests_total`, `wasmcustom.meshtally_filter_start_time_milliseconds`.
  */
 const NAME_FILTER =
-  `${FIELD_SEPARATOR.replaceAll(".", "\\.")}(${HTTP_METRICS.map((metric) => metric.name).join("|")})$` +
-  `|^wasmcustom\\.${START_TIME_METRIC}$`;
+  `${FIELD_SEPARATOR.replaceAll(".", "\\.")}(${READ_METRICS.join("|")})$` + `|^wasmcustom\\.${START_TIME_METRIC}$`;
 const STATS_PATH = `/stats/prometheus?usedonly&filter=${encodeURIComponent(NAME_FILTER)}`;
 const SERVER_INFO_PATH = "/server_info";
 

@@ -9,60 +9,36 @@
 // Each metric is judged by its own fall alone. Nothing follows from one for another: histograms lag behind by a flush, and go on
 // where /reset_counters sets counters back; and a configuration may keep requests out of one metric, or give them other labels there.
 
-import {
-  addFromStats,
-  COUNTS_WIDTH,
-  HISTOGRAM_COUNT,
-  HISTOGRAM_SUM,
-  HISTOGRAM_WIDTH,
-  histogramField,
-  REQUESTS,
-} from "../series/counts.ts";
-import { BUCKET_COUNT } from "../series/histogram.ts";
+import { HTTP_SHAPE, type MetricFields, type Shape, TCP_SHAPE } from "../series/shape.ts";
 import { Slab } from "../series/slab.ts";
-import { HTTP_METRICS, HttpMetric } from "../vocabulary.ts";
-import type { HistogramSample, StatsReport, StatsSample } from "./record.ts";
-
-const HISTOGRAMS = [HttpMetric.Duration, HttpMetric.RequestBytes, HttpMetric.ResponseBytes] as const;
+import type { StatsReport } from "./record.ts";
 
 /** Where readings are kept: one for all targets. */
-export class CounterRows extends Slab {
-  constructor() {
-    super(COUNTS_WIDTH);
-  }
-}
+export class CounterRows {
+  readonly http = new Slab(HTTP_SHAPE.width);
+  readonly tcp = new Slab(TCP_SHAPE.width);
 
-/** One label set of one target: 0.7 KB, and 0.5 KB more once it began anew. */
-class Counter {
-  /** Row: the last reading of each field; of what an answer leaves out, the one before. */
-  readonly last: number;
-  /** Row: what the generations before counted; negative while this is the first. */
-  base = -1;
-  /** The reading in which it was seen last. */
-  reading = 0;
-  /** How often each metric began anew. */
-  readonly falls: number[] = HTTP_METRICS.map(() => 0);
-  /** The most of `falls`. */
-  generations = 0;
-
-  constructor(
-    readonly labelKey: string,
-    rows: Slab,
-  ) {
-    this.last = rows.allocate();
+  /** Rows in use. */
+  get size(): number {
+    return this.http.size + this.tcp.size;
   }
 }
 
 /** The counters of one target: as many as it shows in one process life. The filter has a cap for that, which each VM may fill anew. */
 export class CounterResets {
-  /** Generations that began after another, in all. */
-  count = 0;
   private lifeMs = 0;
-  private reading = 0;
-  private readonly counters = new Map<string, Counter>();
-  private readonly scratch = new Float64Array(COUNTS_WIDTH);
+  private readonly http: Counters<StatsReport["samples"][number]>;
+  private readonly tcp: Counters<StatsReport["tcpSamples"][number]>;
 
-  constructor(private readonly rows: CounterRows) {}
+  constructor(rows: CounterRows) {
+    this.http = new Counters(HTTP_SHAPE, rows.http);
+    this.tcp = new Counters(TCP_SHAPE, rows.tcp);
+  }
+
+  /** Generations that began after another, in all. */
+  get count(): number {
+    return this.http.count + this.tcp.count;
+  }
 
   /**
    * Takes the target's next reading, whose samples it may change, and returns it as cumulative: each label set with all that it
@@ -71,14 +47,63 @@ export class CounterResets {
   accumulate(report: StatsReport): StatsReport {
     if (report.lifeMs !== this.lifeMs) this.forget();
     this.lifeMs = report.lifeMs;
-    this.reading++;
-    for (const sample of report.samples) this.take(sample);
-    if (report.samples.length === this.counters.size) return report; // fast: nothing vanished
-    return { ...report, samples: [...report.samples, ...this.vanished()] };
+    const samples = this.http.accumulate(report.samples);
+    const tcpSamples = this.tcp.accumulate(report.tcpSamples);
+    return { ...report, samples, tcpSamples };
   }
 
   /** A new process begins at 0, and so does its account. */
   private forget(): void {
+    this.http.forget();
+    this.tcp.forget();
+  }
+}
+
+/** One label set of one target. Of HTTP metrics: 0.7 KB, and 0.5 KB more once it began anew. */
+class Counter {
+  /** Row: the last reading of each field; of what an answer leaves out, the one before. */
+  readonly last: number;
+  /** Row: what the generations before counted; negative while this is the first. */
+  base = -1;
+  /** The reading in which it was seen last. */
+  reading = 0;
+  /** How often each metric began anew. */
+  readonly falls: number[];
+  /** The most of `falls`. */
+  generations = 0;
+
+  constructor(
+    readonly labelKey: string,
+    rows: Slab,
+    metrics: number,
+  ) {
+    this.last = rows.allocate();
+    this.falls = new Array<number>(metrics).fill(0);
+  }
+}
+
+/** Those of one shape. */
+class Counters<Sample extends { readonly labelKey: string }> {
+  count = 0;
+  private reading = 0;
+  private readonly counters = new Map<string, Counter>();
+  private readonly scratch: Float64Array;
+
+  constructor(
+    private readonly shape: Shape<never, Sample>,
+    private readonly rows: Slab,
+  ) {
+    this.scratch = new Float64Array(shape.width);
+  }
+
+  accumulate(samples: readonly Sample[]): readonly Sample[] {
+    this.reading++;
+    for (const sample of samples) this.take(sample);
+    if (samples.length === this.counters.size) return samples; // fast: nothing vanished
+    return [...samples, ...this.vanished()];
+  }
+
+  forget(): void {
     for (const { last, base } of this.counters.values()) {
       this.rows.release(last);
       if (base >= 0) this.rows.release(base);
@@ -86,42 +111,37 @@ export class CounterResets {
     this.counters.clear();
   }
 
-  private take(sample: StatsSample): void {
+  private take(sample: Sample): void {
+    const { shape, scratch } = this;
     let counter = this.counters.get(sample.labelKey);
     if (!counter) {
-      counter = new Counter(sample.labelKey, this.rows);
+      counter = new Counter(sample.labelKey, this.rows, shape.metrics.length);
       this.counters.set(sample.labelKey, counter);
     }
     counter.reading = this.reading;
-    this.scratch.fill(0);
-    addFromStats(this.scratch, sample);
-    this.beginAnew(counter, sample);
-    this.keep(counter, sample);
+    scratch.fill(0);
+    shape.add(scratch, sample);
+    for (const [metric, fields] of shape.metrics.entries()) {
+      if (!shape.has(sample, metric)) continue;
+      // What the reading shows to be over goes into the base.
+      if (this.hasFallen(counter, fields)) this.endGeneration(counter, metric, fields);
+      this.keep(counter, fields);
+    }
     if (counter.base >= 0) this.write(counter, sample);
   }
 
-  /** Puts what the reading shows to be over into the base. */
-  private beginAnew(counter: Counter, sample: StatsSample): void {
-    if (sample.requests >= 0 && this.hasFallen(counter, REQUESTS, REQUESTS)) {
-      this.endGeneration(counter, HttpMetric.Requests, REQUESTS, REQUESTS + 1);
-    }
-    for (const metric of HISTOGRAMS) {
-      const field = histogramField(metric);
-      if (!sample.histograms[metric] || !this.hasFallen(counter, field, field + HISTOGRAM_COUNT)) continue;
-      this.endGeneration(counter, metric, field, field + HISTOGRAM_WIDTH);
-    }
-  }
-
-  /** Whether one of these fields, the last included, is below its last reading. */
-  private hasFallen(counter: Counter, from: number, last: number): boolean {
-    for (let field = from; field <= last; field++) {
-      if ((this.scratch[field] as number) < this.at(counter.last, field)) return true;
+  /** Whether one of the metric's counts is below its last reading. */
+  private hasFallen({ last }: Counter, { from, sum }: MetricFields): boolean {
+    const chunk = this.rows.chunk(last);
+    const at = this.rows.offset(last);
+    for (let field = from; field < sum; field++) {
+      if ((this.scratch[field] as number) < (chunk[at + field] as number)) return true;
     }
     return false;
   }
 
-  /** Adds the metric's last reading, fields [from, to), to the base, so that the next one counts from 0. */
-  private endGeneration(counter: Counter, metric: HttpMetric, from: number, to: number): void {
+  /** Adds the metric's last reading to the base, so that the next one counts from 0. */
+  private endGeneration(counter: Counter, metric: number, { from, to }: MetricFields): void {
     const falls = (counter.falls[metric] as number) + 1;
     counter.falls[metric] = falls;
     if (falls > counter.generations) {
@@ -140,58 +160,32 @@ export class CounterResets {
     }
   }
 
-  /** Keeps the reading, as far as it goes, for the next to be compared with. */
-  private keep(counter: Counter, sample: StatsSample): void {
-    const last = this.rows.chunk(counter.last);
-    const at = this.rows.offset(counter.last);
-    if (sample.requests >= 0) last[at + REQUESTS] = sample.requests;
-    for (const metric of HISTOGRAMS) {
-      if (!sample.histograms[metric]) continue;
-      const field = histogramField(metric);
-      last.set(this.scratch.subarray(field, field + HISTOGRAM_SUM + 1), at + field);
-    }
+  /** Keeps the metric's reading for the next to be compared with. */
+  private keep({ last }: Counter, { from, to }: MetricFields): void {
+    this.rows.chunk(last).set(this.scratch.subarray(from, to), this.rows.offset(last) + from);
   }
 
   /** Base and last reading, as a sample. Each is a whole histogram, and so is their sum: no bucket is above its count. */
-  private write(counter: Counter, sample: StatsSample): void {
-    sample.requests = this.total(counter, REQUESTS);
-    for (const metric of HISTOGRAMS) {
-      const field = histogramField(metric);
-      const histogram = sample.histograms[metric] ?? emptyHistogram();
-      for (let bucket = 0; bucket < BUCKET_COUNT; bucket++) {
-        histogram.cumulative[bucket] = this.total(counter, field + bucket);
-      }
-      histogram.count = this.total(counter, field + HISTOGRAM_COUNT);
-      histogram.sum = this.total(counter, field + HISTOGRAM_SUM);
-      sample.histograms[metric] = histogram;
+  private write(counter: Counter, sample: Sample): void {
+    for (const field of this.scratch.keys()) {
+      this.scratch[field] = this.at(counter.base, field) + this.at(counter.last, field);
     }
+    this.shape.write(sample, this.scratch);
   }
 
   /** Samples of the label sets that the reading lacks: where several share one account, their sum must not go down. */
-  private vanished(): StatsSample[] {
-    const samples: StatsSample[] = [];
+  private vanished(): Sample[] {
+    const samples: Sample[] = [];
     for (const counter of this.counters.values()) {
       if (counter.reading === this.reading) continue;
-      const sample: StatsSample = {
-        labelKey: counter.labelKey,
-        requests: -1,
-        histograms: HTTP_METRICS.map(() => null),
-      };
+      const sample = this.shape.emptySample(counter.labelKey);
       this.write(counter, sample);
       samples.push(sample);
     }
     return samples;
   }
 
-  private total(counter: Counter, field: number): number {
-    return this.at(counter.base, field) + this.at(counter.last, field);
-  }
-
   private at(row: number, field: number): number {
     return row < 0 ? 0 : (this.rows.chunk(row)[this.rows.offset(row) + field] as number);
   }
-}
-
-function emptyHistogram(): HistogramSample {
-  return { cumulative: new Float64Array(BUCKET_COUNT), count: 0, sum: 0 };
 }

@@ -1,12 +1,18 @@
-// One entry of an access-log message -> AccessRecord, or the reason why it is none. Total: no bytes make it throw.
+// One entry of an access-log message -> AccessRecord or ConnectionRecord, or the reason why it is none. Total: no bytes make it throw.
 //
 // An entry of a proxy with our filter carries the observation: the label set and the numbers exactly as the filter counted them.
 // Where its metrics differ in their label sets, it gives a record for each. Any other entry's labels are derived from its own fields.
 
-import { isUtf8 } from "node:buffer";
 import type { AlsIdentifier } from "../proto/als.ts";
-import { DOWNSTREAM_END, EntryScan, HttpEntry, NOT_SET } from "../proto/als-entry.ts";
-import { BytesCache } from "../proto/bytes-cache.ts";
+import {
+  DOWNSTREAM_END,
+  EntryScan,
+  HttpEntry,
+  NOT_SET,
+  TCP_CONNECTION_END,
+  TCP_PERIODIC,
+  TcpEntry,
+} from "../proto/als-entry.ts";
 import type { FilterState } from "../proto/map-entry.ts";
 import { Attribution, identifySender, type Sender } from "../resolver/attribution.ts";
 import type { DropReason } from "../self.ts";
@@ -26,7 +32,9 @@ import {
   OBSERVATION_START_OFFSET,
   OBSERVATION_VERSION,
 } from "../vocabulary.ts";
-import type { AccessRecord } from "./record.ts";
+import { endOfLabels, LabelKeys, readUint64 } from "./packed.ts";
+import type { AccessRecord, ConnectionRecord } from "./record.ts";
+import { readTcpObservation } from "./tcp-observation.ts";
 
 /** Duration of a request that did not finish. */
 const NOT_FINISHED = -1;
@@ -36,11 +44,6 @@ const NOT_RECORDED = -1;
 const ALL_METRICS = 2 ** HTTP_METRICS.length - 1;
 const LIFE_NOT_TOLD = 0;
 const ALL_ONES = 0xffffffff;
-const TWO_TO_32 = 2 ** 32;
-
-/** As many as there are bytes for: at most 64 MiB with the strings. */
-const MAX_LABEL_KEYS = 16_384;
-const MAX_LABEL_KEY_BYTES = 2048;
 
 /** Where a record's labels came from; label value of `meshtally_access_log_entries_total`. */
 export type LabelsOrigin = "observation" | "derived";
@@ -48,13 +51,16 @@ export type LabelsOrigin = "observation" | "derived";
 /** Takes a record, or says why it does not. */
 export type RecordSink = (record: AccessRecord) => DropReason | null;
 
+/** The same for what an entry tells of a TCP connection. */
+export type ConnectionSink = (record: ConnectionRecord) => DropReason | null;
+
 export type { Sender };
 
 export class AlsDecoder {
   private readonly scan = new EntryScan();
   private readonly entry = new HttpEntry();
-  /** The same string object for the same label set: a Map that it is looked up in need not hash it again. */
-  private readonly labelKeys = new BytesCache<string | null>(MAX_LABEL_KEYS, MAX_LABEL_KEY_BYTES);
+  private readonly tcpEntry = new TcpEntry();
+  private readonly labelKeys = new LabelKeys();
   private readonly attribution = new Attribution();
 
   /** Who sends the entries after this identifier. */
@@ -88,6 +94,56 @@ export class AlsDecoder {
     return sink(record) ?? "derived";
   }
 
+  /**
+   * Decodes the TCP entry at bytes[start, stop) of a message that `sender` sent, and hands on what it says of its connection: as the
+   * filter counted it, or as its own fields say. What it gains by that is for the sink to tell (series/connections.ts).
+   */
+  decodeTcp(
+    bytes: Buffer,
+    start: number,
+    stop: number,
+    sender: Sender,
+    sink: ConnectionSink,
+  ): LabelsOrigin | DropReason {
+    const { scan } = this;
+    if (!scan.read(bytes, start, stop)) return "entry_malformed";
+    const { observation, accessLogType } = scan;
+    if (observation.kind !== "bytes" || isNewer(bytes, observation)) {
+      return this.deriveConnection(bytes, start, stop, sender, sink);
+    }
+    const observed = readTcpObservation(bytes, observation, this.labelKeys);
+    if (typeof observed === "string") return observed;
+    const { lifeMs, connectionId, isClosed, parts } = observed;
+    const isOver = isClosed || accessLogType === TCP_CONNECTION_END;
+    const record = { proxy: sender.id, lifeMs, connectionId, streamId: scan.streamId(bytes), isOver, parts };
+    return sink(record) ?? "observation";
+  }
+
+  /** slow: no filter, or none that we understand. Before a connection's first period, a filter may not have spoken yet. */
+  private deriveConnection(
+    bytes: Buffer,
+    start: number,
+    stop: number,
+    sender: Sender,
+    sink: ConnectionSink,
+  ): LabelsOrigin | DropReason {
+    const { scan, tcpEntry } = this;
+    const isOver = scan.accessLogType === TCP_CONNECTION_END || scan.accessLogType === NOT_SET;
+    if (!isOver && scan.accessLogType !== TCP_PERIODIC) return "not_final";
+    if (!tcpEntry.read(bytes, start, stop)) return "entry_malformed";
+    const labelKey = this.attribution.resolveTcp(bytes, tcpEntry, sender);
+    const counts = [1, isOver ? 1 : 0, tcpEntry.sentBytes, tcpEntry.receivedBytes]; // in the order of TcpMetric
+    const record: ConnectionRecord = {
+      proxy: sender.id,
+      lifeMs: LIFE_NOT_TOLD,
+      connectionId: 0,
+      streamId: scan.streamId(bytes),
+      isOver,
+      parts: [{ labelKey, counts }],
+    };
+    return sink(record) ?? "derived";
+  }
+
   /** Layout: filter/vocabulary/observation.ts. */
   private readObservation(bytes: Buffer, state: FilterState, sender: Sender, sink: RecordSink): DropReason | null {
     const { start, stop } = state;
@@ -98,7 +154,7 @@ export class AlsDecoder {
     if (kind !== OBSERVATION_KIND_HTTP) return this.readSplit(bytes, state, sender, sink);
     const labels = start + OBSERVATION_LABELS_OFFSET;
     if (endOfLabels(bytes, labels, stop) !== stop) return "entry_malformed";
-    const labelKey = this.labelKeys.resolve(bytes, labels, stop, readLabelKey);
+    const labelKey = this.labelKeys.read(bytes, labels, stop);
     if (labelKey === null) return "entry_malformed";
     const metrics = ~(bytes[start + OBSERVATION_OMITTED_OFFSET] as number);
     const record = recordOf(bytes, start, sender, labelKey, metrics);
@@ -117,7 +173,7 @@ export class AlsDecoder {
       if (metrics === 0 || (metrics & seen) !== 0) return "entry_malformed"; // twice would be counted twice
       seen |= metrics;
       const end = endOfLabels(bytes, at, stop);
-      const labelKey = end > stop ? null : this.labelKeys.resolve(bytes, at, end, readLabelKey);
+      const labelKey = end > stop ? null : this.labelKeys.read(bytes, at, end);
       if (labelKey === null) return "entry_malformed";
       records.push(recordOf(bytes, start, sender, labelKey, metrics));
       at = end;
@@ -131,32 +187,9 @@ export class AlsDecoder {
   }
 }
 
-/**
- * Null when a value is no UTF-8: label sets that differ in broken bytes alone would be shown as one series twice, and Prometheus
- * refuses such a page whole. (A length byte of 128 or more is no ASCII, so the values are checked one by one.)
- */
-function readLabelKey(bytes: Buffer, start: number, stop: number): string | null {
-  for (let at = start; at < stop; ) {
-    const end = at + 1 + (bytes[at] as number);
-    if (!isUtf8(bytes.subarray(at + 1, end))) return null;
-    at = end;
-  }
-  return bytes.toString("latin1", start, stop);
-}
-
 /** Of a version that is not known here: while the proxies are updated before the collector. What the entry says else still holds. */
 function isNewer(bytes: Buffer, { start, stop }: FilterState): boolean {
   return start < stop && (bytes[start] as number) > OBSERVATION_VERSION;
-}
-
-/** Where the packed label set at `start` ends; beyond `stop` if that cuts it short. */
-function endOfLabels(bytes: Buffer, start: number, stop: number): number {
-  let at = start;
-  for (let i = 0; i < LABELS.length; i++) {
-    if (at >= stop) return stop + 1;
-    at += 1 + (bytes[at] as number);
-  }
-  return at;
 }
 
 /** The record of the metrics whose bits are set, of the observation at `start`. */
@@ -188,11 +221,6 @@ function isEmpty({ requests, durationMs, requestBytes, responseBytes }: AccessRe
 function readDuration(bytes: Buffer, at: number): number {
   const isNever = bytes.readUInt32LE(at) === ALL_ONES && bytes.readUInt32LE(at + 4) === ALL_ONES;
   return isNever ? NOT_FINISHED : readUint64(bytes, at);
-}
-
-/** Beyond 2^53 the nearest number. */
-function readUint64(bytes: Buffer, at: number): number {
-  return bytes.readUInt32LE(at + 4) * TWO_TO_32 + bytes.readUInt32LE(at);
 }
 
 /**

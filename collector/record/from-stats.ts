@@ -8,11 +8,13 @@ import {
   HISTOGRAM_BOUNDS,
   HTTP_METRICS,
   HttpMetric,
+  isTcpLabel,
   LABELS,
   MAX_VALUE_BYTES,
   START_TIME_METRIC,
+  TCP_METRICS,
 } from "../vocabulary.ts";
-import type { HistogramSample, StatsReport, StatsSample } from "./record.ts";
+import type { HistogramSample, StatsReport, StatsSample, TcpSample } from "./record.ts";
 
 /** Cumulative counts beyond this are no exact numbers any more, and no counts. */
 const MAX_COUNT = Number.MAX_SAFE_INTEGER;
@@ -30,8 +32,13 @@ for (const [metric, { name }] of HTTP_METRICS.entries()) {
 }
 const FAMILY_PREFIX = "istio_re";
 
+const TCP_METRIC_OF = new Map<string, number>(TCP_METRICS.map(({ name }, metric) => [name, metric]));
+const TCP_FAMILY_PREFIX = "istio_tcp_";
+
 /** What Envoy makes of both separators, `=.=` and `;.;`, in a metric's name. */
 const SEPARATOR_IN_NAME = "___";
+/** How the last label that a name bears is told from the metric. */
+const UNTAGGED_PREFIX = `${SEPARATOR_IN_NAME}istio_`;
 /** Untagged labels told of one scrape. */
 const MAX_UNTAGGED = 32;
 
@@ -96,6 +103,8 @@ export class StatsParser {
   private untaggedAt = -1;
   private startMs = 0;
   private readonly groups = new Map<string, Group | null>();
+  /** The same for lines of TCP metrics, added up already; null for another writer's. */
+  private readonly tcpSamples = new Map<string, TcpSample | null>();
   private lastText: string | null = null;
   private lastGroup: Group | null = null;
 
@@ -125,13 +134,14 @@ export class StatsParser {
     for (const group of this.groups.values()) {
       if (group) addGroup(samples, group);
     }
-    return { proxy, lifeMs: this.startMs, samples: [...samples.values()] };
+    return { proxy, lifeMs: this.startMs, samples: [...samples.values()], tcpSamples: this.sumOfTcp() };
   }
 
   /** `istio_request_bytes_bucket{reporter="source",...,le="5"} 12`, at text[at, end). */
   private readLine(text: string, at: number, end: number): void {
     if (!text.startsWith(FAMILY_PREFIX, at)) {
-      if (text.startsWith(START_TIME_METRIC, at)) this.readStartTime(text, at, end);
+      if (text.startsWith(TCP_FAMILY_PREFIX, at)) this.readTcpLine(text, at, end);
+      else if (text.startsWith(START_TIME_METRIC, at)) this.readStartTime(text, at, end);
       else if (!text.startsWith("#", at)) this.noteUntagged(text, at, end);
       return;
     }
@@ -154,6 +164,42 @@ export class StatsParser {
       if (sample.part === "value") group.requests = value;
       else histogramOf(group, sample.metric)[sample.part] = value;
     }
+  }
+
+  /** `istio_tcp_sent_bytes_total{reporter="source",...} 12`, at text[at, end). */
+  private readTcpLine(text: string, at: number, end: number): void {
+    const open = text.indexOf("{", at);
+    const close = text.lastIndexOf("}", end);
+    const isSample = open >= 0 && close > open;
+    const metric = isSample ? TCP_METRIC_OF.get(text.slice(at, open)) : undefined;
+    const value = isSample ? parseValue(text, close + 1, end) : null;
+    if (!isSample || (metric !== undefined && value === null)) this.malformedLines++;
+    if (metric === undefined || value === null) return;
+    const sample = this.tcpSampleOf(text.slice(open + 1, close));
+    if (sample) sample.counts[metric] = value;
+  }
+
+  private tcpSampleOf(labelText: string): TcpSample | null {
+    let sample = this.tcpSamples.get(labelText);
+    if (sample === undefined) {
+      const labelKey = this.texts.labelKey(labelText);
+      if (labelKey === null) this.foreignLabelSets++;
+      sample = labelKey === null ? null : { labelKey: tcpLabelKey(labelKey), counts: TCP_METRICS.map(() => -1) };
+      this.tcpSamples.set(copyOf(labelText), sample);
+    }
+    return sample;
+  }
+
+  /** Label texts that differ only in labels which TCP metrics do not carry name the same label set: their counts add up. */
+  private sumOfTcp(): TcpSample[] {
+    const sums = new Map<string, TcpSample>();
+    for (const sample of this.tcpSamples.values()) {
+      if (!sample) continue;
+      const sum = sums.get(sample.labelKey);
+      if (!sum) sums.set(sample.labelKey, sample);
+      else addCounts(sum.counts, sample.counts);
+    }
+    return [...sums.values()];
   }
 
   /** The labels are text[from, to). */
@@ -193,12 +239,13 @@ export class StatsParser {
   /** `source_app___web___istio_requests_total{reporter="source",...} 12`, at text[at, end); seen on Envoy 1.40.0. */
   private noteUntagged(text: string, at: number, end: number): void {
     if (this.untaggedAt < at) {
-      const found = text.indexOf(SEPARATOR_IN_NAME + FAMILY_PREFIX, at);
+      const found = text.indexOf(UNTAGGED_PREFIX, at);
       this.untaggedAt = found < 0 ? text.length : found;
     }
     if (this.untaggedAt >= end) return; // fast: nothing like that in this line
     const [name = ""] = text.slice(at, end).split("{", 1);
-    const part = SAMPLES.get(name.slice(name.lastIndexOf(FAMILY_PREFIX)))?.part;
+    const family = name.slice(name.lastIndexOf(UNTAGGED_PREFIX) + SEPARATOR_IN_NAME.length);
+    const part = TCP_METRIC_OF.has(family) ? "value" : SAMPLES.get(family)?.part;
     if (part !== "value" && part !== "count") return; // one line of a family is enough
     const first = name.indexOf(SEPARATOR_IN_NAME);
     if (first <= 0 || this.untagged.size >= MAX_UNTAGGED) return;
@@ -238,6 +285,25 @@ function histogramOf(group: Group, metric: HttpMetric): HistogramLines {
     group.histograms[metric] = histogram;
   }
   return histogram;
+}
+
+/** -1 stands for a count that there is not. */
+function addCounts(sum: number[], counts: readonly number[]): void {
+  for (const [metric, count] of counts.entries()) {
+    if (count >= 0) sum[metric] = Math.max(sum[metric] as number, 0) + count;
+  }
+}
+
+/** The label set without the values of labels that TCP metrics do not carry: a configuration may add labels of those names. */
+function tcpLabelKey(labelKey: string): string {
+  let key = "";
+  let at = 0;
+  for (const label of LABELS.keys()) {
+    const end = at + 1 + labelKey.charCodeAt(at);
+    key += isTcpLabel(label) ? labelKey.slice(at, end) : "\0";
+    at = end;
+  }
+  return key;
 }
 
 /** Label texts that differ only in labels which are not ours name the same label set: their counts add up. */

@@ -1,4 +1,5 @@
-// AccessRecord: the one shape that every access-log source becomes. What comes after knows no source.
+// AccessRecord and ConnectionRecord: what every access-log source becomes, of requests and of TCP connections. What comes after
+// knows no source.
 
 /**
  * One finished request as one proxy saw it, as far as its metrics carry one label set. Read-only; made once per log entry, and once
@@ -37,10 +38,40 @@ export interface HistogramSample {
   sum: number;
 }
 
+/** What is known so far of one TCP connection, as one proxy sees it: each of its entries says all again. */
+export interface ConnectionRecord {
+  /** Envoy node id of the proxy that logged it. */
+  readonly proxy: string;
+  /** When that proxy process started, Unix ms; 0 when the entry does not say. */
+  readonly lifeMs: number;
+  /** Envoy's, unique in a process life; means nothing in an entry that names none. */
+  readonly connectionId: number;
+  /** Unique over all processes: what an entry that names no life is known by. "" when there is none. */
+  readonly streamId: string;
+  /** Whether the connection has ended, so that no entry will say more. */
+  readonly isOver: boolean;
+  /** Mostly one; more where its metrics differ in their label sets. A later entry may have more, in the same order. */
+  readonly parts: readonly ConnectionPart[];
+}
+
+export interface ConnectionPart {
+  readonly labelKey: string;
+  /** Indexed by TcpMetric: since the connection began. */
+  readonly counts: readonly number[];
+}
+
+/** What one scrape says of the TCP metrics of one label set of one proxy. */
+export interface TcpSample {
+  readonly labelKey: string;
+  /** Indexed by TcpMetric; -1 when the scrape had none for this label set. */
+  readonly counts: number[];
+}
+
 /** One scrape of one proxy. */
 export interface StatsReport {
   readonly proxy: string;
   /** START_TIME_METRIC of the same scrape; 0 when it had none. */
   readonly lifeMs: number;
   readonly samples: readonly StatsSample[];
+  readonly tcpSamples: readonly TcpSample[];
 }

@@ -1,8 +1,8 @@
-// Derives the 25 label values of a log entry that carries no observation, by the rules by which filter/labels.ts derives them
-// from the request itself (docs/metrics.md): same facts, same values. What an entry has no field for, custom tags may bring.
+// Derives the label values of a log entry that carries no observation, by the rules by which filter/labels.ts derives them
+// from the request or connection itself (docs/metrics.md): same facts, same values. What an entry has no field for, custom tags may bring.
 
 import type { AlsIdentifier } from "../proto/als.ts";
-import type { HttpEntry } from "../proto/als-entry.ts";
+import type { CommonEntry, HttpEntry, TcpEntry } from "../proto/als-entry.ts";
 import { packLabels } from "../series/key.ts";
 import {
   BLACK_HOLE_CLUSTER,
@@ -17,6 +17,7 @@ import {
   POLICY_NONE,
   PROTOCOL_GRPC,
   PROTOCOL_HTTP,
+  PROTOCOL_TCP,
   REPORTER_DESTINATION,
   REPORTER_SOURCE,
   RESPONSE_FLAGS,
@@ -59,9 +60,14 @@ interface Facts {
   readonly ownPrincipal: string;
   readonly peerPrincipal: string;
   readonly service: Service;
-  readonly isGrpc: boolean;
+  readonly outcome: Outcome;
+}
+
+/** What was spoken, and how it ended. */
+interface Outcome {
+  readonly protocol: string;
   readonly grpcStatus: string;
-  readonly responseCode: number;
+  readonly responseCode: string;
   readonly responseFlags: string;
 }
 
@@ -80,9 +86,18 @@ export class Attribution {
   private readonly peers = new Peers();
   private readonly labelKeys = new Map<string, string>();
 
-  /** The packed label set of an entry (series/key.ts). `bytes` are those that `entry` was read from. */
+  /** The packed label set of an HTTP entry (series/key.ts). `bytes` are those that `entry` was read from. */
   resolve(bytes: Buffer, entry: HttpEntry, sender: Sender): string {
-    const facts = readFacts(bytes, entry, sender, this.peers);
+    return this.labelKeyOf(readFacts(bytes, entry, sender, this.peers, entry.authority, httpOutcome(entry)));
+  }
+
+  /** The same of a TCP entry; the two labels that TCP metrics do not carry are empty. */
+  resolveTcp(bytes: Buffer, entry: TcpEntry, sender: Sender): string {
+    const host = entry.sni || entry.downstreamLocalAddress;
+    return this.labelKeyOf(readFacts(bytes, entry, sender, this.peers, host, tcpOutcome(entry)));
+  }
+
+  private labelKeyOf(facts: Facts): string {
     const key = keyOf(facts);
     const known = this.labelKeys.get(key);
     if (known !== undefined) return known; // fast path: packing takes longer than all the rest
@@ -94,29 +109,58 @@ export class Attribution {
   }
 }
 
-function readFacts(bytes: Buffer, entry: HttpEntry, sender: Sender, peers: Peers): Facts {
+/** `host` is what the downstream asked for. */
+function readFacts(
+  bytes: Buffer,
+  entry: CommonEntry,
+  sender: Sender,
+  peers: Peers,
+  host: string,
+  outcome: Outcome,
+): Facts {
   const isDestination = isInbound(entry, sender);
-  const isGrpc = isGrpcContentType(entry.contentType);
   return {
     isDestination,
     own: sender.own,
     peer: resolvePeer(bytes, entry, isDestination, peers),
     ownPrincipal: isDestination ? entry.downstreamLocalUriSan : firstUri(entry.upstreamLocalUriSan),
     peerPrincipal: isDestination ? entry.downstreamPeerUriSan : firstUri(entry.upstreamPeerUriSan),
-    // A sidecar's client meant what it asked for, so there the authority may name the service.
-    service: resolveService(entry, isDestination || sender.isGateway ? "" : entry.authority),
-    isGrpc,
+    // A sidecar's client meant what it asked for, so there the host may name the service.
+    service: resolveService(entry, isDestination || sender.isGateway ? "" : host),
+    outcome,
+  };
+}
+
+function httpOutcome(entry: HttpEntry): Outcome {
+  const isGrpc = isGrpcContentType(entry.contentType);
+  return {
+    protocol: isGrpc ? PROTOCOL_GRPC : PROTOCOL_HTTP,
     grpcStatus: isGrpc ? grpcStatus(entry) : "",
-    responseCode: entry.responseCode,
+    responseCode: entry.responseCode.toString(),
     responseFlags: flagNames(entry.responseFlags),
+  };
+}
+
+/**
+ * A connection is reported first, and its labels are fixed, when its first bytes pass: without flags. Only one that never reached
+ * its upstream is reported at its end, by the flags that say so.
+ */
+function tcpOutcome({ responseFlags }: TcpEntry): Outcome {
+  const isRefused = responseFlags.some((field) => REFUSED_FIELDS.has(field));
+  return {
+    protocol: PROTOCOL_TCP,
+    grpcStatus: "",
+    responseCode: "",
+    responseFlags: isRefused ? flagNames(responseFlags) : NO_FLAGS,
   };
 }
 
 /** Lengths before texts, so that no two facts make one key. */
 function keyOf(facts: Facts): string {
-  const { own, peer, ownPrincipal, peerPrincipal, service, isDestination, isGrpc } = facts;
-  const bits = (isDestination ? 1 : 0) | (isGrpc ? 2 : 0);
-  const numbers = `${own.serial},${peer.serial},${bits},${facts.responseCode},${facts.grpcStatus},${facts.responseFlags}`;
+  const { own, peer, ownPrincipal, peerPrincipal, service, isDestination } = facts;
+  const { protocol, responseCode, grpcStatus, responseFlags } = facts.outcome;
+  const outcome = `${protocol},${responseCode},${grpcStatus},${responseFlags}`;
+  const numbers = `${own.serial},${peer.serial},${isDestination ? 1 : 0},${outcome}`;
   const lengths = `${ownPrincipal.length},${peerPrincipal.length},${service.host.length},${service.name.length}`;
   return `${numbers};${lengths};${ownPrincipal}${peerPrincipal}${service.host}${service.name}${service.namespace}`;
 }
@@ -135,10 +179,10 @@ function labelValues(facts: Facts): string[] {
     peerPrincipal || (isDestination ? UNKNOWN : peer.identity),
   );
   serviceLabels(values, facts);
-  values[Label.RequestProtocol] = facts.isGrpc ? PROTOCOL_GRPC : PROTOCOL_HTTP;
-  values[Label.ResponseCode] = facts.responseCode.toString();
-  values[Label.GrpcResponseStatus] = facts.grpcStatus;
-  values[Label.ResponseFlags] = facts.responseFlags;
+  values[Label.RequestProtocol] = facts.outcome.protocol;
+  values[Label.ResponseCode] = facts.outcome.responseCode;
+  values[Label.GrpcResponseStatus] = facts.outcome.grpcStatus;
+  values[Label.ResponseFlags] = facts.outcome.responseFlags;
   if (isDestination) {
     const isMutual = peerPrincipal !== "" && ownPrincipal !== "";
     values[Label.ConnectionSecurityPolicy] = isMutual ? POLICY_MUTUAL_TLS : POLICY_NONE;
@@ -181,13 +225,13 @@ const DESTINATION: Side = {
 };
 
 /** The log's name says it, else the cluster: Istio names those of its inbound listener so. */
-function isInbound({ upstreamCluster }: HttpEntry, { direction }: Sender): boolean {
+function isInbound({ upstreamCluster }: CommonEntry, { direction }: Sender): boolean {
   if (direction !== null) return direction === "inbound";
   return upstreamCluster.startsWith("inbound|") || upstreamCluster.startsWith("InboundPassthrough");
 }
 
 /** What the peer told, else (for a client) what the endpoint's metadata says. */
-function resolvePeer(bytes: Buffer, entry: HttpEntry, isDestination: boolean, peers: Peers): Workload {
+function resolvePeer(bytes: Buffer, entry: CommonEntry, isDestination: boolean, peers: Peers): Workload {
   const wasmState = isDestination ? entry.wasmDownstreamPeer : entry.wasmUpstreamPeer;
   const istioState = isDestination ? entry.downstreamPeer : entry.upstreamPeer;
   const peer = peers.resolveState(bytes, wasmState) ?? peers.resolveState(bytes, istioState);
@@ -218,17 +262,17 @@ function serviceLabels(values: string[], { isDestination, own, service }: Facts)
     : cleanValue(service.namespace || peerNamespace);
 }
 
-/** Route, then cluster, then the cluster's first service (custom tags); `authority` is the name until one of them knows better. */
-function resolveService(entry: HttpEntry, authority: string): Service {
+/** Route, then cluster, then the cluster's first service (custom tags); `asked` is the name until one of them knows better. */
+function resolveService(entry: CommonEntry, asked: string): Service {
   const { routeName, upstreamCluster, destinationServiceHost, destinationServiceName, destinationServiceNamespace } =
     entry;
-  if (routeName === ROUTE_BLOCK_ALL) return { host: authority, name: BLACK_HOLE_CLUSTER, namespace: "" };
-  if (routeName === ROUTE_ALLOW_ANY) return { host: authority, name: PASSTHROUGH_CLUSTER, namespace: "" };
-  if (CATCH_ALL_CLUSTERS.includes(upstreamCluster)) return { host: authority, name: upstreamCluster, namespace: "" };
+  if (routeName === ROUTE_BLOCK_ALL) return { host: asked, name: BLACK_HOLE_CLUSTER, namespace: "" };
+  if (routeName === ROUTE_ALLOW_ANY) return { host: asked, name: PASSTHROUGH_CLUSTER, namespace: "" };
+  if (CATCH_ALL_CLUSTERS.includes(upstreamCluster)) return { host: asked, name: upstreamCluster, namespace: "" };
   if (destinationServiceHost === "" && destinationServiceName === "" && destinationServiceNamespace === "") {
-    return { host: authority, name: authority, namespace: "" };
+    return { host: asked, name: asked, namespace: "" };
   }
-  const host = destinationServiceHost || authority;
+  const host = destinationServiceHost || asked;
   return { host, name: destinationServiceName || firstSegment(host), namespace: destinationServiceNamespace };
 }
 
@@ -270,6 +314,9 @@ function grpcStatus({ trailerGrpcStatus, headerGrpcStatus, responseCode }: HttpE
   if (responseCode === 0 || responseCode === 200) return "";
   return (GRPC_STATUS_OF_CODE.get(responseCode) ?? GRPC_UNKNOWN).toString();
 }
+
+/** Flags of ALS that say that a connection never reached its upstream: UH, UF, UO, NR, RL, UAEX, URX, NC, DF. */
+const REFUSED_FIELDS: ReadonlySet<number> = new Set([2, 6, 8, 9, 12, 13, 16, 25, 27]);
 
 /** ALS numbers its flags from 1 in the order of RESPONSE_FLAGS, but it has none for the 28th, `DO`: its 28 is `DR`. */
 const FIRST_SHIFTED_FIELD = 28;

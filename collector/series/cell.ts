@@ -1,4 +1,4 @@
-// Series and Cell: what the store holds per label set, and per label set and process life.
+// Series, Cell and LifeCells: what a table holds per label set, per label set and process life, and per process life.
 
 /** One label set over all proxies. */
 export class Series {
@@ -10,7 +10,7 @@ export class Series {
   isChanged = false;
 
   constructor(
-    /** Place in `SeriesStore.series`; never reused. */
+    /** Place in `SeriesTable.series`; never reused. */
     readonly index: number,
     /** Packed label values (key.ts). */
     readonly labelKey: string,
@@ -35,4 +35,12 @@ export class Cell {
     /** The cell of the proxy's unstamped life that takes in what this one gains; null when it goes straight to the total. */
     public account: Cell | null,
   ) {}
+}
+
+/** The cells of one process life in one table. */
+export class LifeCells {
+  /** By packed label set. */
+  readonly byKey = new Map<string, Cell>();
+  /** Whether limits.cells sent a label set of it to the overflow: from then on all go there that have no cell yet. */
+  isClosed = false;
 }

@@ -5,7 +5,9 @@
 //     |- life 1767000000000    the current one: kept. Its clock was set back, so a start says nothing of the order
 //     `- life 0, "unstamped"   log entries that name no life (the proxy has no filter, or does not log its observation)
 
-import type { Cell } from "./cell.ts";
+import type { ConnectionPart } from "../record/record.ts";
+import { LifeCells } from "./cell.ts";
+import { SHAPES } from "./shape.ts";
 
 /** Proxies that went away and whose lives must not be counted again. 50,000 of them are some 15 MB. */
 const TOMBSTONES = 50_000;
@@ -26,6 +28,11 @@ export interface Clock {
   readonly steadyMs: () => number;
 }
 
+/** Envoy's id of a connection where the life is known, which it is unique in; else the stream id. */
+export type ConnectionId = number | string;
+
+let nextSerial = 1;
+
 /** One process life of a proxy. */
 export class Life {
   /** By the steady clock. */
@@ -34,10 +41,12 @@ export class Life {
   spoke = 0;
   /** Whether a scrape of this life was merged already. */
   isReported = false;
-  /** Whether limits.cells sent a label set of it to the overflow: from then on all go there that have no cell yet. */
-  isClosed = false;
-  /** By packed label set. */
-  readonly cells = new Map<string, Cell>();
+  /** Different for each Life. */
+  readonly serial = nextSerial++;
+  /** By the index of the shape. */
+  readonly cells: readonly LifeCells[] = SHAPES.map(() => new LifeCells());
+  /** TCP connections of which more is to come, by their id (connections.ts). */
+  readonly connections = new Map<ConnectionId, ConnectionPart[]>();
 
   constructor(
     readonly proxy: ProxyLives,
@@ -126,6 +135,11 @@ export class Lives {
       life.spoke = ++this.words;
     }
     return life;
+  }
+
+  /** Whether a process life of the proxy is held that says when it began: it has the filter. */
+  knowsStamped(proxyId: string): boolean {
+    return (this.proxies.get(proxyId)?.lives.length ?? 0) > 0;
   }
 
   private admit(proxyId: string, startMs: number, nowMs: number): Life | Refusal {

@@ -7,17 +7,24 @@
 //   | reported by the source                        | by the destination  | mutual TLS  | plain text |
 //   | requests | errors | durations, le= x 19 | count| (the same 22)       |             |            |
 //   +-----------------------------------------------+---------------------+-------------+------------+
-// and elsewhere one for each response code and reporter, when it first occurs.
+// and elsewhere one for each response code and reporter, when it first occurs, and for TCP, once the edge has any:
+//
+//   +---------------------------------------------------------+----------------------+
+//   | reported by the source                                  | by the destination   |
+//   | opened | closed | sent low, high | received low, high   | (the same 6)         |
+//   +---------------------------------------------------------+----------------------+
+// Bytes may be more than 2^32 in a window, so they have two columns: the low half counts up and carries over into the high one.
 //
 // Cost: a tick copies the array (400 KB at 2,000 edges, well under a millisecond) and walks the label sets that grew since the
 // last one, some 0.1 us each per column. Memory: an edge has about 50 columns in about 210 snapshots, some 40 KB.
 
+import type { Series } from "../series/cell.ts";
 import { COUNTS_WIDTH, HISTOGRAM_COUNT, histogramField, REQUESTS } from "../series/counts.ts";
 import { BUCKET_COUNT, quantile } from "../series/histogram.ts";
 import { unpackLabels } from "../series/key.ts";
 import type { SeriesStore } from "../series/store.ts";
-import { HttpMetric, OTHER } from "../vocabulary.ts";
-import { type Node, OTHER_NODE, placeOf, withKnown } from "./edge.ts";
+import { HttpMetric, OTHER, TCP_METRICS, TcpMetric } from "../vocabulary.ts";
+import { type Node, OTHER_NODE, type Place, placeOf, withKnown } from "./edge.ts";
 import { Snapshots } from "./snapshots.ts";
 
 /** Offsets in the block of one reporter. */
@@ -30,6 +37,10 @@ const EDGE = {
   plainText: 2 * BLOCK.width + 1,
 } as const;
 const EDGE_WIDTH = 2 * BLOCK.width + 2;
+
+/** Offsets in the TCP block of one reporter. */
+const TCP = { opened: 0, closed: 1, sent: 2, received: 4, width: 6 } as const;
+const TWO_TO_32 = 2 ** 32;
 
 /** Response codes told apart on one edge; there are some forty in use in the world. */
 const MAX_CODES = 24;
@@ -46,6 +57,8 @@ interface Edge {
   readonly column: number;
   /** Response code -> column, by reporter. */
   readonly codes: { readonly source: Map<string, number>; readonly destination: Map<string, number> };
+  /** First of its TCP columns; -1 before there was a connection. */
+  tcpColumn: number;
 }
 
 /** The columns that the requests of one series are added to. */
@@ -57,6 +70,17 @@ interface Route {
   readonly code: number;
   /** Column of the security policy; -1 for a series that says nothing of it. */
   readonly policy: number;
+}
+
+/** The columns that the connections of one series are added to. */
+interface TcpRoute {
+  readonly nodes: readonly [Node, Node];
+  /** First column of the reporter's TCP block. */
+  readonly block: number;
+  /** As in Route. */
+  readonly policy: number;
+  /** Indexed by TcpMetric, as they were last added. */
+  readonly seen: Float64Array;
 }
 
 export interface GraphEdge {
@@ -75,6 +99,16 @@ export interface GraphEdge {
   readonly isMutualTls: boolean | null;
   readonly sourceRequests: number;
   readonly destinationRequests: number;
+  /** Of each number the larger of what the two reporters counted. */
+  readonly tcp: TcpTraffic;
+}
+
+/** TCP in the window. */
+export interface TcpTraffic {
+  readonly opened: number;
+  readonly closed: number;
+  readonly sentBytes: number;
+  readonly receivedBytes: number;
 }
 
 export interface Graph {
@@ -89,6 +123,7 @@ export class ServiceGraph {
   private readonly nodes = new Map<string, Node>();
   /** By the index of the series. */
   private readonly routes: Route[] = [];
+  private readonly tcpRoutes: TcpRoute[] = [];
   /** FOLLOWED numbers per series, as they were last added. */
   private seen = new Uint32Array(256 * FOLLOWED);
   private columns = new Uint32Array(1024);
@@ -116,16 +151,16 @@ export class ServiceGraph {
     this.snapshots.take(this.now(), this.columns.subarray(0, this.usedColumns));
   }
 
-  /** What happened in the last `windowMs`: edges with requests, and their nodes. */
+  /** What happened in the last `windowMs`: edges with requests or TCP traffic, and their nodes. */
   read(windowMs: number): Graph {
     this.refresh();
     const nowMs = this.now();
     const before = this.snapshots.at(nowMs - windowMs);
-    const gained = (column: number) => ((this.columns[column] as number) - (before.columns[column] ?? 0)) >>> 0;
+    const window = new Window(this.columns, before.columns);
     const edges: GraphEdge[] = [];
     for (const edge of this.edges.values()) {
-      const read = readEdge(edge, gained);
-      if (read.requests > 0) edges.push(read);
+      const read = readEdge(edge, window);
+      if (read.requests > 0 || hasTraffic(read.tcp)) edges.push(read);
     }
     const ends = new Set(edges.flatMap(({ source, destination }) => [source, destination]));
     const nodes = [...this.nodes.values()].filter(({ id }) => ends.has(id));
@@ -134,9 +169,10 @@ export class ServiceGraph {
 
   /** Adds what the series gained since the last time to the columns of their edges. */
   private refresh(): void {
-    for (const series of this.store.takeChanged()) {
+    for (const series of this.store.tcp.takeChanged()) this.refreshTcp(series);
+    for (const series of this.store.http.takeChanged()) {
       const route = this.routes[series.index] ?? this.addRoute(series.index, series.labelKey);
-      this.store.readRecent(series, this.counts);
+      this.store.http.readRecent(series, this.counts);
       const seen = series.index * FOLLOWED;
       const requests = this.advance(seen, this.counts[REQUESTS] as number);
       this.add(route.block + BLOCK.requests, requests);
@@ -151,6 +187,21 @@ export class ServiceGraph {
     }
   }
 
+  private refreshTcp(series: Series): void {
+    const { nodes, block, policy, seen } = this.tcpRoutes[series.index] ?? this.addTcpRoute(series);
+    const { counts } = this;
+    this.store.tcp.readRecent(series, counts);
+    const gained = (metric: TcpMetric) => (counts[metric] as number) - (seen[metric] as number);
+    const opened = gained(TcpMetric.Opened);
+    this.add(block + TCP.opened, opened);
+    this.add(block + TCP.closed, gained(TcpMetric.Closed));
+    this.addWide(block + TCP.sent, gained(TcpMetric.SentBytes));
+    this.addWide(block + TCP.received, gained(TcpMetric.ReceivedBytes));
+    if (policy >= 0) this.add(policy, opened);
+    if (TCP_METRICS.some((_, metric) => gained(metric) > 0)) this.learn(nodes);
+    seen.set(counts.subarray(0, seen.length));
+  }
+
   /** Notes a count (modulo 2^32) and says by how much it grew. */
   private advance(at: number, count: number): number {
     const gained = ((count >>> 0) - (this.seen[at] as number)) >>> 0;
@@ -162,21 +213,40 @@ export class ServiceGraph {
     this.columns[column] = (this.columns[column] as number) + count;
   }
 
+  /** Adds to a count of two columns. */
+  private addWide(column: number, count: number): void {
+    const low = (this.columns[column] as number) + (count % TWO_TO_32);
+    this.columns[column] = low;
+    this.add(column + 1, Math.floor(count / TWO_TO_32) + (low >= TWO_TO_32 ? 1 : 0));
+  }
+
   private addRoute(index: number, labelKey: string): Route {
     const place = placeOf(unpackLabels(labelKey) ?? []);
     const edge = this.edgeOf(place.source, place.destination);
     const reporter = place.isFromDestination ? "destination" : "source";
-    const policy = place.isMutualTls ? EDGE.mutualTls : EDGE.plainText;
-    const isOverflow = edge.source !== place.source.id || edge.destination !== place.destination.id;
     const route: Route = {
-      nodes: isOverflow ? [OTHER_NODE, OTHER_NODE] : [place.source, place.destination],
+      nodes: nodesOf(edge, place),
       block: edge.column + EDGE[reporter],
       isError: place.isError,
       code: this.codeColumn(edge.codes[reporter], place.responseCode),
-      policy: place.isFromDestination && place.isMutualTls !== null ? edge.column + policy : -1,
+      policy: policyColumn(edge, place),
     };
     this.routes[index] = route;
     while (this.seen.length < (index + 1) * FOLLOWED) this.seen = grown(this.seen);
+    return route;
+  }
+
+  private addTcpRoute({ index, labelKey }: Series): TcpRoute {
+    const place = placeOf(unpackLabels(labelKey) ?? []);
+    const edge = this.edgeOf(place.source, place.destination);
+    if (edge.tcpColumn < 0) edge.tcpColumn = this.allocate(2 * TCP.width);
+    const route: TcpRoute = {
+      nodes: nodesOf(edge, place),
+      block: edge.tcpColumn + (place.isFromDestination ? TCP.width : 0),
+      policy: policyColumn(edge, place),
+      seen: new Float64Array(TCP_METRICS.length),
+    };
+    this.tcpRoutes[index] = route;
     return route;
   }
 
@@ -187,7 +257,8 @@ export class ServiceGraph {
       const isOther = source === OTHER_NODE && destination === OTHER_NODE;
       if (this.edges.size >= this.limit && !isOther) return this.edgeOf(OTHER_NODE, OTHER_NODE);
       const codes = { source: new Map(), destination: new Map() };
-      edge = { source: source.id, destination: destination.id, column: this.allocate(EDGE_WIDTH), codes };
+      const column = this.allocate(EDGE_WIDTH);
+      edge = { source: source.id, destination: destination.id, column, codes, tcpColumn: -1 };
       this.edges.set(key, edge);
     }
     return edge;
@@ -215,7 +286,68 @@ export class ServiceGraph {
   }
 }
 
-function readEdge(edge: Edge, gained: (column: number) => number): GraphEdge {
+/** The ends of the edge as a series knows them; those of the overflow if its own edge found no room. */
+function nodesOf(edge: Edge, { source, destination }: Place): readonly [Node, Node] {
+  const isOwn = edge.source === source.id && edge.destination === destination.id;
+  return isOwn ? [source, destination] : [OTHER_NODE, OTHER_NODE];
+}
+
+/** -1 where the report does not say. */
+function policyColumn({ column }: Edge, { isFromDestination, isMutualTls }: Place): number {
+  if (!isFromDestination || isMutualTls === null) return -1;
+  return column + (isMutualTls ? EDGE.mutualTls : EDGE.plainText);
+}
+
+function hasTraffic(tcp: TcpTraffic): boolean {
+  return Object.values(tcp).some((count) => count > 0);
+}
+
+const NO_TCP: TcpTraffic = { opened: 0, closed: 0, sentBytes: 0, receivedBytes: 0 };
+
+function readTcp({ tcpColumn }: Edge, window: Window): TcpTraffic {
+  if (tcpColumn < 0) return NO_TCP;
+  const source = readTcpBlock(tcpColumn, window);
+  const destination = readTcpBlock(tcpColumn + TCP.width, window);
+  return {
+    opened: Math.max(source.opened, destination.opened),
+    closed: Math.max(source.closed, destination.closed),
+    sentBytes: Math.max(source.sentBytes, destination.sentBytes),
+    receivedBytes: Math.max(source.receivedBytes, destination.receivedBytes),
+  };
+}
+
+function readTcpBlock(block: number, window: Window): TcpTraffic {
+  return {
+    opened: window.gained(block + TCP.opened),
+    closed: window.gained(block + TCP.closed),
+    sentBytes: window.gainedWide(block + TCP.sent),
+    receivedBytes: window.gainedWide(block + TCP.received),
+  };
+}
+
+/** What the columns gained since a snapshot of them. */
+class Window {
+  constructor(
+    private readonly columns: Uint32Array,
+    private readonly before: Uint32Array,
+  ) {}
+
+  gained(column: number): number {
+    return ((this.columns[column] as number) - (this.before[column] ?? 0)) >>> 0;
+  }
+
+  /** Of a count of two columns. */
+  gainedWide(column: number): number {
+    return wideAt(this.columns, column) - wideAt(this.before, column);
+  }
+}
+
+function wideAt(columns: Uint32Array, column: number): number {
+  return (columns[column + 1] ?? 0) * TWO_TO_32 + (columns[column] ?? 0);
+}
+
+function readEdge(edge: Edge, window: Window): GraphEdge {
+  const gained = (column: number) => window.gained(column);
   const sourceRequests = gained(edge.column + EDGE.source);
   const destinationRequests = gained(edge.column + EDGE.destination);
   const reporter = sourceRequests >= destinationRequests ? "source" : "destination";
@@ -237,6 +369,7 @@ function readEdge(edge: Edge, gained: (column: number) => number): GraphEdge {
     isMutualTls: mutualTls + plainText > 0 ? plainText === 0 : null,
     sourceRequests,
     destinationRequests,
+    tcp: readTcp(edge, window),
   };
 }
 

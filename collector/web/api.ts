@@ -50,13 +50,19 @@ function renderEdge(edge: GraphEdge, coveredSeconds: number): object {
     requests: edge.requests,
     requests_per_second: round(edge.requests / coveredSeconds),
     errors: edge.errors,
-    error_ratio: round(edge.errors / edge.requests),
+    error_ratio: edge.requests === 0 ? 0 : round(edge.errors / edge.requests),
     p50_ms: edge.p50Ms === null ? null : round(edge.p50Ms),
     p90_ms: edge.p90Ms === null ? null : round(edge.p90Ms),
     p99_ms: edge.p99Ms === null ? null : round(edge.p99Ms),
     mtls: edge.isMutualTls,
     reporters: { source: { requests: edge.sourceRequests }, destination: { requests: edge.destinationRequests } },
     response_codes: edge.responseCodes,
+    tcp: {
+      connections_opened: edge.tcp.opened,
+      connections_closed: edge.tcp.closed,
+      sent_bytes: edge.tcp.sentBytes,
+      received_bytes: edge.tcp.receivedBytes,
+    },
   };
 }
 

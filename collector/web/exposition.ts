@@ -6,7 +6,18 @@ import type { Series } from "../series/cell.ts";
 import { COUNTS_WIDTH, HISTOGRAM_COUNT, HISTOGRAM_SUM, histogramField, REQUESTS } from "../series/counts.ts";
 import { unpackLabels } from "../series/key.ts";
 import type { SeriesStore } from "../series/store.ts";
-import { HISTOGRAM_BOUNDS, HTTP_METRICS, HttpMetric, LABELS, type Metric } from "../vocabulary.ts";
+import {
+  HISTOGRAM_BOUNDS,
+  HTTP_METRICS,
+  HttpMetric,
+  isTcpLabel,
+  LABELS,
+  type Label,
+  type Metric,
+  MetricKind,
+  TCP_METRICS,
+  type TcpMetric,
+} from "../vocabulary.ts";
 
 export type Format = "text" | "openmetrics";
 
@@ -36,50 +47,45 @@ export function negotiateFormat(accept: string | undefined): Format {
   return openMetrics > 0 && openMetrics >= text ? "openmetrics" : "text";
 }
 
+/** Label values as they stand on the page, by the index of the series: rendered once. */
+type LabelTexts = string[];
+
 export class TrafficExposition {
-  /** `reporter="source",source_workload="web",...` by the index of the series: rendered once. */
-  private readonly labelTexts: string[] = [];
+  private readonly httpTexts: LabelTexts = [];
+  private readonly tcpTexts: LabelTexts = [];
   private readonly counts = new Float64Array(COUNTS_WIDTH);
 
   constructor(private readonly store: SeriesStore) {}
 
-  /** All families, in pieces that end at line ends. The lines of one histogram are of one moment; the whole is not. */
+  /** All families that have a series, in pieces that end at line ends. The lines of one histogram are of one moment; the whole is not. */
   *render(format: Format): Generator<string> {
-    for (const metric of HTTP_METRICS.keys()) yield* this.renderFamily(metric, format);
+    for (const [index, metric] of HTTP_METRICS.entries()) yield* this.renderHttp(metric, index, format);
+    for (const [index, metric] of TCP_METRICS.entries()) yield* this.renderTcp(metric, index, format);
   }
 
-  private *renderFamily(metric: HttpMetric, format: Format): Generator<string> {
-    let piece = header(metric, format);
-    for (const series of this.store.series) {
-      const labels = this.labelText(series);
-      this.store.readTotal(series, this.counts);
-      piece += metric === HttpMetric.Requests ? this.counterLine(labels) : this.histogramLines(metric, labels, format);
-      if (piece.length < PIECE_LENGTH) continue;
-      yield piece;
-      piece = "";
-    }
-    if (piece !== "") yield piece;
+  private *renderHttp(metric: Metric, index: HttpMetric, format: Format): Generator<string> {
+    const { http } = this.store;
+    const lines = mapped(http.series, (series) => {
+      const labels = labelText(this.httpTexts, series, LABEL_INDEXES);
+      http.readTotal(series, this.counts);
+      if (index === HttpMetric.Requests) return counterLine(metric, labels, this.counts[REQUESTS] as number);
+      return this.histogramLines(metric, histogramField(index), labels, format);
+    });
+    yield* pieces(header(metric, format), lines);
   }
 
-  private labelText({ index, labelKey }: Series): string {
-    let text = this.labelTexts[index];
-    if (text === undefined) {
-      text = renderLabels(labelKey);
-      this.labelTexts[index] = text;
-    }
-    return text;
-  }
-
-  private counterLine(labels: string): string {
-    const requests = this.counts[REQUESTS] as number;
-    return requests === 0 ? "" : `${nameOf(HttpMetric.Requests)}{${labels}} ${requests}\n`;
+  private *renderTcp(metric: Metric, index: TcpMetric, format: Format): Generator<string> {
+    const { tcp } = this.store;
+    const lines = mapped(tcp.series, (series) => {
+      tcp.readTotal(series, this.counts);
+      return counterLine(metric, labelText(this.tcpTexts, series, TCP_LABEL_INDEXES), this.counts[index] as number);
+    });
+    yield* pieces(header(metric, format), lines);
   }
 
   /** Nothing for a histogram without observations: Envoy shows no unused stats either. */
-  private histogramLines(metric: HttpMetric, labels: string, format: Format): string {
+  private histogramLines({ name }: Metric, field: number, labels: string, format: Format): string {
     const { counts } = this;
-    const name = nameOf(metric);
-    const field = histogramField(metric);
     const count = counts[field + HISTOGRAM_COUNT] as number;
     if (count === 0) return "";
     const bucket = `${name}_bucket{${labels},le="`;
@@ -92,28 +98,55 @@ export class TrafficExposition {
   }
 }
 
+function* mapped(all: readonly Series[], render: (series: Series) => string): Generator<string> {
+  for (const series of all) yield render(series);
+}
+
+/** The lines put together to pieces, behind the header; nothing if all are empty. */
+function* pieces(head: string, lines: Iterable<string>): Generator<string> {
+  let piece = "";
+  let isBegun = false;
+  for (const each of lines) {
+    if (each === "") continue;
+    piece += isBegun ? each : head + each;
+    isBegun = true;
+    if (piece.length < PIECE_LENGTH) continue;
+    yield piece;
+    piece = "";
+  }
+  if (piece !== "") yield piece;
+}
+
+function counterLine({ name }: Metric, labels: string, count: number): string {
+  return count === 0 ? "" : `${name}{${labels}} ${count}\n`;
+}
+
 /** `le` values: OpenMetrics wants a fraction even for whole numbers. */
 const BOUND_TEXTS: Readonly<Record<Format, readonly string[]>> = {
   text: HISTOGRAM_BOUNDS.map(String),
   openmetrics: HISTOGRAM_BOUNDS.map((bound) => (Number.isInteger(bound) ? `${bound}.0` : String(bound))),
 };
 
-function nameOf(metric: HttpMetric): string {
-  return (HTTP_METRICS[metric] as Metric).name;
-}
-
-function header(metric: HttpMetric, format: Format): string {
-  const { name, unit } = HTTP_METRICS[metric] as Metric;
-  const isCounter = metric === HttpMetric.Requests;
+function header({ name, kind, unit }: Metric, format: Format): string {
+  const isCounter = kind === MetricKind.Counter;
   const family = isCounter && format === "openmetrics" ? withoutTotal(name) : name;
   const lines = [`# HELP ${family} ${METRIC_HELP[name]}`, `# TYPE ${family} ${isCounter ? "counter" : "histogram"}`];
   if (format === "openmetrics" && unit !== "") lines.push(`# UNIT ${family} ${unit}`);
   return `${lines.join("\n")}\n`;
 }
 
-function renderLabels(labelKey: string): string {
-  const values = unpackLabels(labelKey) ?? [];
-  return LABELS.map((label, index) => `${label}="${escapeValue(values[index] ?? "")}"`).join(",");
+const LABEL_INDEXES: readonly Label[] = [...LABELS.keys()];
+const TCP_LABEL_INDEXES: readonly Label[] = LABEL_INDEXES.filter(isTcpLabel);
+
+/** `reporter="source",source_workload="web",...` */
+function labelText(known: LabelTexts, { index, labelKey }: Series, labels: readonly Label[]): string {
+  let text = known[index];
+  if (text === undefined) {
+    const values = unpackLabels(labelKey) ?? [];
+    text = labels.map((label) => `${LABELS[label]}="${escapeValue(values[label] ?? "")}"`).join(",");
+    known[index] = text;
+  }
+  return text;
 }
 
 function escapeValue(value: string): string {

@@ -142,10 +142,11 @@ export class WebServer {
     yield* this.traffic.render(format);
     const { self, store, graph } = this.options;
     const text = await self.render({
-      labelSets: store.series.length,
+      labelSets: { http: store.http.series.length, tcp: store.tcp.series.length },
       lives: store.lifeCount,
-      cells: store.cellCount,
-      overflowedRequests: store.overflowedRequests,
+      cells: { http: store.http.cellCount, tcp: store.tcp.cellCount },
+      overflowed: { http: store.http.overflowed, tcp: store.tcp.overflowed },
+      connections: store.connectionCount,
       edges: graph.edgeCount,
     });
     yield format === "openmetrics" ? `${toOpenMetrics(text)}# EOF\n` : text;

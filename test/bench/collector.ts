@@ -26,13 +26,20 @@ if (process.argv[2] === LOAD_ARGUMENT) runLoad(Number(process.argv[3]));
 else await measure();
 
 async function measure(): Promise<void> {
-  const store = new SeriesStore({ proxies: 1000, labelSets: 50_000, cells: 500_000, retireAfterMs: 60_000 });
+  const store = new SeriesStore({
+    proxies: 1000,
+    labelSets: 50_000,
+    cells: 500_000,
+    connections: 100,
+    retireAfterMs: 60_000,
+  });
   let counted = 0;
   const receiver = new AlsReceiver({
     sink: (record) => {
       counted++;
       return store.observe(record);
     },
+    connectionSink: (record) => store.observeConnection(record),
     self: new SelfMetrics("bench"),
     log: silentLog,
   });
@@ -53,7 +60,7 @@ async function measure(): Promise<void> {
   }
   client.disconnect();
   await server.stop(0);
-  report(slices, store.series.length);
+  report(slices, store.http.series.length);
 }
 
 async function measureSlice(counted: () => number): Promise<Slice> {

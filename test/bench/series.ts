@@ -72,7 +72,13 @@ class PromClient {
 }
 
 function newStore(): SeriesStore {
-  return new SeriesStore({ proxies: 5000, labelSets: 50_000, cells: 500_000, retireAfterMs: 600_000 });
+  return new SeriesStore({
+    proxies: 5000,
+    labelSets: 50_000,
+    cells: 500_000,
+    connections: 100,
+    retireAfterMs: 600_000,
+  });
 }
 
 /** A scrape of which every count is `requests`. */
@@ -87,7 +93,7 @@ function report(requests: number): StatsReport {
     requests,
     histograms: [null, histogram(), histogram(), histogram()],
   }));
-  return { proxy: RECORDS[0]?.proxy ?? "", lifeMs: LIFE_MS, samples };
+  return { proxy: RECORDS[0]?.proxy ?? "", lifeMs: LIFE_MS, samples, tcpSamples: [] };
 }
 
 /** Median over the rounds of what `round` says; one round before does not count. */

@@ -1,8 +1,17 @@
 import { describe, expect, test } from "vitest";
-import { EntryScan, HttpEntry } from "../../collector/proto/als-entry.ts";
+import { type CommonEntry, EntryScan, HttpEntry, TcpEntry } from "../../collector/proto/als-entry.ts";
 import type { FilterState } from "../../collector/proto/map-entry.ts";
-import { bytesState, encodeEntry, type Fields, lengthDelimited, readEntry, structState } from "../fixtures/als.ts";
-import { randomEntry } from "../fixtures/als-random.ts";
+import {
+  bytesState,
+  encodeEntry,
+  encodeTcpEntry,
+  type Fields,
+  lengthDelimited,
+  readEntry,
+  readTcpEntry,
+  structState,
+} from "../fixtures/als.ts";
+import { randomEntry, randomTcpEntry } from "../fixtures/als-random.ts";
 import { random } from "../property/random.ts";
 
 const COMMON_PROPERTIES = 1;
@@ -36,6 +45,20 @@ describe("the oracle agrees", () => {
       expect(found?.accessLogType).toBe(common?.["accessLogType"] ?? 0);
       const state = statesOf(common)["wasm.meshtally.observation"];
       expect(found && bytesOf(bytes, found.observation)).toEqual(state === undefined ? null : unwrap(state));
+    }
+  });
+
+  test("on every field of 400 random TCP entries", () => {
+    const draw = random(4);
+    for (let i = 0; i < 400; i++) {
+      const bytes = encodeTcpEntry(randomTcpEntry(draw));
+      const entry = new TcpEntry();
+      expect(entry.read(bytes, 0, bytes.length)).toBe(true);
+      expect(commonFieldsOf(bytes, entry)).toEqual(expectedTcpFields(readTcpEntry(bytes)));
+      const found = scan(bytes);
+      const { streamId = "", accessLogType = 0 } = (readTcpEntry(bytes)["commonProperties"] ?? {}) as Fields;
+      expect(found?.accessLogType).toBe(accessLogType);
+      expect(found?.streamId(bytes)).toBe((streamId as string).length > 128 ? "" : streamId);
     }
   });
 
@@ -189,13 +212,19 @@ function common(bytes: Buffer): Buffer {
   return lengthDelimited(COMMON_PROPERTIES, bytes);
 }
 
-function fieldsOf(bytes: Buffer, entry: HttpEntry) {
+function commonFieldsOf(bytes: Buffer, entry: CommonEntry) {
   const { wasmUpstreamPeer, wasmDownstreamPeer, upstreamPeer, downstreamPeer, ...fields } = entry;
   return {
     ...fields,
+    peers: [wasmUpstreamPeer, wasmDownstreamPeer, upstreamPeer, downstreamPeer].map((state) => bytesOf(bytes, state)),
+  };
+}
+
+function fieldsOf(bytes: Buffer, entry: HttpEntry) {
+  return {
+    ...commonFieldsOf(bytes, entry),
     duration: entry.duration.isPresent ? entry.duration.milliseconds : null,
     timeToLastDownstreamTx: entry.timeToLastDownstreamTx.isPresent ? entry.timeToLastDownstreamTx.milliseconds : null,
-    peers: [wasmUpstreamPeer, wasmDownstreamPeer, upstreamPeer, downstreamPeer].map((state) => bytesOf(bytes, state)),
   };
 }
 
@@ -226,24 +255,19 @@ interface OracleCertificate {
   readonly subjectAltName?: readonly { readonly uri?: string }[];
 }
 
-/** What the oracle's reading of an entry makes our fields. */
-function expectedFields(entry: Fields) {
-  const properties = (entry["commonProperties"] ?? {}) as Fields;
-  const request = (entry["request"] ?? {}) as Fields;
-  const response = (entry["response"] ?? {}) as Fields;
+/** What the oracle's reading of an entry's common properties makes our fields. */
+function expectedCommonFields(properties: Fields) {
   const tls = (properties["tlsProperties"] ?? {}) as Record<string, OracleCertificate>;
   const tags = (properties["customTags"] ?? {}) as Record<string, string>;
-  const header = (fields: Fields, map: string, name: string) => (fields[map] as Record<string, string>)?.[name] ?? "";
   return {
     downstreamPeerUriSan: firstUri(tls["peerCertificateProperties"]),
     downstreamLocalUriSan: firstUri(tls["localCertificateProperties"]),
+    sni: (properties["tlsProperties"] as Fields | undefined)?.["tlsSniHostname"] ?? "",
     upstreamCluster: properties["upstreamCluster"] ?? "",
     routeName: properties["routeName"] ?? "",
     responseFlags: Object.keys((properties["responseFlags"] ?? {}) as Fields)
       .map((flag) => FLAG_NUMBERS[flag] as number)
       .sort((a, b) => a - b),
-    duration: milliseconds(properties["duration"] as OracleDuration),
-    timeToLastDownstreamTx: milliseconds(properties["timeToLastDownstreamTxByte"] as OracleDuration),
     peers: PEERS.map((name) => {
       const state = statesOf(properties)[name];
       if (state === undefined || state.type_url.endsWith("/a.B")) return null;
@@ -255,6 +279,19 @@ function expectedFields(entry: Fields) {
     destinationServiceHost: tags["destination_service_host"] ?? "",
     destinationServiceName: tags["destination_service_name"] ?? "",
     destinationServiceNamespace: tags["destination_service_namespace"] ?? "",
+  };
+}
+
+/** What the oracle's reading of an HTTP entry makes our fields. */
+function expectedFields(entry: Fields) {
+  const properties = (entry["commonProperties"] ?? {}) as Fields;
+  const request = (entry["request"] ?? {}) as Fields;
+  const response = (entry["response"] ?? {}) as Fields;
+  const header = (fields: Fields, map: string, name: string) => (fields[map] as Record<string, string>)?.[name] ?? "";
+  return {
+    ...expectedCommonFields(properties),
+    duration: milliseconds(properties["duration"] as OracleDuration),
+    timeToLastDownstreamTx: milliseconds(properties["timeToLastDownstreamTxByte"] as OracleDuration),
     authority: request["authority"] ?? "",
     hasPath: (request["path"] ?? "") !== "",
     contentType: header(request, "requestHeaders", "content-type"),
@@ -266,6 +303,29 @@ function expectedFields(entry: Fields) {
     headerGrpcStatus: header(response, "responseHeaders", "grpc-status"),
     trailerGrpcStatus: header(response, "responseTrailers", "grpc-status"),
   };
+}
+
+/** And a TCP entry. */
+function expectedTcpFields(entry: Fields) {
+  const properties = (entry["commonProperties"] ?? {}) as Fields;
+  const connection = (entry["connectionProperties"] ?? {}) as Fields;
+  return {
+    ...expectedCommonFields(properties),
+    downstreamLocalAddress: addressText(properties["downstreamLocalAddress"] as OracleAddress | undefined),
+    receivedBytes: connection["receivedBytes"] ?? 0,
+    sentBytes: connection["sentBytes"] ?? 0,
+  };
+}
+
+interface OracleAddress {
+  readonly socketAddress?: { readonly address: string; readonly portValue: number };
+  readonly pipe?: { readonly path: string };
+}
+
+function addressText({ socketAddress, pipe }: OracleAddress = {}): string {
+  if (!socketAddress) return pipe?.path ?? "";
+  const { address, portValue } = socketAddress;
+  return address.includes(":") ? `[${address}]:${portValue}` : `${address}:${portValue}`;
 }
 
 function statesOf(properties: Fields | undefined): Record<string, { type_url: string; value: Uint8Array }> {

@@ -3,6 +3,7 @@ import { decodeAlsMessage } from "../../collector/proto/als.ts";
 import {
   encodeEntry,
   encodeMessage,
+  encodeTcpEntry,
   type Fields,
   lengthDelimited,
   readMessage,
@@ -22,7 +23,7 @@ test("200 random messages read as the oracle reads them: sender, log name, metad
     const expected = readMessage(bytes) as { identifier?: Fields; httpLogs?: Fields; tcpLogs?: Fields };
     const message = decodeAlsMessage(bytes);
     expect(message?.identifier ?? null).toEqual(expectedIdentifier(expected.identifier));
-    expect(message?.tcpEntryCount).toBe(entriesOf(expected.tcpLogs).length);
+    expect(message?.tcpEntries.length).toBe(2 * entriesOf(expected.tcpLogs).length);
     const spans = message?.httpEntries ?? [];
     const entries = entriesOf(expected.httpLogs);
     expect(spans.length).toBe(2 * entries.length);
@@ -30,11 +31,15 @@ test("200 random messages read as the oracle reads them: sender, log name, metad
       // protobuf has many forms, but one writer has one: the same entry, written again, is the same bytes.
       expect(bytes.subarray(spans[2 * j], spans[2 * j + 1])).toEqual(encodeEntry(entry));
     });
+    entriesOf(expected.tcpLogs).forEach((entry, j) => {
+      const [start, stop] = message?.tcpEntries.slice(2 * j) ?? [];
+      expect(bytes.subarray(start, stop)).toEqual(encodeTcpEntry(entry));
+    });
   }
 });
 
 test("an empty message is legal: no sender, no entries", () => {
-  expect(decodeAlsMessage(Buffer.alloc(0))).toEqual({ identifier: null, httpEntries: [], tcpEntryCount: 0 });
+  expect(decodeAlsMessage(Buffer.alloc(0))).toEqual({ identifier: null, httpEntries: [], tcpEntries: [] });
 });
 
 test("an identifier in pieces is put together, also behind the entries", () => {
@@ -60,7 +65,7 @@ test("entries in several batches, of either kind, are all there", () => {
     encodeMessage({ tcpLogs: { logEntry: [{}] } }),
     encodeMessage({ httpLogs: { logEntry: [{}] } }),
   ]);
-  expect(decodeAlsMessage(bytes)).toMatchObject({ tcpEntryCount: 1, httpEntries: { length: 6 } });
+  expect(decodeAlsMessage(bytes)).toMatchObject({ tcpEntries: { length: 2 }, httpEntries: { length: 6 } });
 });
 
 test("an entry's own bytes are not looked at: broken ones leave the message whole", () => {
@@ -72,6 +77,9 @@ test("a message of more entries than can be real ones, or a node id beyond 1 KiB
   const entries = (count: number) => lengthDelimited(HTTP_LOGS, Buffer.alloc(count * 2, Buffer.from([0x0a, 0])));
   expect(decodeAlsMessage(entries(65_536))?.httpEntries.length).toBe(2 * 65_536);
   expect(decodeAlsMessage(entries(65_537))).toBeNull();
+  const tcp = lengthDelimited(TCP_LOGS, Buffer.from([0x0a, 0]));
+  expect(decodeAlsMessage(Buffer.concat([entries(65_535), tcp]))?.tcpEntries.length).toBe(2);
+  expect(decodeAlsMessage(Buffer.concat([entries(65_536), tcp]))).toBeNull();
   const named = (length: number) => encodeMessage({ identifier: { node: { id: "x".repeat(length) } } });
   expect(decodeAlsMessage(named(1024))?.identifier?.nodeId.length).toBe(1024);
   expect(decodeAlsMessage(named(1025))).toBeNull();

@@ -5,10 +5,10 @@ import { afterEach, beforeEach, describe, expect, test } from "vitest";
 import { type Log, silentLog } from "../../collector/log.ts";
 import { AlsReceiver } from "../../collector/receiver/als.ts";
 import { GrpcServer } from "../../collector/receiver/grpc.ts";
-import type { AccessRecord } from "../../collector/record/record.ts";
+import type { AccessRecord, ConnectionRecord } from "../../collector/record/record.ts";
 import { type DropReason, SelfMetrics } from "../../collector/self.ts";
 import { bytesState, encodeMessage, type Fields, lengthDelimited } from "../fixtures/als.ts";
-import { encodeObservation } from "../fixtures/observation.ts";
+import { encodeObservation, encodeTcpObservation } from "../fixtures/observation.ts";
 import { values } from "./labels.ts";
 
 const V3 = "/envoy.service.accesslog.v3.AccessLogService/StreamAccessLogs";
@@ -25,6 +25,7 @@ interface Answer {
 }
 
 let records: AccessRecord[];
+let connections: ConnectionRecord[];
 let refuse: (record: AccessRecord) => DropReason | null;
 let self: SelfMetrics;
 let server: GrpcServer;
@@ -35,6 +36,7 @@ beforeEach(async () => {
   records = [];
   logged = [];
   refuse = () => null;
+  connections = [];
   self = new SelfMetrics("test");
   const log: Log = { ...silentLog, warn: (_fields, message) => logged.push(message) };
   const receiver = new AlsReceiver({
@@ -43,6 +45,10 @@ beforeEach(async () => {
       const reason = refuse(record);
       if (reason === null) records.push(record);
       return reason;
+    },
+    connectionSink: (record) => {
+      connections.push(record);
+      return null;
     },
     self,
     log,
@@ -131,6 +137,31 @@ test("entries of both kinds are records, and a half-close is answered with an em
   expect(await counted("meshtally_access_log_dropped_total")).toEqual({});
 });
 
+test("TCP entries are connections of the same sender, whichever entries come first", async () => {
+  const labels = values();
+  const part = { sentBytes: 7, receivedBytes: 5, labels };
+  const observation = encodeTcpObservation({ startMs: 5, connectionId: 3, parts: [part] });
+  const observed = {
+    commonProperties: {
+      filterStateObjects: { "wasm.meshtally.observation": bytesState(observation) },
+      accessLogType: 2,
+    },
+  };
+  const stream = openStream();
+  stream.send(
+    encodeMessage({ ...identifier(), tcpLogs: { logEntry: [observed, {}] } }),
+    encodeMessage({ ...http(entry("b")), tcpLogs: { logEntry: [observed] } }),
+  );
+  await stream.half();
+  expect(records).toHaveLength(1);
+  expect(connections.map(({ proxy, lifeMs, connectionId, isOver }) => [proxy, lifeMs, connectionId, isOver])).toEqual([
+    ["sidecar~1", 5, 3, false],
+    ["sidecar~1", 0, 0, true],
+    ["sidecar~1", 5, 3, false],
+  ]);
+  expect(await counted("meshtally_access_log_entries_total")).toEqual({ observation: 2, derived: 2 });
+});
+
 test("the v2 path takes the same messages", async () => {
   const stream = openStream(V2);
   stream.send(encodeMessage({ ...identifier(), ...http(entry("a")) }));
@@ -201,15 +232,15 @@ describe("what is dropped is counted by its reason", () => {
     expect(await counted("meshtally_access_log_dropped_total")).toEqual({ entry_malformed: 1 });
   });
 
-  test("entries that are no end of a request, and TCP entries", async () => {
+  test("entries that are no end of a request, or the beginning of a connection", async () => {
     const stream = openStream();
     stream.send(
       encodeMessage({ ...identifier(), ...http({ commonProperties: { accessLogType: 5 } }, entry("a")) }),
-      encodeMessage({ tcpLogs: { logEntry: [{}, {}, {}] } }),
+      encodeMessage({ tcpLogs: { logEntry: [{}, { commonProperties: { accessLogType: 1 } }] } }),
     );
     await stream.half();
-    expect(await counted("meshtally_access_log_dropped_total")).toEqual({ not_final: 1, tcp_unsupported: 3 });
-    expect(await counted("meshtally_access_log_entries_total")).toEqual({ derived: 1 });
+    expect(await counted("meshtally_access_log_dropped_total")).toEqual({ not_final: 2 });
+    expect(await counted("meshtally_access_log_entries_total")).toEqual({ derived: 2 });
   });
 
   test("a connection that ended before there was a request, without a word in the log", async () => {

@@ -1,10 +1,18 @@
 import { describe, expect, test } from "vitest";
 import { decodeAlsMessage } from "../../collector/proto/als.ts";
-import { HttpEntry } from "../../collector/proto/als-entry.ts";
+import { HttpEntry, TcpEntry } from "../../collector/proto/als-entry.ts";
 import { Attribution, identifySender, type Sender } from "../../collector/resolver/attribution.ts";
 import { unpackLabels } from "../../collector/series/key.ts";
 import { LABELS } from "../../collector/vocabulary.ts";
-import { bytesState, encodeEntry, encodeMessage, type Fields, structFields, structState } from "../fixtures/als.ts";
+import {
+  bytesState,
+  encodeEntry,
+  encodeMessage,
+  encodeTcpEntry,
+  type Fields,
+  structFields,
+  structState,
+} from "../fixtures/als.ts";
 import { randomEntry, randomIdentifier } from "../fixtures/als-random.ts";
 import { encodeFlatNode } from "../fixtures/flat-node.ts";
 import { random } from "../property/random.ts";
@@ -162,6 +170,76 @@ test("a client's report has all 25 labels as Istio has them", () => {
     grpc_response_status: "",
     response_flags: "UT",
     connection_security_policy: "unknown",
+  });
+});
+
+function tcpLabelsOf(commonProperties: Fields, sender: Sender): Record<string, string> {
+  const bytes = encodeTcpEntry({ commonProperties });
+  const entry = new TcpEntry();
+  if (!entry.read(bytes, 0, bytes.length)) throw new Error("the test's own entry is broken");
+  const values = unpackLabels(new Attribution().resolveTcp(bytes, entry, sender)) ?? [];
+  return Object.fromEntries(LABELS.map((label, i) => [label, values[i] as string]));
+}
+
+describe("a TCP connection's report", () => {
+  const LOCAL = { socketAddress: { address: "10.0.0.7", portValue: 5432 } };
+  const LOCAL_6 = { socketAddress: { address: "fd00::7", portValue: 1 } };
+  const GATEWAY = identify(REVIEWS, "outbound", "router~10.0.0.1~a.b~b.svc.cluster.local");
+
+  test("of a server has the labels that a request's has, and none that says how a request ended", () => {
+    const commonProperties = {
+      upstreamCluster: "inbound|5432||",
+      downstreamLocalAddress: LOCAL,
+      tlsProperties: { ...tls(PRODUCTPAGE_ID, REVIEWS_ID), tlsSniHostname: "outbound_.5432_._.db" },
+      filterStateObjects: { "wasm.downstream_peer": bytesState(PRODUCTPAGE) },
+    };
+    const labels = tcpLabelsOf(commonProperties, INBOUND);
+    expect(labels).toEqual({
+      ...labelsOf({ commonProperties }, INBOUND),
+      request_protocol: "tcp",
+      response_code: "",
+      grpc_response_status: "",
+    });
+    expect(labels).toMatchObject({
+      reporter: "destination",
+      source_workload: "productpage-v1",
+      destination_service: "reviews",
+      connection_security_policy: "mutual_tls",
+    });
+  });
+
+  test.each<[string, Fields, Sender, string, string]>([
+    ["the server name", { tlsProperties: { tlsSniHostname: "db.a" } }, OUTBOUND, "db.a", "db.a"],
+    ["else the address", { downstreamLocalAddress: LOCAL }, OUTBOUND, "10.0.0.7:5432", "10.0.0.7:5432"],
+    ["an address of version 6", { downstreamLocalAddress: LOCAL_6 }, OUTBOUND, "[fd00::7]:1", "[fd00::7]:1"],
+    [
+      "a catch-all cluster's name",
+      { downstreamLocalAddress: LOCAL, upstreamCluster: "PassthroughCluster" },
+      OUTBOUND,
+      "10.0.0.7:5432",
+      "PassthroughCluster",
+    ],
+    [
+      "the cluster's service",
+      { downstreamLocalAddress: LOCAL, customTags: { destination_service_host: "db.back.svc" } },
+      OUTBOUND,
+      "db.back.svc",
+      "db",
+    ],
+    ["no name at a gateway, whose callers choose", { downstreamLocalAddress: LOCAL }, GATEWAY, "unknown", "unknown"],
+    ["the server's own name", { downstreamLocalAddress: LOCAL }, INBOUND, "reviews", "reviews"],
+  ])("calls the destination by %s", (_name, common, sender, host, name) => {
+    const labels = tcpLabelsOf(common, sender);
+    expect([labels["destination_service"], labels["destination_service_name"]]).toEqual([host, name]);
+  });
+
+  test.each<[string, Fields, string]>([
+    ["never reached its upstream", { upstreamConnectionFailure: true, upstreamRetryLimitExceeded: true }, "UF,URX"],
+    ["found none", { noHealthyUpstream: true }, "UH"],
+    ["ended for being idle, which it was not when it was reported", { streamIdleTimeout: true }, "-"],
+    ["has none", {}, "-"],
+  ])("shows the flags of one that %s", (_name, responseFlags, flags) => {
+    expect(tcpLabelsOf({ responseFlags }, OUTBOUND)["response_flags"]).toBe(flags);
   });
 });
 

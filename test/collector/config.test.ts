@@ -36,7 +36,15 @@ describe("loadConfig", () => {
       grpc: { address: { host: "127.0.0.1", port: 11800 }, maxMessageBytes: 4 * 2 ** 20 },
       http: { address: { host: "127.0.0.1", port: 12800 } },
       scrape: { targets: [], intervalMs: 5000, timeoutMs: 4000, maxBodyBytes: 2 ** 28, concurrency: 64 },
-      limits: { proxies: 5000, labelSets: 50_000, cells: 500_000, retireAfterMs: 600_000, edges: 2000, streams: 4096 },
+      limits: {
+        proxies: 5000,
+        labelSets: 50_000,
+        cells: 500_000,
+        retireAfterMs: 600_000,
+        edges: 2000,
+        streams: 4096,
+        connections: 200_000,
+      },
       log: { level: "info" },
       shutdown: { drainMs: 2000 },
     });
@@ -50,7 +58,7 @@ describe("loadConfig", () => {
 grpc: { address: "[::1]:0", max_message: 1KiB }
 http: { address: 0.0.0.0:80, insecure: true }
 scrape: { targets: ["127.0.0.1:15000", "https://a.example/envoy/"], interval: 500ms, timeout: 1m, max_body: 2GiB, concurrency: 2 }
-limits: { proxies: 1, label_sets: 2, cells: 4, retire_after: 1h, edges: 3, streams: 5 }
+limits: { proxies: 1, label_sets: 2, cells: 4, retire_after: 1h, edges: 3, streams: 5, connections: 6 }
 log: { level: warn }
 shutdown: { drain: 0s }`);
     expect(config).toEqual({
@@ -63,7 +71,7 @@ shutdown: { drain: 0s }`);
         maxBodyBytes: 2 ** 31,
         concurrency: 2,
       },
-      limits: { proxies: 1, labelSets: 2, cells: 4, retireAfterMs: 3_600_000, edges: 3, streams: 5 },
+      limits: { proxies: 1, labelSets: 2, cells: 4, retireAfterMs: 3_600_000, edges: 3, streams: 5, connections: 6 },
       log: { level: "warn" },
       shutdown: { drainMs: 0 },
     });

@@ -31,7 +31,12 @@ function sample(labelKey: string, { requests = -1, histograms }: Row): StatsSamp
 }
 
 function report(rows: Readonly<Record<string, Row>>, lifeMs = LIFE_MS): StatsReport {
-  return { proxy: "", lifeMs, samples: Object.entries(rows).map(([labelKey, row]) => sample(labelKey, row)) };
+  return {
+    proxy: "",
+    lifeMs,
+    samples: Object.entries(rows).map(([labelKey, row]) => sample(labelKey, row)),
+    tcpSamples: [],
+  };
 }
 
 /** [requests, count of durations] by label set. */
@@ -98,6 +103,7 @@ describe("CounterResets", () => {
       const [sample] = resets.accumulate({
         proxy: "",
         lifeMs: LIFE_MS,
+        tcpSamples: [],
         samples: [{ labelKey: "a", requests: 0, histograms }],
       }).samples;
       return [HttpMetric.Duration, HttpMetric.RequestBytes].map((metric) => sample?.histograms[metric]?.count);

@@ -237,10 +237,17 @@ class FilterProxy {
 
 /** A collector from its two entrances to what it shows. */
 class Collector {
-  private readonly store = new SeriesStore({ proxies: 10, labelSets: 10_000, cells: 10_000, retireAfterMs: 1000 });
+  private readonly store = new SeriesStore({
+    proxies: 10,
+    labelSets: 10_000,
+    cells: 10_000,
+    connections: 100,
+    retireAfterMs: 1000,
+  });
   private readonly self = new SelfMetrics("test");
   private readonly stream = new AlsReceiver({
     sink: (record) => this.store.observe(record),
+    connectionSink: (record) => this.store.observeConnection(record),
     self: this.self,
     log: silentLog,
   }).open();

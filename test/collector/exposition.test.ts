@@ -12,7 +12,13 @@ const PROMETHEUS_ACCEPT =
   "text/plain;version=1.0.0;escaping=allow-utf-8;q=0.4,text/plain;version=0.0.4;q=0.3,*/*;q=0.2";
 
 function setUp() {
-  const store = new SeriesStore({ proxies: 10, labelSets: 1000, cells: 500_000, retireAfterMs: 1000 });
+  const store = new SeriesStore({
+    proxies: 10,
+    labelSets: 1000,
+    cells: 500_000,
+    connections: 100,
+    retireAfterMs: 1000,
+  });
   const exposition = new TrafficExposition(store);
   const observe = (labels = {}, durationMs = 7) =>
     store.observe({
@@ -116,7 +122,7 @@ describe("TrafficExposition", () => {
     expect(parser.malformedLines + parser.foreignLabelSets).toBe(0);
     const copy = setUp();
     copy.store.report(report);
-    expect(copy.store.series).toHaveLength(store.series.length);
+    expect(copy.store.http.series).toHaveLength(store.http.series.length);
     expect(copy.render()).toBe(render());
   });
 
@@ -136,13 +142,22 @@ describe("toOpenMetrics", () => {
   it("turns the collector's own metrics into OpenMetrics, and leaves them as they are for the next reader", async () => {
     const self = new SelfMetrics("1.2.3");
     self.accessLogDropped.inc({ reason: "node_missing" }, 3);
-    const holdings = { labelSets: 1, lives: 2, cells: 5, overflowedRequests: 3, edges: 4 };
+    const holdings = {
+      labelSets: { http: 1, tcp: 6 },
+      lives: 2,
+      cells: { http: 5, tcp: 7 },
+      overflowed: { http: 3, tcp: 0 },
+      connections: 8,
+      edges: 4,
+    };
     const before = await self.render(holdings);
     const lines = toOpenMetrics(before).split("\n");
     expect(lines).toContain("# TYPE meshtally_access_log_dropped counter");
     expect(lines).toContain('meshtally_access_log_dropped_total{reason="node_missing"} 3');
     expect(lines).toContain("# TYPE meshtally_label_sets gauge");
-    expect(lines).toContain("meshtally_label_sets_overflowed_total 3");
+    expect(lines).toContain('meshtally_label_sets_overflowed_total{metrics="http"} 3');
+    expect(lines).toContain('meshtally_label_sets{metrics="tcp"} 6');
+    expect(lines).toContain("meshtally_connections 8");
     expect(lines.slice(0, -1)).not.toContain("");
     expect(await self.render(holdings)).toContain("# TYPE meshtally_access_log_dropped_total counter");
   });

@@ -24,7 +24,7 @@ function setUp(limit = 100) {
   const clock = { nowMs: START_MS };
   const now = () => clock.nowMs;
   const store = new SeriesStore(
-    { proxies: 100, labelSets: 1000, cells: 500_000, retireAfterMs: 600_000 },
+    { proxies: 100, labelSets: 1000, cells: 500_000, connections: 100, retireAfterMs: 600_000 },
     { wallMs: now, steadyMs: now },
   );
   const graph = new ServiceGraph(store, limit, now);
@@ -167,7 +167,12 @@ describe("ServiceGraph", () => {
   it("counts right across the wrap of its 32-bit columns", () => {
     const { graph, pass, store } = setUp();
     const report = (requests: number) =>
-      store.report({ proxy: "p", lifeMs: START_MS, samples: [{ labelKey: key(BY_SOURCE), requests, histograms: [] }] });
+      store.report({
+        proxy: "p",
+        lifeMs: START_MS,
+        samples: [{ labelKey: key(BY_SOURCE), requests, histograms: [] }],
+        tcpSamples: [],
+      });
     report(2 ** 32 - 5);
     pass(10);
     report(2 ** 32 + 7);
@@ -178,7 +183,12 @@ describe("ServiceGraph", () => {
     const { clock, graph, store } = setUp();
     clock.nowMs += 3_600_000;
     const report = (requests: number) =>
-      store.report({ proxy: "p", lifeMs: START_MS, samples: [{ labelKey: key(BY_SOURCE), requests, histograms: [] }] });
+      store.report({
+        proxy: "p",
+        lifeMs: START_MS,
+        samples: [{ labelKey: key(BY_SOURCE), requests, histograms: [] }],
+        tcpSamples: [],
+      });
     report(1_000_000);
     expect(graph.read(60_000).edges).toEqual([]);
     report(1_000_003);

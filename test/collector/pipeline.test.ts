@@ -89,7 +89,7 @@ describe("the collector", () => {
     const lines = (await metrics.text()).split("\n");
     expect(lines).toContain(`istio_requests_total{${text(LABELS)}} 8`);
     expect(lines).toContain('meshtally_scrapes_total{result="ok"} 3'); // the one at the start too
-    expect(lines).toContain("meshtally_label_sets 1");
+    expect(lines).toContain('meshtally_label_sets{metrics="http"} 1');
     expect(lines).toContain("meshtally_proxy_lives 1");
 
     const graph = await (await get(collector, "/api/v1/graph")).json();
@@ -114,6 +114,7 @@ describe("the collector", () => {
           mtls: null,
           reporters: { source: { requests: 8 }, destination: { requests: 0 } },
           response_codes: { "200": 8 },
+          tcp: { connections_opened: 0, connections_closed: 0, sent_bytes: 0, received_bytes: 0 },
         },
       ],
     });

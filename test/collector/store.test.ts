@@ -8,7 +8,8 @@ import {
   REQUESTS,
 } from "../../collector/series/counts.ts";
 import { BUCKET_COUNT } from "../../collector/series/histogram.ts";
-import { OVERFLOW_KEY, type SeriesLimits, SeriesStore } from "../../collector/series/store.ts";
+import { OVERFLOW_KEY } from "../../collector/series/shape.ts";
+import { type SeriesLimits, SeriesStore } from "../../collector/series/store.ts";
 import { HttpMetric } from "../../collector/vocabulary.ts";
 import { key } from "./labels.ts";
 
@@ -21,7 +22,7 @@ function setUp(limits: Partial<SeriesLimits> = {}) {
   /** Unix time is `nowMs` and what the clock was set forward by. */
   const clock = { nowMs: FIRST_LIFE, setForwardMs: 0 };
   const store = new SeriesStore(
-    { proxies: 100, labelSets: 100, cells: 1000, retireAfterMs: 10 * MINUTE_MS, ...limits },
+    { proxies: 100, labelSets: 100, cells: 1000, connections: 100, retireAfterMs: 10 * MINUTE_MS, ...limits },
     { wallMs: () => clock.nowMs + clock.setForwardMs, steadyMs: () => clock.nowMs },
   );
   return { clock, store };
@@ -35,13 +36,13 @@ function record(some: Partial<AccessRecord> = {}): AccessRecord {
 /** A scrape with counters only: `report({ [KEY]: 5 })`. */
 function report(requests: Readonly<Record<string, number>>, lifeMs = FIRST_LIFE, proxy = "p"): StatsReport {
   const samples = Object.entries(requests).map(([labelKey, count]) => ({ labelKey, requests: count, histograms: [] }));
-  return { proxy, lifeMs, samples };
+  return { proxy, lifeMs, samples, tcpSamples: [] };
 }
 
 function counts(store: SeriesStore, labelKey = KEY): Float64Array {
   const row = new Float64Array(COUNTS_WIDTH);
-  const series = store.series.find((candidate) => candidate.labelKey === labelKey);
-  if (series) store.readTotal(series, row);
+  const series = store.http.series.find((candidate) => candidate.labelKey === labelKey);
+  if (series) store.http.readTotal(series, row);
   return row;
 }
 
@@ -49,8 +50,8 @@ const requests = (store: SeriesStore, labelKey = KEY): number => counts(store, l
 
 function recent(store: SeriesStore, labelKey = KEY): number {
   const row = new Float64Array(COUNTS_WIDTH);
-  const series = store.series.find((candidate) => candidate.labelKey === labelKey);
-  if (series) store.readRecent(series, row);
+  const series = store.http.series.find((candidate) => candidate.labelKey === labelKey);
+  if (series) store.http.readRecent(series, row);
   return row[REQUESTS] as number;
 }
 
@@ -106,6 +107,7 @@ describe("SeriesStore.report", () => {
       proxy: "p",
       lifeMs: FIRST_LIFE,
       samples: [{ labelKey: KEY, requests: 2, histograms: [null, duration] }],
+      tcpSamples: [],
     });
     const at = histogramField(HttpMetric.Duration);
     expect(requests(store)).toBe(2);
@@ -116,7 +118,7 @@ describe("SeriesStore.report", () => {
   it("refuses a scrape without a start time, and counts none of it", () => {
     const { store } = setUp();
     expect(store.report(report({ [KEY]: 5 }, 0))).toBe("no_start_time");
-    expect(store.series).toHaveLength(0);
+    expect(store.http.series).toHaveLength(0);
     expect(store.lifeCount).toBe(0);
   });
 
@@ -303,14 +305,14 @@ describe("limits.labelSets", () => {
     store.report(report({ [KEY]: 4, [a]: 2, [b]: 3 }));
     expect(requests(store, OVERFLOW_KEY)).toBe(5);
     expect(requests(store)).toBe(4);
-    expect(store.overflowedRequests).toBe(5);
-    expect(store.series).toHaveLength(2);
+    expect(store.http.overflowed).toBe(5);
+    expect(store.http.series).toHaveLength(2);
   });
 
   it("takes the filter's own overflow label set into the same series", () => {
     const { store } = setUp({ labelSets: 1 });
     store.report(report({ [KEY]: 1, [key({ source_workload: "a" })]: 2, [OVERFLOW_KEY]: 7 }));
-    expect(store.overflowedRequests).toBe(9);
+    expect(store.http.overflowed).toBe(9);
   });
 });
 
@@ -322,9 +324,9 @@ describe("limits.cells", () => {
     store.observe(record());
     for (const labelKey of [A, A, B]) expect(store.observe(record({ labelKey }))).toBeNull();
     expect(store.report(report({ [B]: 1, [KEY]: 3, [A]: 2 }))).toBe("ok");
-    expect([requests(store), requests(store, OVERFLOW_KEY), store.cellCount]).toEqual([3, 3, 2]);
+    expect([requests(store), requests(store, OVERFLOW_KEY), store.http.cellCount]).toEqual([3, 3, 2]);
     expect(store.report(report({ [KEY]: 3, [A]: 4, [B]: 1, [C]: 1 }))).toBe("ok");
-    expect([requests(store), requests(store, OVERFLOW_KEY), store.series.length]).toEqual([3, 6, 2]);
+    expect([requests(store), requests(store, OVERFLOW_KEY), store.http.series.length]).toEqual([3, 6, 2]);
   });
 
   it("keeps a life's label sets in the overflow though there is room again", () => {
@@ -334,7 +336,7 @@ describe("limits.cells", () => {
     store.report(report({}, SECOND_LIFE, "q"));
     clock.nowMs += 10 * MINUTE_MS;
     store.retireSuperseded();
-    expect(store.cellCount).toBe(1);
+    expect(store.http.cellCount).toBe(1);
     store.report(report({ [A]: 4, [B]: 5 }));
     expect([requests(store, A), requests(store, B), requests(store, OVERFLOW_KEY)]).toEqual([1, 1, 9]);
   });
@@ -348,7 +350,7 @@ describe("limits.cells", () => {
     clock.nowMs += 10 * MINUTE_MS;
     store.retireSuperseded();
     expect(store.report(report({ [B]: 8 }, FIRST_LIFE, "q"))).toBe("ok");
-    expect([store.cellCount, store.overflowedRequests]).toEqual([1, 9]);
+    expect([store.http.cellCount, store.http.overflowed]).toEqual([1, 9]);
   });
 
   it("never has stats in the overflow and the entries of the same requests beside it", () => {
@@ -369,11 +371,11 @@ describe("limits.cells", () => {
     const { clock, store } = setUp();
     store.report(report({ [KEY]: 1, [A]: 1 }));
     store.observe(record());
-    expect(store.cellCount).toBe(2);
+    expect(store.http.cellCount).toBe(2);
     store.report(report({ [KEY]: 1 }, SECOND_LIFE));
     clock.nowMs += 10 * MINUTE_MS;
     store.retireSuperseded();
-    expect([store.cellCount, store.rowCount]).toEqual([1, 3]); // two totals, and one reading
+    expect([store.http.cellCount, store.http.rowCount]).toEqual([1, 3]); // two totals, and one reading
   });
 });
 
@@ -472,9 +474,9 @@ describe("SeriesStore.takeChanged", () => {
     const { store } = setUp();
     store.observe(record());
     store.observe(record());
-    expect(store.takeChanged().map((series) => series.labelKey)).toEqual([KEY]);
-    expect(store.takeChanged()).toEqual([]);
+    expect(store.http.takeChanged().map((series) => series.labelKey)).toEqual([KEY]);
+    expect(store.http.takeChanged()).toEqual([]);
     store.report(report({ [KEY]: 5 }));
-    expect(store.takeChanged()).toHaveLength(1);
+    expect(store.http.takeChanged()).toHaveLength(1);
   });
 });

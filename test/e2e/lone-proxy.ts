@@ -89,7 +89,7 @@ export async function startLoneProxy(
     records.push(record);
     return null;
   };
-  new AlsReceiver({ sink, self: new SelfMetrics("test"), log: SILENT }).register(grpc);
+  new AlsReceiver({ sink, connectionSink: () => null, self: new SelfMetrics("test"), log: SILENT }).register(grpc);
   const grpcPort = await grpc.start();
 
   const server = createServer((request, response) => {

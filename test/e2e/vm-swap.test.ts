@@ -23,7 +23,7 @@ let proxy: LoneProxy;
 let folder: string;
 let sent = 0;
 const self = new SelfMetrics("test");
-const limits = { proxies: 10, labelSets: 100, cells: 100, retireAfterMs: 60_000 };
+const limits = { proxies: 10, labelSets: 100, cells: 100, connections: 100, retireAfterMs: 60_000 };
 const store = new SeriesStore(limits);
 let scraper: Scraper;
 
@@ -139,8 +139,8 @@ async function shown(): Promise<[number, number]> {
 function counted(): [number, number] {
   const counts = new Float64Array(COUNTS_WIDTH);
   let [requests, sizes] = [0, 0];
-  for (const series of store.series) {
-    store.readTotal(series, counts);
+  for (const series of store.http.series) {
+    store.http.readTotal(series, counts);
     requests += counts[REQUESTS] as number;
     sizes += counts[histogramField(HttpMetric.RequestBytes) + HISTOGRAM_COUNT] as number;
   }

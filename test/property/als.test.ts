@@ -3,21 +3,22 @@
 import { describe, expect, test } from "vitest";
 import { silentLog } from "../../collector/log.ts";
 import { decodeAlsMessage } from "../../collector/proto/als.ts";
-import { EntryScan, HttpEntry } from "../../collector/proto/als-entry.ts";
+import { EntryScan, HttpEntry, TcpEntry } from "../../collector/proto/als-entry.ts";
 import { decodeFlatNode } from "../../collector/proto/flat-node.ts";
 import { decodeMetadata } from "../../collector/proto/struct.ts";
 import { AlsReceiver } from "../../collector/receiver/als.ts";
 import type { StreamReader } from "../../collector/receiver/grpc.ts";
-import type { AccessRecord } from "../../collector/record/record.ts";
+import type { AccessRecord, ConnectionRecord } from "../../collector/record/record.ts";
 import { SelfMetrics } from "../../collector/self.ts";
 import { unpackLabels } from "../../collector/series/key.ts";
+import { Label } from "../../collector/vocabulary.ts";
 import { encodeMessage, encodeStruct } from "../fixtures/als.ts";
 import { pick, type Random, randomMessage } from "../fixtures/als-random.ts";
 import { encodeFlatNode } from "../fixtures/flat-node.ts";
 import { random } from "./random.ts";
 
 const SEED = 20_260_131;
-const MESSAGES = 20_000;
+const MESSAGES = 30_000;
 const BASE_MESSAGES = 200;
 
 /** One to four injuries, mostly one: flipped bits, bytes replaced, cut out, put in or repeated, the end cut off. */
@@ -49,11 +50,16 @@ test(`${MESSAGES} injured messages: nothing throws, and counted and dropped entr
   const draw = random(SEED);
   const bases = Array.from({ length: BASE_MESSAGES }, () => encodeMessage(randomMessage(draw)));
   const records: AccessRecord[] = [];
+  const connections: ConnectionRecord[] = [];
   const self = new SelfMetrics("test");
   const receiver = new AlsReceiver({
     sink: (record) => {
       records.push(record);
       return records.length % 20 === 0 ? "proxies_full" : null;
+    },
+    connectionSink: (record) => {
+      connections.push(record);
+      return connections.length % 20 === 0 ? "connections_full" : null;
     },
     self,
     log: silentLog,
@@ -66,7 +72,7 @@ test(`${MESSAGES} injured messages: nothing throws, and counted and dropped entr
     const bytes = mutate(draw, pick(draw, bases));
     const message = decodeAlsMessage(bytes);
     if (message === null) malformed++;
-    else entries += message.httpEntries.length / 2 + message.tcpEntryCount;
+    else entries += (message.httpEntries.length + message.tcpEntries.length) / 2;
     stream.message(bytes);
     if (i % 50 !== 0) continue;
     stream.end("completed");
@@ -80,14 +86,23 @@ test(`${MESSAGES} injured messages: nothing throws, and counted and dropped entr
   expect(message_malformed).toBe(malformed);
   expect(internal).toBe(0);
   expect(sum(counted) + sum(dropped)).toBe(entries);
-  expect(records.length).toBe(sum(counted) + (dropped["proxies_full"] ?? 0));
+  const refused = (dropped["proxies_full"] ?? 0) + (dropped["connections_full"] ?? 0);
+  expect(records.length + connections.length).toBe(sum(counted) + refused);
   // The injuries reach every outcome, so the sums above mean something.
-  for (const reason of ["entry_malformed", "node_missing", "not_final", "tcp_unsupported", "proxies_full"]) {
+  for (const reason of [
+    "entry_malformed",
+    "node_missing",
+    "not_final",
+    "kind_unknown",
+    "proxies_full",
+    "connections_full",
+  ]) {
     expect(dropped[reason]).toBeGreaterThan(100);
   }
   expect(Object.keys(counted).sort()).toEqual(["derived", "observation"]);
   expect(malformed).toBeGreaterThan(1000);
   for (const record of records) expectUsable(record);
+  for (const connection of connections) expectUsableConnection(connection);
 });
 
 function expectUsable(record: AccessRecord): void {
@@ -95,9 +110,24 @@ function expectUsable(record: AccessRecord): void {
   const isUsable =
     proxy !== "" &&
     unpackLabels(labelKey) !== null &&
-    [lifeMs, requestBytes, responseBytes].every((value) => Number.isFinite(value) && value >= 0) &&
-    Number.isFinite(durationMs) &&
-    durationMs >= -1;
+    Number.isFinite(lifeMs) &&
+    [durationMs, requestBytes, responseBytes].every((value) => Number.isFinite(value) && value >= -1);
+  if (!isUsable) expect.fail(`no usable record: ${JSON.stringify(record)}`);
+}
+
+function expectUsableConnection(record: ConnectionRecord): void {
+  const { proxy, lifeMs, connectionId, streamId, parts } = record;
+  const isUsable =
+    proxy !== "" &&
+    Number.isFinite(lifeMs) &&
+    Number.isFinite(connectionId) &&
+    streamId.length <= 128 &&
+    parts.every(({ labelKey, counts }) => {
+      const values = unpackLabels(labelKey);
+      const isEmpty = (label: Label) => values?.[label] === "";
+      const isCount = (count: number) => Number.isFinite(count) && count >= 0;
+      return isEmpty(Label.ResponseCode) && isEmpty(Label.GrpcResponseStatus) && counts.every(isCount);
+    });
   if (!isUsable) expect.fail(`no usable record: ${JSON.stringify(record)}`);
 }
 
@@ -106,6 +136,7 @@ describe("random bytes", () => {
     ["a message", decodeAlsMessage],
     ["an entry, fast", (bytes) => new EntryScan().read(bytes, 0, bytes.length)],
     ["an entry, slow", (bytes) => new HttpEntry().read(bytes, 0, bytes.length)],
+    ["a TCP entry, slow", (bytes) => new TcpEntry().read(bytes, 0, bytes.length)],
     ["a Struct", (bytes) => decodeMetadata(bytes, 0, bytes.length)],
     ["a FlatNode", (bytes) => decodeFlatNode(bytes, 0, bytes.length)],
   ];

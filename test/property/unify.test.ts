@@ -12,7 +12,8 @@ import {
   REQUESTS,
 } from "../../collector/series/counts.ts";
 import { BUCKET_COUNT } from "../../collector/series/histogram.ts";
-import { OVERFLOW_KEY, SeriesStore } from "../../collector/series/store.ts";
+import { OVERFLOW_KEY } from "../../collector/series/shape.ts";
+import { SeriesStore } from "../../collector/series/store.ts";
 import { HTTP_METRICS, HttpMetric } from "../../collector/vocabulary.ts";
 import { key } from "../collector/labels.ts";
 import { random } from "./random.ts";
@@ -78,7 +79,7 @@ class ProcessLife {
       });
       return { labelKey, requests: counts[REQUESTS] as number, histograms };
     });
-    return { proxy: this.proxy, lifeMs: this.startMs, samples };
+    return { proxy: this.proxy, lifeMs: this.startMs, samples, tcpSamples: [] };
   }
 }
 
@@ -104,7 +105,10 @@ class Mesh {
     this.next = random(seed);
     const proxies = trouble.evicts ? 3 : 1000;
     const cells = trouble.cells ?? 100_000;
-    this.store = new SeriesStore({ proxies, labelSets, cells, retireAfterMs: RETIRE_AFTER_MS }, this.clock);
+    this.store = new SeriesStore(
+      { proxies, labelSets, cells, connections: 100, retireAfterMs: RETIRE_AFTER_MS },
+      this.clock,
+    );
     for (const index of tellings.keys()) this.lives[index] = new ProcessLife(`proxy-${index}`, this.nowMs - index);
   }
 
@@ -223,9 +227,9 @@ class Mesh {
 
   /** The sum over all label sets: with too few cells, one label set may be in the overflow for one process and not for another. */
   private checkSum(): void {
-    const rows = this.store.series.map((series) => {
+    const rows = this.store.http.series.map((series) => {
       const counts = new Float64Array(COUNTS_WIDTH);
-      this.store.readTotal(series, counts);
+      this.store.http.readTotal(series, counts);
       return counts;
     });
     const sum = sumOf(rows);
@@ -235,12 +239,12 @@ class Mesh {
       const limit = (truth[field] as number) * (1 + 1e-12);
       if (count > limit) throw new Error(`field ${field} is ${count} in all, above the truth ${limit}`);
     }
-    expect(this.store.cellCount).toBeLessThanOrEqual(this.trouble.cells as number);
+    expect(this.store.http.cellCount).toBeLessThanOrEqual(this.trouble.cells as number);
   }
 
   /** The truth as the store may show it: label sets without a series of their own come together under the overflow. */
   expected(): Map<string, Float64Array> {
-    const own = new Set(this.store.series.map((series) => series.labelKey));
+    const own = new Set(this.store.http.series.map((series) => series.labelKey));
     const expected = new Map<string, Float64Array>();
     for (const [labelKey, counts] of this.truth) {
       const shownKey = own.has(labelKey) ? labelKey : OVERFLOW_KEY;
@@ -258,9 +262,9 @@ class Mesh {
       this.checkSum();
       return;
     }
-    for (const series of this.store.series) {
+    for (const series of this.store.http.series) {
       const counts = new Float64Array(COUNTS_WIDTH);
-      this.store.readTotal(series, counts);
+      this.store.http.readTotal(series, counts);
       const before = this.shown.get(series.labelKey);
       const truth = expected.get(series.labelKey);
       for (let field = 0; field < COUNTS_WIDTH; field++) {
@@ -292,10 +296,10 @@ function addRecord(counts: Map<string, Float64Array>, record: AccessRecord): voi
 
 function expectExact(mesh: Mesh, seed: number): void {
   const expected = mesh.expected();
-  expect(mesh.store.series.length).toBe(expected.size);
-  for (const series of mesh.store.series) {
+  expect(mesh.store.http.series.length).toBe(expected.size);
+  for (const series of mesh.store.http.series) {
     const counts = new Float64Array(COUNTS_WIDTH);
-    mesh.store.readTotal(series, counts);
+    mesh.store.http.readTotal(series, counts);
     for (let field = 0; field < COUNTS_WIDTH; field++) {
       const truth = expected.get(series.labelKey)?.[field] as number;
       const count = counts[field] as number;

@@ -1,0 +1,95 @@
+// Connections: TCP connections of which more is to come, and how much of each is counted already.
+//
+// Each entry of a connection says all again, since it began; what counts is by how much it says more than what was counted. So an
+// entry that comes twice, or late, adds nothing, and one that is lost is made up for by the next.
+
+import type { ConnectionPart, ConnectionRecord } from "../record/record.ts";
+import type { DropReason } from "../self.ts";
+import { type ConnectionId, type Life, UNSTAMPED } from "./life.ts";
+
+/** Counts what one part of a connection gained, or says why it does not. */
+export type PartSink = (life: Life, gained: ConnectionPart) => DropReason | null;
+
+export class Connections {
+  private held = 0;
+  /**
+   * Connections that are over: what still comes of them is late, and was counted. As many are remembered as may be held, or half of
+   * them at least: when the young half is full, the old half is forgotten.
+   */
+  private youngEnded = new Set<string>();
+  private oldEnded = new Set<string>();
+
+  constructor(
+    /** Most connections held. */
+    private readonly limit: number,
+    private readonly sink: PartSink,
+  ) {}
+
+  /** Connections held. */
+  get size(): number {
+    return this.held;
+  }
+
+  /** Counts what the entry says more than those before it. Null when that was done, else why not, though some of it may have been. */
+  observe(life: Life, record: ConnectionRecord): DropReason | null {
+    const id = life.startMs === UNSTAMPED ? record.streamId : record.connectionId;
+    if (id === "") return this.count(life, [], record); // nothing tells it from others: its end alone comes here
+    const counted = life.connections.get(id) ?? [];
+    const isHeld = counted.length > 0;
+    if (!isHeld) {
+      if (this.isEnded(life, id)) return null;
+      if (!record.isOver && this.held >= this.limit) return "connections_full";
+    }
+    const refusal = this.count(life, counted, record);
+    if (record.isOver) this.end(life, id);
+    else if (!isHeld && counted.length > 0) this.hold(life, id, counted);
+    return refusal;
+  }
+
+  /** Lets go of what a life holds. */
+  release(life: Life): void {
+    this.held -= life.connections.size;
+    life.connections.clear();
+  }
+
+  /** Raises `counted` to what the record says, as far as the sink takes it. */
+  private count(life: Life, counted: ConnectionPart[], { parts }: ConnectionRecord): DropReason | null {
+    let refusal: DropReason | null = null;
+    for (const [index, { labelKey, counts }] of parts.entries()) {
+      const before = counted[index] ?? { labelKey, counts: counts.map(() => 0) };
+      const gained = counts.map((count, field) => Math.max(0, count - (before.counts[field] as number)));
+      if (gained.every((gain) => gain === 0)) continue;
+      const reason = this.sink(life, { labelKey: before.labelKey, counts: gained });
+      if (reason === null) counted[index] = raised(before, gained);
+      else refusal = reason;
+    }
+    return refusal;
+  }
+
+  private hold(life: Life, id: ConnectionId, counted: ConnectionPart[]): void {
+    life.connections.set(id, counted);
+    this.held++;
+  }
+
+  private end(life: Life, id: ConnectionId): void {
+    if (life.connections.delete(id)) this.held--;
+    if (this.youngEnded.size >= this.limit / 2) {
+      this.oldEnded = this.youngEnded;
+      this.youngEnded = new Set();
+    }
+    this.youngEnded.add(endedKey(life, id));
+  }
+
+  private isEnded(life: Life, id: ConnectionId): boolean {
+    const key = endedKey(life, id);
+    return this.youngEnded.has(key) || this.oldEnded.has(key);
+  }
+}
+
+function raised({ labelKey, counts }: ConnectionPart, gained: readonly number[]): ConnectionPart {
+  return { labelKey, counts: counts.map((count, field) => count + (gained[field] as number)) };
+}
+
+function endedKey(life: Life, id: ConnectionId): string {
+  return `${life.serial}/${id}`;
+}

@@ -1,0 +1,108 @@
+// Shape: what is counted for one label set, as one row of numbers. HTTP metrics have one shape and TCP metrics another; each has its
+// own label sets and its own room for them, and all that is done with a row is the same (table.ts).
+//
+//   HTTP   counts.ts draws it
+//   TCP    field  0       1       2           3
+//                +-------+-------+-----------+---------------+
+//                | opened| closed| sent bytes| received bytes|
+//                +-------+-------+-----------+---------------+
+
+import type { AccessRecord, ConnectionPart, HistogramSample, StatsSample, TcpSample } from "../record/record.ts";
+import { HTTP_METRICS, HttpMetric, isTcpLabel, LABELS, OTHER, TCP_METRICS } from "../vocabulary.ts";
+import {
+  addFromStats,
+  COUNTS_WIDTH,
+  fillFromRecord,
+  HISTOGRAM_COUNT,
+  HISTOGRAM_SUM,
+  HISTOGRAM_WIDTH,
+  histogramField,
+  REQUESTS,
+} from "./counts.ts";
+import { BUCKET_COUNT } from "./histogram.ts";
+import { packLabels } from "./key.ts";
+
+/** The label set that takes in what the limit keeps out, here and in the filter: every label `other`. */
+export const OVERFLOW_KEY = packLabels(LABELS.map(() => OTHER));
+/** The same of TCP metrics: every label that they carry. */
+export const TCP_OVERFLOW_KEY = packLabels(LABELS.map((_, label) => (isTcpLabel(label) ? OTHER : "")));
+
+/** Where a row has the numbers of one metric: counts in [from, sum), and the sum of a histogram in [sum, to). */
+export interface MetricFields {
+  readonly from: number;
+  readonly sum: number;
+  readonly to: number;
+}
+
+export interface Shape<Told, Sample> {
+  /** Place of what a life holds of it in `Life.cells`. */
+  readonly index: number;
+  /** Fields of a row; the first says how many requests, or connections, there were. */
+  readonly width: number;
+  readonly overflowKey: string;
+  readonly metrics: readonly MetricFields[];
+  /** Writes into a row what was logged. */
+  readonly fill: (row: Float64Array, told: Told) => void;
+  /** Adds to a row what a scrape says; what it does not say adds nothing. */
+  readonly add: (row: Float64Array, sample: Sample) => void;
+  /** Whether the scrape had that metric of the label set. */
+  readonly has: (sample: Sample, metric: number) => boolean;
+  readonly emptySample: (labelKey: string) => Sample;
+  /** Makes the sample say what is in the row, of all metrics. */
+  readonly write: (sample: Sample, row: Float64Array) => void;
+}
+
+export const HTTP_SHAPE: Shape<AccessRecord, StatsSample> = {
+  index: 0,
+  width: COUNTS_WIDTH,
+  overflowKey: OVERFLOW_KEY,
+  metrics: HTTP_METRICS.map((_, metric) => {
+    if (metric === HttpMetric.Requests) return counterFields(REQUESTS);
+    const from = histogramField(metric);
+    return { from, sum: from + HISTOGRAM_SUM, to: from + HISTOGRAM_WIDTH };
+  }),
+  fill: fillFromRecord,
+  add: addFromStats,
+  has: ({ requests, histograms }, metric) =>
+    metric === HttpMetric.Requests ? requests >= 0 : Boolean(histograms[metric]),
+  emptySample: (labelKey) => ({ labelKey, requests: -1, histograms: HTTP_METRICS.map(() => null) }),
+  write: (sample, row) => {
+    sample.requests = row[REQUESTS] as number;
+    for (let metric = HttpMetric.Duration; metric < HTTP_METRICS.length; metric++) {
+      const histogram = sample.histograms[metric] ?? emptyHistogram();
+      const from = histogramField(metric);
+      histogram.cumulative.set(row.subarray(from, from + BUCKET_COUNT));
+      histogram.count = row[from + HISTOGRAM_COUNT] as number;
+      histogram.sum = row[from + HISTOGRAM_SUM] as number;
+      sample.histograms[metric] = histogram;
+    }
+  },
+};
+
+export const TCP_SHAPE: Shape<ConnectionPart, TcpSample> = {
+  index: 1,
+  width: TCP_METRICS.length,
+  overflowKey: TCP_OVERFLOW_KEY,
+  metrics: TCP_METRICS.map((_, metric) => counterFields(metric)),
+  fill: (row, { counts }) => row.set(counts),
+  add: (row, { counts }) => {
+    for (const [metric, count] of counts.entries()) {
+      if (count > 0) row[metric] = (row[metric] as number) + count;
+    }
+  },
+  has: ({ counts }, metric) => (counts[metric] as number) >= 0,
+  emptySample: (labelKey) => ({ labelKey, counts: TCP_METRICS.map(() => -1) }),
+  write: ({ counts }, row) => {
+    for (const metric of counts.keys()) counts[metric] = row[metric] as number;
+  },
+};
+
+export const SHAPES = [HTTP_SHAPE, TCP_SHAPE] as const;
+
+function counterFields(field: number): MetricFields {
+  return { from: field, sum: field + 1, to: field + 1 };
+}
+
+function emptyHistogram(): HistogramSample {
+  return { cumulative: new Float64Array(BUCKET_COUNT), count: 0, sum: 0 };
+}

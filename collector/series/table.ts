@@ -1,0 +1,306 @@
+// SeriesTable: the label sets of one shape, and what each process life counted for them; the unification of two readings (store.ts).
+//
+// Every field is merged alone: a cumulative bucket is itself a count ("requests of at most so many ms"), so the larger of two
+// readings is the truer one, is monotone in time and from bucket to bucket, and merging the same reading twice changes nothing.
+// `sum` is merged likewise: both readings add up the same bin middles (histogram.ts), so the larger has seen more.
+//
+// Totals are kept up to date by what each reading gains, never computed anew, so they cannot go down.
+
+import type { DropReason, ScrapeResult } from "../self.ts";
+import { Cell, type LifeCells, Series } from "./cell.ts";
+import { type Life, UNSTAMPED } from "./life.ts";
+import type { Shape } from "./shape.ts";
+import { Slab } from "./slab.ts";
+
+export interface TableLimits {
+  /** Most label sets held, besides the overflow label set. */
+  readonly labelSets: number;
+  /** Most cells held: label sets of process lives. */
+  readonly cells: number;
+}
+
+/** Has the label set that it tells of. */
+interface Labelled {
+  readonly labelKey: string;
+}
+
+export class SeriesTable<Told extends Labelled, Sample extends Labelled> {
+  /** Every label set, in the order of first sight. Series are never removed, so an index stays valid. */
+  readonly series: Series[] = [];
+  /** Fields of a row. */
+  readonly width: number;
+  private readonly byKey = new Map<string, Series>();
+  private readonly rows: Slab;
+  private overflow: Series | null = null;
+  /** Cells held: of overflow label sets, and of all others. */
+  private readonly held = { overflow: 0, others: 0 };
+  private changed: Series[] = [];
+
+  // Scratch rows, valid within one call.
+  private readonly gain: Float64Array;
+  private readonly reading: Float64Array;
+  private readonly overflowReading: Float64Array;
+
+  constructor(
+    private readonly shape: Shape<Told, Sample>,
+    private readonly limits: TableLimits,
+    /** How many process lives are held. */
+    private readonly lifeCount: () => number,
+  ) {
+    this.width = shape.width;
+    this.rows = new Slab(shape.width);
+    this.gain = new Float64Array(shape.width);
+    this.reading = new Float64Array(shape.width);
+    this.overflowReading = new Float64Array(shape.width);
+  }
+
+  /** Rows of numbers held. */
+  get rowCount(): number {
+    return this.rows.size;
+  }
+
+  /** Label sets of process lives held. */
+  get cellCount(): number {
+    return this.held.overflow + this.held.others;
+  }
+
+  /** Requests, or connections opened, counted under the overflow label set. */
+  get overflowed(): number {
+    return this.overflow ? this.at(this.overflow.total, 0) : 0;
+  }
+
+  /** Adds what was logged. Null when it was counted, else why not. */
+  observe(life: Life, told: Told): DropReason | null {
+    const cell = this.cellsOf(life).byKey.get(told.labelKey) ?? this.cellFor(life, told.labelKey);
+    if (!cell) return "cells_full";
+    this.shape.fill(this.gain, told);
+    if (cell.log < 0) cell.log = this.rows.allocate();
+    this.add(cell.log, cell.stats);
+    this.settle(cell, false);
+    return null;
+  }
+
+  /** Merges what one scrape says. Late, repeated and reordered scrapes are harmless. */
+  report(life: Life, samples: readonly Sample[], isHistory: boolean): ScrapeResult {
+    const { byKey } = this.cellsOf(life);
+    // Several label sets of the proxy may be kept under the one overflow label set. Their stats are cumulative each, so the
+    // overflow cell's reading is their sum within this scrape. It is sound because a label set is admitted or not once and for
+    // all: the sum is always over the same, growing, set of counters.
+    const overflow = this.overflowReading;
+    let overflowCell: Cell | null = null;
+    let isFull = false;
+    overflow.fill(0);
+    for (const sample of samples) {
+      const cell = byKey.get(sample.labelKey) ?? this.cellFor(life, sample.labelKey);
+      if (!cell) {
+        isFull = true;
+      } else if (cell.series === this.overflow) {
+        this.shape.add(overflow, sample);
+        overflowCell = cell;
+      } else {
+        this.mergeSample(cell, sample, isHistory);
+      }
+    }
+    if (overflowCell) this.mergeReading(overflowCell, overflow, isHistory);
+    return isFull ? "cells_full" : "ok";
+  }
+
+  /** Lets go of what a life holds. What it counted stays in the totals; only the means to merge more into it go. */
+  release(life: Life): void {
+    const { byKey } = this.cellsOf(life);
+    for (const cell of byKey.values()) {
+      if (cell.stats >= 0) this.rows.release(cell.stats);
+      if (cell.log >= 0) this.rows.release(cell.log);
+      this.held[this.kindOf(cell)]--;
+    }
+    byKey.clear();
+  }
+
+  /** Copies a series' total into `counts`: a row as shape.ts draws it. */
+  readTotal(series: Series, counts: Float64Array): void {
+    const at = this.rows.offset(series.total);
+    const chunk = this.rows.chunk(series.total);
+    for (let field = 0; field < this.width; field++) counts[field] = chunk[at + field] as number;
+  }
+
+  /** Like `readTotal`, without what had happened before the collector first saw the proxy. */
+  readRecent(series: Series, counts: Float64Array): void {
+    this.readTotal(series, counts);
+    if (series.history < 0) return;
+    const at = this.rows.offset(series.history);
+    const chunk = this.rows.chunk(series.history);
+    for (let field = 0; field < this.width; field++) {
+      counts[field] = (counts[field] as number) - (chunk[at + field] as number);
+    }
+  }
+
+  /** The series whose totals grew since the last call. */
+  takeChanged(): readonly Series[] {
+    const taken = this.changed;
+    for (const series of taken) series.isChanged = false;
+    this.changed = [];
+    return taken;
+  }
+
+  /** The key itself if its label set is held or there is room for it, else this.shape.overflowKey. */
+  private admittedKey(labelKey: string): string {
+    if (this.byKey.has(labelKey)) return labelKey;
+    const held = this.byKey.size - (this.overflow ? 1 : 0);
+    return held < this.limits.labelSets ? labelKey : this.shape.overflowKey;
+  }
+
+  private seriesOf(labelKey: string): Series {
+    let series = this.byKey.get(labelKey);
+    if (!series) {
+      series = new Series(this.series.length, labelKey, this.rows.allocate());
+      this.byKey.set(labelKey, series);
+      this.series.push(series);
+      if (labelKey === this.shape.overflowKey) this.overflow = series;
+    }
+    return series;
+  }
+
+  /**
+   * The cell in which the life counts that label set: its own, or that of the overflow; null when there is room for neither.
+   * Which of the two is decided once and for all: a life that is closed takes no label set in any more.
+   */
+  private cellFor(life: Life, labelKey: string): Cell | null {
+    if (this.isShutOut(life)) return null;
+    const cells = this.cellsOf(life);
+    const key = this.admittedKey(labelKey);
+    // Of the room for cells, one each is kept for the overflow of every life.
+    const hasRoom = this.held.others + this.lifeCount() < this.limits.cells;
+    if (key !== this.shape.overflowKey && hasRoom && !cells.isClosed) return this.addCell(life, key);
+    if (key !== this.shape.overflowKey && !this.mayClose(life)) return null;
+    let cell = cells.byKey.get(this.shape.overflowKey) ?? null;
+    if (!cell && this.cellCount < this.limits.cells) cell = this.addCell(life, this.shape.overflowKey);
+    if (cell && key !== this.shape.overflowKey) cells.isClosed = true;
+    return cell;
+  }
+
+  private addCell(life: Life, labelKey: string): Cell {
+    const { unstamped } = life.proxy;
+    const isAccounted = life.startMs !== UNSTAMPED && unstamped !== null;
+    const account = isAccounted ? (this.cellsOf(unstamped).byKey.get(labelKey) ?? null) : null;
+    const cell = new Cell(this.seriesOf(labelKey), account);
+    this.cellsOf(life).byKey.set(labelKey, cell);
+    this.held[this.kindOf(cell)]++;
+    if (life.startMs === UNSTAMPED) this.openAccount(life, labelKey, cell);
+    return cell;
+  }
+
+  /**
+   * An entry that names no life may tell of a request which the stats of a stamped life tell of too (a proxy with the filter
+   * whose logger leaves the observation out). Adding the two would count it twice. So within a proxy, per label set, the
+   * unstamped entries are a second reading of all its stamped lives together: what counts is the larger.
+   */
+  private openAccount(life: Life, labelKey: string, account: Cell): void {
+    for (const stamped of life.proxy.lives) {
+      const cell = this.cellsOf(stamped).byKey.get(labelKey);
+      if (!cell) continue;
+      cell.account = account;
+      if (account.stats < 0) account.stats = this.rows.allocate();
+      for (let field = 0; field < this.width; field++) {
+        this.gain[field] = Math.max(this.at(cell.stats, field), this.at(cell.log, field));
+      }
+      this.raise(account.stats);
+    }
+  }
+
+  private mergeSample(cell: Cell, sample: Sample, isHistory: boolean): void {
+    this.reading.fill(0);
+    this.shape.add(this.reading, sample);
+    this.mergeReading(cell, this.reading, isHistory);
+  }
+
+  /** Raises the cell's stats to `reading` where that is higher, and settles what the larger of stats and log gained. */
+  private mergeReading(cell: Cell, reading: Float64Array, isHistory: boolean): void {
+    if (cell.stats < 0) cell.stats = this.rows.allocate();
+    const { gain } = this;
+    const chunk = this.rows.chunk(cell.stats);
+    const at = this.rows.offset(cell.stats);
+    let hasGained = false;
+    for (let field = 0; field < this.width; field++) {
+      const before = chunk[at + field] as number;
+      const after = reading[field] as number;
+      gain[field] = 0;
+      if (!(after > before)) continue;
+      chunk[at + field] = after;
+      const gained = after - Math.max(before, this.at(cell.log, field));
+      if (gained <= 0) continue;
+      gain[field] = gained;
+      hasGained = true;
+    }
+    if (hasGained) this.settle(cell, isHistory); // fast: most label sets of a scrape are as they were
+  }
+
+  /** Adds `gain` to the row `own`; leaves in `gain` by how much that raised the larger of `own` and `other`. */
+  private add(own: number, other: number): void {
+    const { gain } = this;
+    const chunk = this.rows.chunk(own);
+    const at = this.rows.offset(own);
+    for (let field = 0; field < this.width; field++) {
+      const added = gain[field] as number;
+      if (added === 0) continue;
+      const before = chunk[at + field] as number;
+      const after = before + added;
+      chunk[at + field] = after;
+      if (other < 0) continue; // fast: the other reading never spoke
+      gain[field] = Math.max(0, after - Math.max(before, this.at(other, field)));
+    }
+  }
+
+  /** Passes `gain` on from the cell: through its proxy's account if there is one, into the total. */
+  private settle(cell: Cell, isHistory: boolean): void {
+    const { account, series } = cell;
+    if (account) {
+      if (account.stats < 0) account.stats = this.rows.allocate();
+      this.add(account.stats, account.log);
+    }
+    this.raise(series.total);
+    if (isHistory) {
+      if (series.history < 0) series.history = this.rows.allocate();
+      this.raise(series.history);
+    }
+    if (series.isChanged) return;
+    series.isChanged = true;
+    this.changed.push(series);
+  }
+
+  private raise(row: number): void {
+    const { gain } = this;
+    const chunk = this.rows.chunk(row);
+    const at = this.rows.offset(row);
+    for (let field = 0; field < this.width; field++) {
+      chunk[at + field] = (chunk[at + field] as number) + (gain[field] as number);
+    }
+  }
+
+  private at(row: number, field: number): number {
+    return row < 0 ? 0 : (this.rows.chunk(row)[this.rows.offset(row) + field] as number);
+  }
+
+  private cellsOf(life: Life): LifeCells {
+    return life.cells[this.shape.index] as LifeCells;
+  }
+
+  private kindOf({ series }: Cell): "overflow" | "others" {
+    return series.labelKey === this.shape.overflowKey ? "overflow" : "others";
+  }
+
+  /**
+   * Entries that name no life and the stamped lives of the same proxy tell of the same requests (`openAccount`), so they must put
+   * them under the same label set. So a life may be closed only where nobody else speaks of its requests.
+   */
+  private mayClose(life: Life): boolean {
+    const others = life.startMs === UNSTAMPED ? life.proxy.lives : [life.proxy.unstamped];
+    return others.every((other) => !other || this.cellsOf(other).byKey.size === 0);
+  }
+
+  /** Whether another life that speaks of the same requests was closed (`mayClose`): then this one is not counted. */
+  private isShutOut(life: Life): boolean {
+    const { lives, unstamped } = life.proxy;
+    if (life.startMs === UNSTAMPED) return lives.some((other) => this.cellsOf(other).isClosed);
+    return unstamped !== null && this.cellsOf(unstamped).isClosed;
+  }
+}
