@@ -81,7 +81,7 @@ export const SCRAPE_SKIP_REASONS = [
 ] as const;
 
 /** Numbers of HTTP metrics and of TCP metrics; the label `metrics`. */
-export interface ByShape {
+interface ByShape {
   readonly http: number;
   readonly tcp: number;
 }

@@ -104,7 +104,7 @@ export interface GraphEdge {
 }
 
 /** TCP in the window. */
-export interface TcpTraffic {
+interface TcpTraffic {
   readonly opened: number;
   readonly closed: number;
   readonly sentBytes: number;

@@ -114,6 +114,21 @@ describe("CounterResets", () => {
     expect(read(13, 60)).toEqual([23, 110]);
   });
 
+  it("does the same for each TCP counter", () => {
+    const resets = new CounterResets(new CounterRows());
+    const read = (...samples: [labelKey: string, ...counts: number[]][]) => {
+      const tcpSamples = samples.map(([labelKey, ...counts]) => ({ labelKey, counts }));
+      const { tcpSamples: cumulative } = resets.accumulate({ proxy: "", lifeMs: LIFE_MS, samples: [], tcpSamples });
+      return Object.fromEntries(cumulative.map(({ labelKey, counts }) => [labelKey, counts]));
+    };
+    expect(read(["a", 5, -1, 100, 0])).toEqual({ a: [5, -1, 100, 0] });
+    expect(read(["a", 2, 1, 120, 0], ["b", 1, 1, 1, 1])).toEqual({ a: [7, 1, 120, 0], b: [1, 1, 1, 1] });
+    expect(read(["a", 3, -1, 4, -1])).toEqual({ a: [8, 1, 124, 0], b: [1, 1, 1, 1] });
+    expect(resets.count).toBe(1);
+    expect(read(["b", 0, 0, 0, 0])).toEqual({ a: [8, 1, 124, 0], b: [1, 1, 1, 1] });
+    expect(resets.count).toBe(2);
+  });
+
   it("begins at nothing with each process life, and gives its memory back", () => {
     const rows = new CounterRows();
     const resets = new CounterResets(rows);

@@ -94,6 +94,68 @@ describe("TrafficExposition", () => {
     for (const line of samples) expect(line).toMatch(/^istio_request_bytes_/);
   });
 
+  describe("of TCP", () => {
+    const TCP_WEB = { ...WEB, response_code: "" };
+    const TCP_TEXT = text(TCP_WEB).replace(/(response_code|grpc_response_status)="",/g, "");
+    const connect = (store: SeriesStore, counts: readonly number[]) =>
+      store.observeConnection({
+        proxy: "p",
+        lifeMs: 1,
+        connectionId: 0,
+        streamId: "",
+        isOver: true,
+        parts: [{ labelKey: key(TCP_WEB), counts }],
+      });
+
+    it("shows the four counters with the labels that they carry, and no family of requests", () => {
+      const { render, store } = setUp();
+      connect(store, [1, 1, 70, 2 ** 40]);
+      expect(TCP_TEXT.split(",")).toHaveLength(23);
+      expect(
+        render()
+          .split("\n")
+          .filter((line) => !line.startsWith("# HELP")),
+      ).toEqual([
+        "# TYPE istio_tcp_connections_opened_total counter",
+        `istio_tcp_connections_opened_total{${TCP_TEXT}} 1`,
+        "# TYPE istio_tcp_connections_closed_total counter",
+        `istio_tcp_connections_closed_total{${TCP_TEXT}} 1`,
+        "# TYPE istio_tcp_sent_bytes_total counter",
+        `istio_tcp_sent_bytes_total{${TCP_TEXT}} 70`,
+        "# TYPE istio_tcp_received_bytes_total counter",
+        `istio_tcp_received_bytes_total{${TCP_TEXT}} ${2 ** 40}`,
+        "",
+      ]);
+    });
+
+    it("shows neither header nor series of what was not counted", () => {
+      const { render, store } = setUp();
+      connect(store, [1, 1, 0, 0]);
+      expect(render()).not.toContain("bytes");
+      expect(setUp().render()).toBe("");
+    });
+
+    it("has units in OpenMetrics, with which the names of the families end", () => {
+      const { render, store } = setUp();
+      connect(store, [1, 1, 70, 80]);
+      const lines = render("openmetrics").split("\n");
+      expect(lines).toContain("# TYPE istio_tcp_sent_bytes counter");
+      expect(lines).toContain("# UNIT istio_tcp_sent_bytes bytes");
+      expect(lines).toContain("# UNIT istio_tcp_received_bytes bytes");
+      expect(lines).toContain(`istio_tcp_sent_bytes_total{${TCP_TEXT}} 70`);
+      expect(lines).toContain("# TYPE istio_tcp_connections_opened counter");
+      expect(lines.filter((line) => line.startsWith("# UNIT"))).toHaveLength(2);
+    });
+
+    it("is read back by our own parser as it was counted", () => {
+      const { render, store } = setUp();
+      connect(store, [1, 1, 70, 80]);
+      const parser = new StatsParser(new LabelTexts());
+      parser.write(Buffer.from(render()));
+      expect(parser.end("p").tcpSamples).toEqual([{ labelKey: key(TCP_WEB), counts: [1, 1, 70, 80] }]);
+    });
+  });
+
   it("renders OpenMetrics by its own rules", () => {
     const { observe, render } = setUp();
     observe(WEB);

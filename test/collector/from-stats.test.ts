@@ -1,8 +1,8 @@
 import { describe, expect, it } from "vitest";
 import { LabelTexts, StatsParser } from "../../collector/record/from-stats.ts";
 import type { StatsReport } from "../../collector/record/record.ts";
-import { HISTOGRAM_BOUNDS, HttpMetric, LABELS } from "../../collector/vocabulary.ts";
-import { key, text } from "./labels.ts";
+import { HISTOGRAM_BOUNDS, HttpMetric, isTcpLabel, LABELS } from "../../collector/vocabulary.ts";
+import { key, text, values } from "./labels.ts";
 
 interface Read extends StatsReport {
   readonly malformedLines: number;
@@ -137,6 +137,52 @@ describe("StatsParser", () => {
     expect(read(`istio_requests_total{${tooLong}} 1\n`).foreignLabelSets).toBe(1);
   });
 
+  describe("of TCP metrics", () => {
+    const LABELS_OF_WEB = values(WEB).map((value, label) => `${LABELS[label]}="${value}"`);
+    const TCP_LABELS = LABELS_OF_WEB.filter((_, label) => isTcpLabel(label)).join(",");
+    const TCP_KEY = key({ ...WEB, response_code: "", grpc_response_status: "" });
+
+    it("reads the four counters of one label set, without the two labels that they do not carry", () => {
+      const report = read(
+        `istio_tcp_connections_opened_total{${TCP_LABELS}} 3\nistio_tcp_connections_closed_total{${TCP_LABELS}} 2\n` +
+          `istio_tcp_sent_bytes_total{${TCP_LABELS}} 1000\nistio_tcp_received_bytes_total{${TCP_LABELS}} 0\n${START}`,
+      );
+      expect(report).toMatchObject({ lifeMs: 1785000000123, samples: [], malformedLines: 0, foreignLabelSets: 0 });
+      expect(report.tcpSamples).toEqual([{ labelKey: TCP_KEY, counts: [3, 2, 1000, 0] }]);
+    });
+
+    it("says -1 of a counter that the scrape does not have", () => {
+      const { tcpSamples } = read(`istio_tcp_connections_opened_total{${TCP_LABELS}} 3\n`);
+      expect(tcpSamples).toEqual([{ labelKey: TCP_KEY, counts: [3, -1, -1, -1] }]);
+    });
+
+    it("adds up label sets that differ in labels which TCP metrics do not carry alone", () => {
+      const line = (more: string, count: number) =>
+        `istio_tcp_sent_bytes_total{${TCP_LABELS},${more}} ${count}\n` +
+        `istio_tcp_connections_opened_total{${TCP_LABELS},${more}} 1\n`;
+      const { tcpSamples } = read(
+        line('pod="a"', 5) + line('response_code="200"', 6) + line('grpc_response_status="0"', 7),
+      );
+      expect(tcpSamples).toEqual([{ labelKey: TCP_KEY, counts: [3, -1, 18, -1] }]);
+    });
+
+    it("keeps them apart from requests with the same label text", () => {
+      const report = read(`istio_requests_total{${TCP_LABELS}} 4\nistio_tcp_sent_bytes_total{${TCP_LABELS}} 5\n`);
+      expect(report.samples).toMatchObject([{ labelKey: TCP_KEY, requests: 4 }]);
+      expect(report.tcpSamples).toEqual([{ labelKey: TCP_KEY, counts: [-1, -1, 5, -1] }]);
+    });
+
+    it.each<[string, string, object]>([
+      ["no labels", "istio_tcp_sent_bytes_total 5", { malformedLines: 1 }],
+      ["no number", `istio_tcp_sent_bytes_total{${TCP_LABELS}} x`, { malformedLines: 1 }],
+      ["a negative number", `istio_tcp_sent_bytes_total{${TCP_LABELS}} -1`, { malformedLines: 1 }],
+      ["none of our labels", 'istio_tcp_sent_bytes_total{pod="a"} 5', { foreignLabelSets: 1 }],
+      ["another name", `istio_tcp_other_total{${TCP_LABELS}} 5`, {}],
+    ])("passes over a line with %s", (_claim, line, counted) => {
+      expect(read(`${line}\n`)).toMatchObject({ tcpSamples: [], malformedLines: 0, foreignLabelSets: 0, ...counted });
+    });
+  });
+
   // Names as Envoy 1.40.0 made them, of `source_app=.=my.app-;.;destination_service=.=127.0.0.1:80;.;grpc_response_status=.=;.;...`
   it.each<[string, readonly string[]]>([
     [
@@ -144,6 +190,7 @@ describe("StatsParser", () => {
       ["source_app", "destination_service", "grpc_response_status", "response_flags"],
     ],
     ["request_host___example_com___istio_requests_total", ["request_host"]],
+    ["source_app___web___istio_tcp_sent_bytes_total", ["source_app"]],
     ["grpc_response_status______request_host______istio_response_bytes_count", ["grpc_response_status"]],
     ["reporter___source___istio_request_bytes_sum", []],
     ["reporter___source___istio_request_messages_total", []],

@@ -95,6 +95,107 @@ describe("ServiceGraph", () => {
     ]);
   });
 
+  describe("of TCP connections", () => {
+    const TCP = { request_protocol: "tcp", response_code: "" };
+    let nextId = 0;
+
+    /** One entry of a connection, which is over if it counts as closed. */
+    const connect = (store: SeriesStore, labels: LabelValues, counts: readonly number[], connectionId = nextId++) =>
+      store.observeConnection({
+        proxy: "p",
+        lifeMs: START_MS,
+        connectionId,
+        streamId: "",
+        isOver: counts[1] === 1,
+        parts: [{ labelKey: key({ ...labels, ...TCP }), counts }],
+      });
+
+    it("has edges without requests, with the larger of what both reporters counted", () => {
+      const { graph, pass, store } = setUp();
+      connect(store, BY_SOURCE, [1, 1, 10, 500]);
+      connect(store, BY_SOURCE, [1, 0, 10, 0]);
+      connect(store, BY_DESTINATION, [1, 1, 25, 400]);
+      pass(1);
+      const { nodes, edges } = graph.read(60_000);
+      expect(nodes.map(({ id }) => id)).toEqual(["default/web", "default/api"]);
+      expect(edges).toMatchObject([
+        {
+          source: "default/web",
+          destination: "default/api",
+          requests: 0,
+          errors: 0,
+          p50Ms: null,
+          responseCodes: {},
+          isMutualTls: true,
+          tcp: { opened: 2, closed: 1, sentBytes: 25, receivedBytes: 500 },
+        },
+      ]);
+    });
+
+    it("stands beside the requests of the same edge", () => {
+      const { graph, send, store } = setUp();
+      send(BY_SOURCE, 3);
+      connect(store, BY_SOURCE, [1, 1, 10, 5]);
+      expect(graph.read(1000).edges).toMatchObject([
+        { requests: 3, sourceRequests: 3, tcp: { opened: 1, closed: 1, sentBytes: 10, receivedBytes: 5 } },
+      ]);
+    });
+
+    it("counts what happened in the window alone, and shows an edge as long as bytes pass", () => {
+      const { graph, pass, store } = setUp();
+      const id = nextId++;
+      connect(store, BY_SOURCE, [1, 0, 10, 5], id);
+      pass(30);
+      connect(store, BY_SOURCE, [1, 0, 30, 5], id);
+      pass(1);
+      expect(graph.read(10_000).edges).toMatchObject([
+        { tcp: { opened: 0, closed: 0, sentBytes: 20, receivedBytes: 0 } },
+      ]);
+      pass(20);
+      expect(graph.read(10_000).edges).toEqual([]);
+      connect(store, BY_SOURCE, [1, 1, 30, 5], id);
+      expect(graph.read(10_000).edges).toMatchObject([{ tcp: { opened: 0, closed: 1, sentBytes: 0 } }]);
+    });
+
+    it("counts bytes beyond 32 bits", () => {
+      const { graph, pass, store } = setUp();
+      const id = nextId++;
+      const sent = [2 ** 32 - 5, 2 ** 32 + 5, 2 ** 33 + 7, 2 ** 45 + 1, 2 ** 45 + 2 ** 32];
+      let before = 0;
+      for (const sentBytes of sent) {
+        connect(store, BY_SOURCE, [1, 0, sentBytes, 0], id);
+        expect(graph.read(1000).edges).toMatchObject([{ tcp: { sentBytes: sentBytes - before } }]);
+        pass(5);
+        before = sentBytes;
+      }
+      expect(graph.read(60_000).edges).toMatchObject([{ tcp: { sentBytes: 2 ** 45 + 2 ** 32 } }]);
+    });
+
+    it("does not show as traffic what had happened before the collector first looked", () => {
+      const { clock, graph, store } = setUp();
+      clock.nowMs += 3_600_000;
+      const labelKey = key({ ...BY_SOURCE, ...TCP });
+      const report = (counts: number[]) =>
+        store.report({ proxy: "p", lifeMs: START_MS, samples: [], tcpSamples: [{ labelKey, counts }] });
+      report([100, 90, 2 ** 40, 2 ** 40]);
+      expect(graph.read(60_000).edges).toEqual([]);
+      report([101, 90, 2 ** 40 + 9, 2 ** 40]);
+      expect(graph.read(60_000).edges).toMatchObject([
+        { tcp: { opened: 1, closed: 0, sentBytes: 9, receivedBytes: 0 } },
+      ]);
+    });
+
+    it("goes to the edge of the overflow beyond the limit", () => {
+      const { graph, store } = setUp(1);
+      connect(store, BY_SOURCE, [1, 1, 1, 1]);
+      connect(store, { ...BY_SOURCE, source_workload: "another" }, [1, 1, 2, 2]);
+      expect(graph.read(1000).edges).toMatchObject([
+        { source: "default/web", tcp: { opened: 1, sentBytes: 1 } },
+        { source: "other", destination: "other", tcp: { opened: 1, sentBytes: 2 } },
+      ]);
+    });
+  });
+
   it("tells durations by the buckets of the reporter that counted more", () => {
     const { graph, send } = setUp();
     send(BY_SOURCE, 1, 70);

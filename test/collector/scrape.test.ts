@@ -103,6 +103,7 @@ describe("Scraper", () => {
     expect(searchParams.has("usedonly")).toBe(true);
     const filter = new RegExp(searchParams.get("filter") ?? "");
     expect("wasmcustom.reporter=.=source;.;response_flags=.=-;.;istio_request_bytes").toMatch(filter);
+    expect("wasmcustom.reporter=.=source;.;response_flags=.=-;.;istio_tcp_sent_bytes_total").toMatch(filter);
     expect("wasmcustom.meshtally_filter_start_time_milliseconds").toMatch(filter);
     expect("wasmcustom.reporter=.=source;.;istio_request_messages_total").not.toMatch(filter);
     expect("wasmcustom.reason=.=host_call;.;meshtally_filter_faults_total").not.toMatch(filter);
