@@ -9,7 +9,7 @@ import { readFlatNode } from "../host/flat-node.ts";
 import { settled } from "./observed.ts";
 import { countsOf, countsOnceClosed, filterCounters, type TcpCounts, tcpCounts, tcpSamples } from "./tcp-counts.ts";
 import { accountsOfCallees, accountsOfCallers, type Ending, echo, type Line, type Service } from "./tcp-line.ts";
-import { CALLER, DB, exchangeSettings, startTcpMesh, type TcpMesh } from "./tcp-mesh.ts";
+import { CALLER, DB, exchangeSettings, type LogEntry, startTcpMesh, type TcpMesh } from "./tcp-mesh.ts";
 
 const PARALLEL = 500;
 const BULK = randomBytes(1024 * 1024);
@@ -215,9 +215,10 @@ describe.each(COMBINATIONS)("$title", ({ isMutualTls, isExchanged }) => {
   test("each proxy says with all labels of TCP who talked to whom", async () => {
     const who = (side: "source" | "destination", workload: typeof CALLER | null) => ({
       [`${side}_workload`]: workload?.name ?? "unknown",
-      [`${side}_workload_namespace`]: workload?.namespace ?? "unknown",
+      // A certificate names the namespace, too.
+      [`${side}_workload_namespace`]: workload?.namespace ?? (isMutualTls ? "default" : "unknown"),
       [`${side}_canonical_service`]: workload?.app ?? "unknown",
-      [`${side}_canonical_revision`]: workload?.version ?? "unknown",
+      [`${side}_canonical_revision`]: workload?.version ?? "latest",
       [`${side}_app`]: workload?.app ?? "unknown",
       [`${side}_version`]: workload?.version ?? "unknown",
     });
@@ -282,7 +283,7 @@ describe.each(COMBINATIONS)("$title", ({ isMutualTls, isExchanged }) => {
   });
 });
 
-/** The workload in a filter state as logged: base64 of FlatNode bytes, in JSON; null for none. */
-function nameOf(state: string | null): string | null {
-  return state === null || state === "-" ? null : (readFlatNode(Buffer.from(state, "base64")).workloadName ?? null);
+/** The workload in a filter state as logged; null for none. */
+function nameOf(state: LogEntry["upstreamPeer"]): string | null {
+  return state === null ? null : (readFlatNode(Buffer.from(state.value, "base64")).workloadName ?? null);
 }

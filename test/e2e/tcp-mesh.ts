@@ -81,18 +81,18 @@ export interface TcpMesh {
   stop(): Promise<void>;
 }
 
-/** One entry of a proxy's access log: how connections looked when they ended. */
+/** Filter state as the access log has it: a BytesValue, whose bytes are in base64; null for none. */
+type LoggedState = { readonly value: string } | null;
+
+/** One entry of a proxy's access log. */
 export interface LogEntry {
   readonly type: string;
-  readonly flags: string;
-  /** Filter state, in base64 of FlatNode bytes; "-" for none. */
-  readonly downstreamPeer: string;
-  readonly upstreamPeer: string;
+  readonly downstreamPeer: LoggedState;
+  readonly upstreamPeer: LoggedState;
 }
 
 const LOG_FORMAT = {
   type: "%ACCESS_LOG_TYPE%",
-  flags: "%RESPONSE_FLAGS%",
   downstreamPeer: `%FILTER_STATE(${WASM_STATE_PREFIX}${DOWNSTREAM_PEER}:TYPED)%`,
   upstreamPeer: `%FILTER_STATE(${WASM_STATE_PREFIX}${UPSTREAM_PEER}:TYPED)%`,
 } satisfies Record<keyof LogEntry, string>;
@@ -130,10 +130,9 @@ export class TcpProxy {
     return join(this.folder, `${this.name}-listeners.json`);
   }
 
-  /** The listener that it is to have; null for none. Envoy takes the change while it runs. */
-  async setListener(listener: Config | null): Promise<void> {
-    const type = "type.googleapis.com/envoy.config.listener.v3.Listener";
-    const resources = listener === null ? [] : [{ "@type": type, ...listener }];
+  /** The one listener that it is to have. Envoy takes the change while it runs. */
+  async setListener(listener: Config): Promise<void> {
+    const resources = [{ "@type": "type.googleapis.com/envoy.config.listener.v3.Listener", ...listener }];
     await writeFile(`${this.listenersFile}.new`, JSON.stringify({ resources }));
     await rename(`${this.listenersFile}.new`, this.listenersFile); // which is what Envoy watches for
   }
