@@ -3,6 +3,7 @@
 
 import { Agent, createServer, type IncomingMessage, type Server, type ServerResponse } from "node:http";
 import { type Answer, httpCall } from "./http-call.ts";
+import type { RatingsDb } from "./ratings-db.ts";
 import { CALLER_HEADER } from "./sidecar-config.ts";
 import type { Tally } from "./tally.ts";
 import { addressOf, PORTS, SERVICE_PORT, type Workload } from "./topology.ts";
@@ -31,6 +32,8 @@ export interface BookinfoOptions {
   readonly workload: Workload;
   readonly subnet: string;
   readonly tally: Tally;
+  /** What ratings asks; without it, or without its answer, ratings gives those that it remembers. */
+  readonly database?: RatingsDb;
   /** Fail and dawdle now and then by HABITS; FAULT_HEADER works either way. */
   readonly faults: boolean;
 }
@@ -40,6 +43,7 @@ interface Request {
   readonly workload: Workload;
   /** GETs "http://reviews:9080/reviews/0" through the own sidecar. */
   readonly call: (service: string, path: string) => Promise<Answer>;
+  readonly database: RatingsDb | undefined;
 }
 
 interface Reply {
@@ -67,7 +71,10 @@ const APPLICATIONS: { readonly [app: string]: Application } = {
     const stars = ratings.status === 200 ? parse(ratings) : "ratings are unavailable";
     return { status: 200, body: { reviews, stars, colour: workload.version === "v2" ? "black" : "red" } };
   },
-  ratings: async () => ({ status: 200, body: { ratings: { "Reviewer 1": 5, "Reviewer 2": 4 } } }),
+  ratings: async ({ database }) => {
+    const found = await database?.ask(0);
+    return { status: 200, body: { ratings: found ? JSON.parse(found) : { "Reviewer 1": 5, "Reviewer 2": 4 } } };
+  },
 };
 
 /** Starts the workload's application. Rejects when its port is taken. The function that it gives stops it. */
@@ -102,7 +109,7 @@ async function answer(
   incoming: IncomingMessage,
   outgoing: ServerResponse,
 ): Promise<void> {
-  const { workload, subnet, tally } = options;
+  const { workload, subnet, tally, database } = options;
   tally.inspect(incoming.headers);
   const habits = options.faults ? HABITS[workload.app] : undefined;
   if (isTurn(turn, habits?.slowEvery)) await new Promise((resolve) => setTimeout(resolve, habits?.slowMs));
@@ -118,7 +125,7 @@ async function answer(
     orderedFailure(incoming, workload) ?? (isTurn(turn, habits?.failEvery) ? habits?.failWith : undefined);
   const reply =
     failure === undefined
-      ? await application({ workload, call }).catch((error: unknown) => ({
+      ? await application({ workload, call, database }).catch((error: unknown) => ({
           // Its own sidecar is gone or cut the connection.
           status: 500,
           body: { error: error instanceof Error ? error.message : String(error) },

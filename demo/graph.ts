@@ -20,6 +20,16 @@ export interface GraphEdge {
   readonly p99_ms: number | null;
   /** null when no report said. */
   readonly mtls: boolean | null;
+  /** TCP in the window; a collector that tells of HTTP alone leaves it out. */
+  readonly tcp?: TcpTraffic;
+}
+
+/** Sent is what went to the source, in the metrics' words. */
+export interface TcpTraffic {
+  readonly connections_opened: number;
+  readonly connections_closed: number;
+  readonly sent_bytes: number;
+  readonly received_bytes: number;
 }
 
 export interface Graph {

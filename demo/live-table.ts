@@ -1,7 +1,7 @@
-// The table on the terminal: redrawn in place on a TTY; elsewhere only its first and its last state are printed.
+// The tables on the terminal: redrawn in place on a TTY; elsewhere only its first and its last state are printed.
 
 import type { Graph } from "./graph.ts";
-import { renderTable } from "./table.ts";
+import { renderTable, renderTcpTable } from "./table.ts";
 
 /** What of process.stdout is needed. */
 export interface Terminal {
@@ -29,10 +29,12 @@ export class LiveTable {
   show(graph: Graph, heading: string, isLast = false): void {
     const { isTTY = false } = this.terminal;
     const table = renderTable(graph, this.width);
+    const tcp = renderTcpTable(graph, this.width);
     const isFirst = !this.hasShown && table.length > 0;
     this.hasShown ||= table.length > 0;
     if (!isTTY && !isFirst && !isLast) return;
-    this.draw([heading.slice(0, this.width), ...(table.length === 0 ? ["no requests yet"] : table), ""]);
+    const below = tcp.length === 0 ? [] : ["", ...tcp];
+    this.draw([heading.slice(0, this.width), ...(table.length === 0 ? ["no requests yet"] : table), ...below, ""]);
     if (isLast) this.drawn = [];
   }
 

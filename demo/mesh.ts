@@ -1,4 +1,4 @@
-// The local mesh: bookinfo's applications, an Envoy beside each, the collector, and a way to stop all of it.
+// The local mesh: bookinfo's applications and their database, an Envoy beside each, the collector, and a way to stop all of it.
 
 import { existsSync } from "node:fs";
 import { mkdtemp, writeFile } from "node:fs/promises";
@@ -11,10 +11,11 @@ import { writeCertificates } from "./certificates.ts";
 import { type CollectorProcess, startCollector } from "./collector-process.ts";
 import { EnvoyProcess } from "./envoy-process.ts";
 import { type Answer, httpCall } from "./http-call.ts";
+import { backUp, RatingsDb, startBackups, startRatingsDb } from "./ratings-db.ts";
 import { proxyConfig } from "./sidecar-config.ts";
 import { claimSubnet, pickPort } from "./subnet.ts";
-import { type EdgeCount, Tally } from "./tally.ts";
-import { addressOf, GATEWAY, nodeId, PORTS, WORKLOADS, type Workload } from "./topology.ts";
+import { type EdgeCount, Tally, type TcpEdgeCount } from "./tally.ts";
+import { addressOf, DATABASE, GATEWAY, nodeId, PORTS, WORKLOADS, type Workload } from "./topology.ts";
 import { startTraffic } from "./traffic.ts";
 import { Watchdog } from "./watchdog.ts";
 
@@ -67,6 +68,10 @@ export interface Mesh {
   request(path?: string, headers?: NodeJS.Dict<string>): Promise<Answer>;
   /** What the applications counted so far: per caller, callee and code. */
   counts(): EdgeCount[];
+  /** What callers of the database saw of their TCP connections so far. */
+  tcpCounts(): TcpEdgeCount[];
+  /** Dumps the database from outside the mesh, in plaintext. */
+  backUp(): Promise<string>;
   /** How many `x-envoy-peer-metadata*` headers applications saw: none, if the proxies strip them. */
   exchangeHeadersSeen(): number;
   /** Kills the workload's Envoy and waits until it is gone; its application goes on. */
@@ -131,8 +136,11 @@ async function start(options: MeshOptions, resources: Resources): Promise<Mesh> 
   const site = await claimSite(resources);
   const { subnet } = site;
   const tally = new Tally();
-  for (const workload of WORKLOADS.filter((candidate) => candidate !== GATEWAY)) {
-    resources.add(await startBookinfo({ workload, subnet, tally, faults }));
+  resources.add(await startRatingsDb(subnet));
+  const database = new RatingsDb(subnet, tally);
+  resources.add(() => database.close());
+  for (const workload of WORKLOADS.filter((candidate) => candidate !== GATEWAY && candidate !== DATABASE)) {
+    resources.add(await startBookinfo({ workload, subnet, tally, database, faults }));
   }
   // Before the proxies, whose configuration names its port.
   const collector = (options.collector ?? true) ? await launchCollector(options, site, resources) : null;
@@ -143,7 +151,10 @@ async function start(options: MeshOptions, resources: Resources): Promise<Mesh> 
   await startAll([...proxies.values()], signal);
 
   const gatewayUrl = `http://${addressOf(GATEWAY, subnet)}:${gatewayPort}`;
-  if (requestsPerSecond > 0) resources.add(startTraffic(`${gatewayUrl}/productpage`, requestsPerSecond).stop);
+  if (requestsPerSecond > 0) {
+    resources.add(startTraffic(`${gatewayUrl}/productpage`, requestsPerSecond).stop);
+    resources.add(startBackups(subnet, tally));
+  }
   return new LocalMesh({ subnet, gatewayUrl, tally, collector, proxies }, resources);
 }
 
@@ -239,6 +250,14 @@ class LocalMesh implements Mesh {
 
   counts(): EdgeCount[] {
     return this.parts.tally.counts();
+  }
+
+  tcpCounts(): TcpEdgeCount[] {
+    return this.parts.tally.tcpCounts();
+  }
+
+  backUp(): Promise<string> {
+    return backUp(this.parts.subnet, this.parts.tally);
   }
 
   exchangeHeadersSeen(): number {

@@ -2,6 +2,10 @@
 //
 //            caller's sidecar                        callee's sidecar
 //   app --> 127.0.x.11:15001 outbound == mTLS ==> 127.0.x.13:15006 inbound --> 127.0.x.13:9080 app
+//
+// The database and its caller talk TCP; the database's sidecar takes plain text, too:
+//
+//   app --> 127.0.x.16:6379 outbound == mTLS ==> 127.0.x.17:15006 inbound --> 127.0.x.17:6379 database
 
 import {
   APP_LABEL,
@@ -26,13 +30,20 @@ import {
   filterConfig,
   socketAddress,
   statsConfig,
+  tcpAccessLogConfig,
+  tcpFilterConfig,
+  tcpProxyConfig,
 } from "./telemetry-config.ts";
 import {
   addressOf,
   CLUSTER_ID,
+  DATABASE,
+  DATABASE_PORT,
+  DATABASE_SERVICE,
   nodeId,
   PORTS,
   podName,
+  RATINGS,
   SERVICE_PORT,
   SERVICES,
   type Service,
@@ -43,6 +54,10 @@ import {
 
 /** Header in which a caller names its workload to the called application, so that servers can count by caller. */
 export const CALLER_HEADER = "x-demo-caller";
+
+/** Protocols (ALPN) by which proxies agree on metadata exchange over TCP; Istio's names. */
+const TCP_PROTOCOLS = ["istio-peer-exchange", "istio"];
+const HTTP_PROTOCOLS = ["http/1.1"];
 
 export interface ProxySettings {
   /** First three parts of every address of this run: "127.0.7". */
@@ -61,22 +76,28 @@ export interface ProxySettings {
 /** What `envoy -c` takes for the proxy of that workload. */
 export function proxyConfig(workload: Workload, settings: ProxySettings): Config {
   const address = addressOf(workload, settings.subnet);
-  const isGateway = workload.role === "router";
-  const clusters = SERVICES.map((service) => outboundCluster(service, address, settings));
-  if (!isGateway) clusters.push(inboundCluster(workload, address));
+  const clusters = SERVICES.map((service) => outboundCluster(service, SERVICE_PORT, address, settings));
+  if (workload === RATINGS) clusters.push(outboundCluster(DATABASE_SERVICE, DATABASE_PORT, address, settings));
+  if (workload === DATABASE) clusters.push(inboundCluster(DATABASE_SERVICE, DATABASE_PORT, address));
+  else if (workload.role === "sidecar") clusters.push(inboundCluster(serviceOf(workload), SERVICE_PORT, address));
   if (settings.accessLogTo !== null) clusters.push(collectorClusterConfig(settings.accessLogTo));
   return {
     node: nodeConfig(workload, address),
     admin: { address: socketAddress(`${address}:${PORTS.admin}`) },
     static_resources: {
-      listeners: isGateway
-        ? [gatewayListener(workload, address, settings)]
-        : [outboundListener(address, settings), inboundListener(address, settings)],
+      listeners: listenersOf(workload, address, settings),
       clusters,
     },
     stats_flush_interval: "1s",
     stats_config: statsConfig(),
   };
+}
+
+function listenersOf(workload: Workload, address: string, settings: ProxySettings): Config[] {
+  if (workload.role === "router") return [gatewayListener(workload, address, settings)];
+  if (workload === DATABASE) return [outboundListener(address, settings), databaseListener(address, settings)];
+  const toDatabase = workload === RATINGS ? [toDatabaseListener(address, settings)] : [];
+  return [outboundListener(address, settings), ...toDatabase, inboundListener(address, settings)];
 }
 
 /** Who the proxy says it is: the keys that Istio's injector writes. */
@@ -161,16 +182,41 @@ function outboundListener(address: string, settings: ProxySettings): Config {
   };
 }
 
+/** Nothing redirects connections here, so the database has its place on its caller's own address. */
+function toDatabaseListener(address: string, settings: ProxySettings): Config {
+  return {
+    name: `${address}_${DATABASE_PORT}`,
+    traffic_direction: "OUTBOUND",
+    address: socketAddress(`${address}:${DATABASE_PORT}`),
+    filter_chains: [{ filters: tcpFilters("outbound", outboundName(DATABASE_SERVICE, DATABASE_PORT), settings) }],
+  };
+}
+
+function databaseListener(address: string, settings: ProxySettings): Config {
+  const filters = tcpFilters("inbound", inboundName(DATABASE_PORT), settings);
+  return virtualInbound(address, filters, TCP_PROTOCOLS, { ...settings, plaintext: true });
+}
+
+function tcpFilters(direction: Direction, cluster: string, { wasmFile, accessLogTo }: ProxySettings): Config[] {
+  const accessLogs = accessLogTo === null ? [] : [tcpAccessLogConfig(direction)];
+  return [
+    ...(wasmFile === null ? [] : [tcpFilterConfig(direction, wasmFile)]),
+    tcpProxyConfig(cluster, { accessLogs, flushInterval: "1s" }),
+  ];
+}
+
 function inboundListener(address: string, settings: ProxySettings): Config {
   const filters = [
     connectionManager("inbound", settings, {
       route_config: {
-        name: inboundName(),
+        name: inboundName(SERVICE_PORT),
         virtual_hosts: [
           {
             name: `inbound|http|${SERVICE_PORT}`,
             domains: ["*"],
-            routes: [{ name: "default", match: { prefix: "/" }, route: { cluster: inboundName(), timeout: "0s" } }],
+            routes: [
+              { name: "default", match: { prefix: "/" }, route: { cluster: inboundName(SERVICE_PORT), timeout: "0s" } },
+            ],
           },
         ],
       },
@@ -178,11 +224,20 @@ function inboundListener(address: string, settings: ProxySettings): Config {
       set_current_client_cert_details: { subject: true, uri: true },
     }),
   ];
+  return virtualInbound(address, filters, HTTP_PROTOCOLS, settings);
+}
+
+function virtualInbound(
+  address: string,
+  filters: readonly Config[],
+  protocols: readonly string[],
+  settings: ProxySettings,
+): Config {
   const mutualTls = {
     filter_chain_match: { transport_protocol: "tls" },
     transport_socket: transportSocket("Downstream", {
       require_client_certificate: true,
-      common_tls_context: tlsContext(settings.certificates, {}),
+      common_tls_context: tlsContext(settings.certificates, protocols, {}),
     }),
     filters,
   };
@@ -225,12 +280,12 @@ function connectionManager(direction: Direction, settings: ProxySettings, fields
 
 /** No retries and no timeout: a request is one request, which keeps what servers count equal to what callers count. */
 function routeTo(service: Service): Config {
-  return { cluster: outboundName(service), timeout: "0s" };
+  return { cluster: outboundName(service, SERVICE_PORT), timeout: "0s" };
 }
 
 /** The service's endpoints behind mTLS. Connections leave from the workload's own address, so that it names the caller. */
-function outboundCluster(service: Service, ownAddress: string, settings: ProxySettings): Config {
-  const name = outboundName(service);
+function outboundCluster(service: Service, port: number, ownAddress: string, settings: ProxySettings): Config {
+  const name = outboundName(service, port);
   return {
     name,
     type: "STATIC",
@@ -243,8 +298,8 @@ function outboundCluster(service: Service, ownAddress: string, settings: ProxySe
       endpoints: [{ lb_endpoints: service.workloads.map((workload) => endpoint(workload, settings.subnet)) }],
     },
     transport_socket: transportSocket("Upstream", {
-      sni: `outbound_.${SERVICE_PORT}_._.${serviceHost(service)}`,
-      common_tls_context: tlsContext(settings.certificates, {
+      sni: `outbound_.${port}_._.${serviceHost(service)}`,
+      common_tls_context: tlsContext(settings.certificates, port === DATABASE_PORT ? TCP_PROTOCOLS : HTTP_PROTOCOLS, {
         match_typed_subject_alt_names: [...new Set(service.workloads.map(spiffeId))].map((exact) => ({
           san_type: "URI",
           matcher: { exact },
@@ -267,18 +322,22 @@ function endpoint(workload: Workload, subnet: string): Config {
   };
 }
 
-function inboundCluster(workload: Workload, address: string): Config {
-  const service = SERVICES.find(({ workloads }) => workloads.includes(workload));
+function inboundCluster(service: Service | undefined, port: number, address: string): Config {
+  const name = inboundName(port);
   return {
-    name: inboundName(),
+    name,
     type: "STATIC",
     connect_timeout: "1s",
     ...(service === undefined ? {} : { metadata: servicesMetadata(service) }),
     load_assignment: {
-      cluster_name: inboundName(),
-      endpoints: [{ lb_endpoints: [{ endpoint: { address: socketAddress(`${address}:${PORTS.app}`) } }] }],
+      cluster_name: name,
+      endpoints: [{ lb_endpoints: [{ endpoint: { address: socketAddress(`${address}:${port}`) } }] }],
     },
   };
+}
+
+function serviceOf(workload: Workload): Service | undefined {
+  return SERVICES.find(({ workloads }) => workloads.includes(workload));
 }
 
 function servicesMetadata(service: Service): Config {
@@ -291,14 +350,14 @@ function transportSocket(side: "Upstream" | "Downstream", context: Config): Conf
   return { name: "envoy.transport_sockets.tls", typed_config: { "@type": type, ...context } };
 }
 
-function tlsContext(files: CertificateFiles, validation: Config): Config {
+function tlsContext(files: CertificateFiles, protocols: readonly string[], validation: Config): Config {
   return {
     tls_params: { tls_minimum_protocol_version: "TLSv1_2" },
     tls_certificates: [
       { certificate_chain: { filename: files.certificate }, private_key: { filename: files.privateKey } },
     ],
     validation_context: { trusted_ca: { filename: files.authority }, ...validation },
-    alpn_protocols: ["http/1.1"],
+    alpn_protocols: protocols,
   };
 }
 
@@ -313,10 +372,10 @@ function hostNames(service: Service): string[] {
   return names.flatMap((name) => [name, `${name}:${SERVICE_PORT}`]);
 }
 
-function outboundName(service: Service): string {
-  return `outbound|${SERVICE_PORT}||${serviceHost(service)}`;
+function outboundName(service: Service, port: number): string {
+  return `outbound|${port}||${serviceHost(service)}`;
 }
 
-function inboundName(): string {
-  return `inbound|${SERVICE_PORT}||`;
+function inboundName(port: number): string {
+  return `inbound|${port}||`;
 }

@@ -1,5 +1,7 @@
 // What the applications themselves counted: the truth that the mesh's telemetry is compared with.
 
+import type { Socket } from "node:net";
+
 /** How many answers with that code `destination` gave to `source`. Names are those of workloads. */
 export interface EdgeCount {
   readonly source: string;
@@ -8,8 +10,29 @@ export interface EdgeCount {
   readonly requests: number;
 }
 
+/** What a caller saw of its TCP connections to `destination`, in the metrics' words: sent is what came to the caller. */
+export interface TcpEdgeCount {
+  readonly source: string;
+  readonly destination: string;
+  readonly opened: number;
+  readonly closed: number;
+  readonly sentBytes: number;
+  readonly receivedBytes: number;
+}
+
+interface TcpEdge {
+  readonly source: string;
+  readonly destination: string;
+  opened: number;
+  /** Of the connections that are closed. */
+  sentBytes: number;
+  receivedBytes: number;
+  readonly open: Set<Socket>;
+}
+
 export class Tally {
   private readonly edges = new Map<string, { source: string; destination: string; code: number; requests: number }>();
+  private readonly tcpEdges = new Map<string, TcpEdge>();
   private exchangeHeaders = 0;
 
   /** Called as the answer is given, before its first byte leaves. */
@@ -33,6 +56,49 @@ export class Tally {
     return edges.sort(
       (a, b) => a.source.localeCompare(b.source) || a.destination.localeCompare(b.destination) || a.code - b.code,
     );
+  }
+
+  /** Counts a connection from `source`, whose socket this is, as soon as it is there. */
+  follow(socket: Socket, source: string, destination: string): void {
+    const key = `${source} ${destination}`;
+    const edge = this.tcpEdges.get(key) ?? {
+      source,
+      destination,
+      opened: 0,
+      sentBytes: 0,
+      receivedBytes: 0,
+      open: new Set(),
+    };
+    this.tcpEdges.set(key, edge);
+    socket.once("connect", () => {
+      edge.opened++;
+      edge.open.add(socket);
+    });
+    socket.once("close", () => {
+      if (!edge.open.delete(socket)) return; // it was never there
+      edge.sentBytes += socket.bytesRead;
+      edge.receivedBytes += socket.bytesWritten;
+    });
+  }
+
+  /** Every TCP edge so far, ordered by source and destination. */
+  tcpCounts(): TcpEdgeCount[] {
+    const counts = [...this.tcpEdges.values()].map(
+      ({ source, destination, opened, sentBytes, receivedBytes, open }) => {
+        const total = (bytes: "bytesRead" | "bytesWritten") =>
+          [...open].reduce((sum, socket) => sum + socket[bytes], 0);
+        const closed = opened - open.size;
+        return {
+          source,
+          destination,
+          opened,
+          closed,
+          sentBytes: sentBytes + total("bytesRead"),
+          receivedBytes: receivedBytes + total("bytesWritten"),
+        };
+      },
+    );
+    return counts.sort((a, b) => a.source.localeCompare(b.source) || a.destination.localeCompare(b.destination));
   }
 
   /** How many exchange headers applications have seen, in requests and in answers. */

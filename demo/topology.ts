@@ -1,13 +1,23 @@
-// The shape of the local mesh, as data: bookinfo's workloads, their services and their addresses.
+// The shape of the local mesh, as data: bookinfo's workloads, the database behind one of them, their services and their addresses.
 
 import { createHash } from "node:crypto";
 
 export const CLUSTER_ID = "local";
 export const TRUST_DOMAIN = "cluster.local";
 export const SERVICE_PORT = 9080;
+export const DATABASE_PORT = 6379;
 
-/** The ports that each workload's own address carries, as in an Istio pod; the gateway's public port is picked. */
-export const PORTS = { app: SERVICE_PORT, admin: 15000, outbound: 15001, inbound: 15006 } as const;
+/**
+ * The ports that each workload's own address carries, as in an Istio pod; the gateway's public port is picked. `database`: on its own
+ * address the database, on its caller's the outbound listener that leads there.
+ */
+export const PORTS = {
+  app: SERVICE_PORT,
+  database: DATABASE_PORT,
+  admin: 15000,
+  outbound: 15001,
+  inbound: 15006,
+} as const;
 
 type Role = "sidecar" | "router";
 
@@ -40,6 +50,11 @@ export const GATEWAY: Workload = {
   host: 10,
 };
 
+/** The one workload that calls the database. */
+export const RATINGS: Workload = sidecar("ratings", "v1", 16);
+/** Where ratings come from: over TCP, and no HTTP. */
+export const DATABASE: Workload = sidecar("ratings-db", "v1", 17);
+
 /** Every workload behind a proxy, in the order in which a request meets them. */
 export const WORKLOADS: readonly Workload[] = [
   GATEWAY,
@@ -48,7 +63,8 @@ export const WORKLOADS: readonly Workload[] = [
   sidecar("reviews", "v1", 13),
   sidecar("reviews", "v2", 14),
   sidecar("reviews", "v3", 15),
-  sidecar("ratings", "v1", 16),
+  RATINGS,
+  DATABASE,
 ];
 
 export interface Service {
@@ -58,11 +74,13 @@ export interface Service {
   readonly workloads: readonly Workload[];
 }
 
-/** The services that can be called: one per app, so `reviews` has three workloads behind it. */
+/** The services that can be called by HTTP: one per app, so `reviews` has three workloads behind it. */
 export const SERVICES: readonly Service[] = ["productpage", "details", "reviews", "ratings"].map((name) => {
   const workloads = WORKLOADS.filter((workload) => workload.app === name);
   return { name, namespace: "default", workloads };
 });
+
+export const DATABASE_SERVICE: Service = { name: DATABASE.app, namespace: DATABASE.namespace, workloads: [DATABASE] };
 
 /** "reviews.default.svc.cluster.local". */
 export function serviceHost(service: Service): string {

@@ -151,6 +151,41 @@ describe("a sidecar's configuration", () => {
   });
 });
 
+describe("the database", () => {
+  const listenerOf = (workload: string, direction: string, port: number) =>
+    configOf(workloadNamed(workload)).static_resources.listeners.find(
+      ({ traffic_direction, address }) =>
+        traffic_direction === direction && JSON.stringify(address).includes(`"port_value":${port}`),
+    );
+  const filtersOf = (listener: Listener | undefined) =>
+    listener?.filter_chains.map(({ filters }) => filters.map((filter) => (filter as { name?: string }).name));
+  const TCP = ["envoy.filters.network.wasm", "envoy.filters.network.tcp_proxy"];
+
+  test("is called on its caller's own address, the filter first", () => {
+    const listener = listenerOf("ratings-v1", "OUTBOUND", 6379);
+    expect(listener?.address).toEqual(at("127.0.7.16", 6379));
+    expect(filtersOf(listener)).toEqual([TCP]);
+    expect(listenerOf("reviews-v1", "OUTBOUND", 6379)).toBeUndefined();
+  });
+
+  test("takes mTLS and plain text, the filter first in either chain", () => {
+    const listener = listenerOf("ratings-db-v1", "INBOUND", 15006);
+    expect(listener?.filter_chains.map((chain) => chain.filter_chain_match?.transport_protocol)).toEqual([
+      "tls",
+      "raw_buffer",
+    ]);
+    expect(filtersOf(listener)).toEqual([TCP, TCP]);
+  });
+
+  test("is reached by the protocols of Istio's exchange", () => {
+    const cluster = configOf(workloadNamed("ratings-v1")).static_resources.clusters.find(
+      ({ name }) => name === "outbound|6379||ratings-db.default.svc.cluster.local",
+    );
+    const context = cluster?.transport_socket?.typed_config.common_tls_context;
+    expect(context).toMatchObject({ alpn_protocols: ["istio-peer-exchange", "istio"] });
+  });
+});
+
 describe("the gateway's configuration", () => {
   test("has one listener, at the port picked for it", () => {
     const { node, static_resources } = configOf(GATEWAY, { gatewayPort: 40123 });

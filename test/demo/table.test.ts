@@ -1,7 +1,7 @@
 import { describe, expect, test } from "vitest";
 import type { Graph, GraphEdge } from "../../demo/graph.ts";
 import { LiveTable } from "../../demo/live-table.ts";
-import { renderTable } from "../../demo/table.ts";
+import { renderTable, renderTcpTable } from "../../demo/table.ts";
 
 const edge: GraphEdge = {
   source: "n1",
@@ -24,6 +24,31 @@ function graphOf(...edges: GraphEdge[]): Graph {
     edges,
   };
 }
+
+describe("renderTcpTable", () => {
+  const tcp = { connections_opened: 2, connections_closed: 1, sent_bytes: 4800, received_bytes: 904 };
+
+  test("has one aligned line per edge with TCP traffic", () => {
+    const bySilent = { ...edge, source: "n2", destination: "n1" };
+    expect(renderTcpTable(graphOf({ ...edge, tcp }, bySilent))).toEqual([
+      "TCP CLIENT       SERVER          OPENED  CLOSED  TO CLIENT B/S  TO SERVER B/S  BY",
+      "ingress-gateway  productpage-v1       2       1            480             90  mutual TLS",
+    ]);
+  });
+
+  test.each([
+    [false, "plaintext"],
+    [null, "?"],
+  ])("mtls %s is said by %s", (mtls, text) => {
+    expect(renderTcpTable(graphOf({ ...edge, mtls, tcp }))[1]?.endsWith(`  ${text}`)).toBe(true);
+  });
+
+  test("is empty without traffic, and an edge without requests is in no other table", () => {
+    const idle = { connections_opened: 0, connections_closed: 0, sent_bytes: 0, received_bytes: 0 };
+    expect(renderTcpTable(graphOf(edge, { ...edge, tcp: idle }))).toEqual([]);
+    expect(renderTable(graphOf({ ...edge, requests: 0, tcp }))).toEqual([]);
+  });
+});
 
 describe("renderTable", () => {
   test("has one aligned line per edge", () => {
