@@ -12,6 +12,9 @@ import {
   type Direction,
   filterConfig,
   statsConfig,
+  tcpAccessLogConfig,
+  tcpFilterConfig,
+  tcpProxyConfig,
 } from "../../demo/telemetry-config.ts";
 import { findEnvoy } from "../../envoy/binary.ts";
 import { projectRoot } from "../../envoy/project.ts";
@@ -21,13 +24,20 @@ interface Manager {
   access_log: object[];
 }
 
+interface NetworkFilter {
+  name: string;
+  typed_config: object;
+}
+
 interface Bootstrap {
   stats_config: object;
   static_resources: {
-    listeners: { traffic_direction: string; filter_chains: { filters: { typed_config: Manager }[] }[] }[];
+    listeners: { traffic_direction: string; filter_chains: { filters: NetworkFilter[] }[] }[];
     clusters: { name: string }[];
   };
 }
+
+const MANAGER = "envoy.filters.network.http_connection_manager";
 
 const folder = join(projectRoot(), "envoy");
 const names = readdirSync(folder).filter((name) => name.endsWith(".yaml"));
@@ -43,10 +53,15 @@ test("there is a configuration for a sidecar and one for a gateway", () => {
 
 describe.each(names)("%s", (name) => {
   const config = parse(readFileSync(join(folder, name), "utf8")) as Bootstrap;
-  const managers = config.static_resources.listeners.map((listener) => ({
-    direction: directionOf(name, listener.traffic_direction),
-    manager: listener.filter_chains[0]?.filters[0]?.typed_config,
-  }));
+  const chains = config.static_resources.listeners.flatMap(({ traffic_direction, filter_chains }) =>
+    filter_chains.map(({ filters }) => ({ direction: directionOf(name, traffic_direction), filters })),
+  );
+  const managers = chains.flatMap(({ direction, filters }) =>
+    filters
+      .filter((filter) => filter.name === MANAGER)
+      .map(({ typed_config }) => ({ direction, manager: typed_config as Manager })),
+  );
+  const tcpChains = chains.filter(({ filters }) => !filters.some((filter) => filter.name === MANAGER));
 
   test("passes envoy --mode validate", { timeout: 60_000 }, async () => {
     const args = ["--mode", "validate", "--disable-hot-restart", "-l", "error", "-c", join(folder, name)];
@@ -58,15 +73,26 @@ describe.each(names)("%s", (name) => {
   test("has the filter first, configured as in the demo", () => {
     expect(managers.length).toBeGreaterThan(0);
     for (const { direction, manager } of managers) {
-      expect(manager?.http_filters[0]).toEqual(filterConfig(direction, "build/filter.wasm"));
+      expect(manager.http_filters[0]).toEqual(filterConfig(direction, "build/filter.wasm"));
     }
   });
 
   test("streams its access logs as the demo does", () => {
     for (const { direction, manager } of managers) {
-      expect(manager?.access_log).toEqual([accessLogConfig(direction)]);
+      expect(manager.access_log).toEqual([accessLogConfig(direction)]);
     }
     expect(config.static_resources.clusters).toContainEqual(collectorClusterConfig("127.0.0.1:11800"));
+  });
+
+  test("has the filter first before each TCP proxy, in the VM of its direction, and streams its access logs as the demo does", () => {
+    expect(tcpChains.map(({ direction }) => direction)).toEqual(managers.map(({ direction }) => direction));
+    for (const { direction, filters } of tcpChains) {
+      const to = direction === "inbound" ? "inbound|6379||" : "outbound|6379||db.default.svc.cluster.local";
+      expect(filters).toEqual([
+        tcpFilterConfig(direction, "build/filter.wasm"),
+        tcpProxyConfig(to, { accessLogs: [tcpAccessLogConfig(direction)] }),
+      ]);
+    }
   });
 
   test("cuts out every label", () => {

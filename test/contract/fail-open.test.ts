@@ -10,10 +10,11 @@ test("the filter is found in every file that is known to run it", () => {
     "demo/telemetry-config.ts",
     "envoy/gateway.yaml",
     "envoy/istio/envoy-filter.yaml",
+    "envoy/istio/tcp.yaml",
     "envoy/istio/wasm-plugin.yaml",
     "envoy/sidecar.yaml",
   ]);
-  expect(all.length).toBe(13);
+  expect(all.length).toBe(19);
 });
 
 test.each(all)("$file fails open", ({ policy }) => {

@@ -14,6 +14,9 @@ import {
   collectorClusterConfig,
   type Direction,
   filterConfig,
+  tcpAccessLogConfig,
+  tcpFilterConfig,
+  tcpProxyConfig,
 } from "../../demo/telemetry-config.ts";
 import { GATEWAY, type Workload } from "../../demo/topology.ts";
 import { findEnvoy } from "../../envoy/binary.ts";
@@ -27,10 +30,18 @@ import {
   type MeshSettings,
   type Patch,
   readDocuments,
+  TCP_FILTERS,
   WASM_PLUGINS,
 } from "../istio/manifests.ts";
 import { gatewayResources, sidecarResources, WEB } from "../istio/proxies.ts";
-import { CONNECTION_MANAGER, type Extension, type PatchContext, type Resources } from "../istio/resources.ts";
+import {
+  CONNECTION_MANAGER,
+  chainsOf,
+  type Extension,
+  type PatchContext,
+  type Resources,
+  TCP_PROXY,
+} from "../istio/resources.ts";
 import { install, WAYS } from "../istio/ways.ts";
 
 const DIRECTIONS: readonly { direction: Direction; context: PatchContext }[] = [
@@ -62,7 +73,7 @@ function patchOf(filters: typeof FILTERS, applyTo: string, context: string): Con
 }
 
 test("each file holds what it is named for, all in the root namespace", async () => {
-  const objects = [...WASM_PLUGINS, ...FILTERS, ...ACCESS_LOGS, ...TELEMETRY];
+  const objects = [...WASM_PLUGINS, ...FILTERS, ...ACCESS_LOGS, ...TCP_FILTERS, ...TELEMETRY];
   expect(
     objects.map(({ apiVersion, kind, metadata }) => [kind, apiVersion, metadata.namespace, metadata.name]),
   ).toEqual([
@@ -72,6 +83,7 @@ test("each file holds what it is named for, all in the root namespace", async ()
     ["WasmPlugin", "extensions.istio.io/v1alpha1", "istio-system", "meshtally-egress-gateway"],
     ["EnvoyFilter", "networking.istio.io/v1alpha3", "istio-system", "meshtally-filter"],
     ["EnvoyFilter", "networking.istio.io/v1alpha3", "istio-system", "meshtally-access-log"],
+    ["EnvoyFilter", "networking.istio.io/v1alpha3", "istio-system", "meshtally-tcp"],
     ["Telemetry", "telemetry.istio.io/v1", "istio-system", "meshtally"],
   ]);
   expect(ISTIO_OPERATOR.map(({ apiVersion, kind }) => [kind, apiVersion])).toEqual([
@@ -83,6 +95,7 @@ test("each file holds what it is named for, all in the root namespace", async ()
     "envoy-filter.yaml",
     "helm-values.yaml",
     "istio-operator.yaml",
+    "tcp.yaml",
     "telemetry.yaml",
     "wasm-plugin.yaml",
   ]);
@@ -148,6 +161,25 @@ describe.each(DIRECTIONS)("$direction", ({ direction, context }) => {
   });
 });
 
+describe.each(DIRECTIONS)("$direction, TCP", ({ direction, context }) => {
+  test("the EnvoyFilter configures the filter as the demo does, wherever the wasm comes from", () => {
+    const extension = patchOf(TCP_FILTERS, "EXTENSION_CONFIG", context) as unknown as Extension;
+    const demo = tcpFilterConfig(direction, filterWasmPath())["typed_config"];
+    expect(asFetched(extension, filterWasmPath()).typed_config).toEqual(demo);
+  });
+
+  test("the access log, of open connections, too, is the demo's", () => {
+    const merges = TCP_FILTERS.flatMap(({ spec }) => spec.configPatches).filter(
+      ({ match, patch }) => match.context === context && patch.operation === "MERGE",
+    );
+    const { typed_config: demo } = tcpProxyConfig("", { accessLogs: [tcpAccessLogConfig(direction)] }) as {
+      typed_config: Config;
+    };
+    const { stat_prefix: _prefix, cluster: _cluster, ...added } = demo;
+    expect(merges.map(({ patch }) => patch.value["typed_config"])).toEqual([added]);
+  });
+});
+
 test("the collector's cluster is the demo's, found by name", () => {
   const demo = collectorClusterConfig("meshtally-collector.meshtally.svc.cluster.local:11800");
   expect(patchOf(ACCESS_LOGS, "CLUSTER", "ANY")).toEqual({ ...demo, type: "STRICT_DNS" });
@@ -179,8 +211,8 @@ function bootstrapOf(resources: Resources, workload: Workload): Promise<Config> 
 
 describe.each(WAYS)("installed by $name", (way) => {
   const proxies = [
-    { proxy: "a sidecar", workload: WEB, resources: sidecar, managers: 4 },
-    { proxy: "a gateway", workload: GATEWAY, resources: gateway, managers: 1 },
+    { proxy: "a sidecar", workload: WEB, resources: sidecar, managers: 4, tcpProxies: 3 },
+    { proxy: "a gateway", workload: GATEWAY, resources: gateway, managers: 1, tcpProxies: 1 },
   ];
 
   test.each(proxies)(
@@ -206,6 +238,31 @@ describe.each(WAYS)("installed by $name", (way) => {
         }
       }
       expect(seen).toBe(managers);
+    },
+  );
+
+  test.each(proxies)(
+    "$proxy has the filter before each TCP proxy, and never before HTTP",
+    ({ resources, tcpProxies }) => {
+      const { listeners } = install(way, resources());
+      let seen = 0;
+      for (const { context, listener } of listeners) {
+        const direction = DIRECTIONS.find((each) => each.context === context)?.direction as Direction;
+        for (const { filters } of chainsOf(listener)) {
+          const names = filters.map(({ name }) => name);
+          if (!names.includes(TCP_PROXY)) {
+            expect(names).toEqual([CONNECTION_MANAGER]);
+            continue;
+          }
+          seen++;
+          expect(names).toEqual([`meshtally_${direction}_tcp`, TCP_PROXY]);
+          expect(filters.at(-1)?.typed_config).toMatchObject({
+            access_log: [tcpAccessLogConfig(direction)],
+            access_log_options: { access_log_flush_interval: "5s" },
+          });
+        }
+      }
+      expect(seen).toBe(tcpProxies);
     },
   );
 

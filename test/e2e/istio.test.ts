@@ -12,10 +12,10 @@ import { spiffeId } from "../../demo/topology.ts";
 import { filterWasmPath } from "../../envoy/project.ts";
 import { istioBootstrap } from "../istio/bootstrap.ts";
 import { HELM_VALUES } from "../istio/manifests.ts";
-import { sidecarResources, WEB, WEB_HOST } from "../istio/proxies.ts";
+import { DB_HOST, sidecarResources, WEB, WEB_HOST } from "../istio/proxies.ts";
 import { install, WAYS, type Way } from "../istio/ways.ts";
 import { parseExposition, type Sample } from "./exposition.ts";
-import { type LoneProxy, type Places, startLoneProxy } from "./lone-proxy.ts";
+import { freePort, type LoneProxy, type Places, startLoneProxy } from "./lone-proxy.ts";
 import { settled } from "./observed.ts";
 
 const CALLS = 20;
@@ -52,10 +52,16 @@ function side(prefix: "source" | "destination", values: object): Record<string, 
   return Object.fromEntries(Object.entries(values).map(([name, value]) => [`${prefix}_${name}`, value]));
 }
 
+/** Of the TCP service that is the same application, in either direction. */
+const tcpPorts = { inbound: 0, outbound: 0 };
+
 async function configure(way: Way, places: Places, wasmFile: string): Promise<Config> {
   const { inbound, outbound, server, admin, receiver, folder } = places;
   const certificates = (await writeCertificates([WEB], folder))(WEB);
-  const resources = install(way, sidecarResources({ inbound, outbound, application: server, certificates }));
+  tcpPorts.inbound = await freePort();
+  tcpPorts.outbound = await freePort();
+  const tcp = { inbound: `127.0.0.1:${tcpPorts.inbound}`, outbound: `127.0.0.1:${tcpPorts.outbound}` };
+  const resources = install(way, sidecarResources({ inbound, outbound, application: server, certificates, tcp }));
   return istioBootstrap({
     workload: WEB,
     resources: { ...resources, clusters: resources.clusters.map((cluster) => withCollectorAt(receiver, cluster)) },
@@ -157,6 +163,40 @@ describe.each(WAYS)("installed by $name", (way) => {
   });
 });
 
+describe.each(WAYS)("TCP, installed by $name", (way) => {
+  let proxy: LoneProxy;
+
+  beforeAll(async () => {
+    proxy = await startLoneProxy(
+      () => ({}),
+      (places) => configure(way, places, filterWasmPath()),
+    );
+  });
+  afterAll(() => proxy?.stop());
+
+  test("each connection is counted at both ends, who calls and who is called known by the exchange", async () => {
+    const call = (port: number) => httpCall(`http://127.0.0.1:${port}/`, { connection: "close" });
+    for (let i = 0; i < CALLS; i++) expect((await call(tcpPorts.outbound)).body).toBe("ok");
+    for (let i = 0; i < CALLS_FROM_OUTSIDE; i++) expect((await call(tcpPorts.inbound)).body).toBe("ok");
+    const read = async () => parseExposition(await stats(proxy, "istio_tcp_connections_closed_total$"));
+    const counted = await settled(read, (samples) => total(samples) >= 2 * CALLS + CALLS_FROM_OUTSIDE);
+    const service = { service: DB_HOST, service_name: "db", service_namespace: "default" };
+    const common = { request_protocol: "tcp", response_flags: "-" };
+    const peers = { ...side("source", IDENTITY), ...side("destination", { ...IDENTITY, ...service }), ...common };
+    const fromOutside = { ...peers, ...side("source", UNKNOWN), destination_principal: "unknown" };
+    expect(counted.map(({ labels, value }) => ({ ...labels, value }))).toEqual(
+      expect.arrayContaining([
+        { reporter: "source", ...peers, connection_security_policy: "unknown", value: CALLS },
+        { reporter: "destination", ...peers, connection_security_policy: "mutual_tls", value: CALLS },
+        { reporter: "destination", ...fromOutside, connection_security_policy: "none", value: CALLS_FROM_OUTSIDE },
+      ]),
+    );
+    expect(counted).toHaveLength(3);
+    const http = parseExposition(await stats(proxy, "istio_requests_total"));
+    expect(http).toEqual([]);
+  });
+});
+
 test("with the EnvoyFilter, a proxy that gets no wasm serves all the same", async () => {
   const way = WAYS.find(({ name }) => name === "EnvoyFilter") as Way;
   const proxy = await startLoneProxy(
@@ -165,6 +205,7 @@ test("with the EnvoyFilter, a proxy that gets no wasm serves all the same", asyn
   );
   try {
     expect((await httpCall(`http://127.0.0.1:${proxy.outboundPort}/`, { host: "web:8080" })).status).toBe(200);
+    expect((await httpCall(`http://127.0.0.1:${tcpPorts.outbound}/`, {})).status).toBe(200);
     expect(await requests(proxy)).toEqual([]);
   } finally {
     await proxy.stop();

@@ -15,12 +15,13 @@ import { parseExposition } from "./exposition.ts";
 import { settled } from "./observed.ts";
 
 /** Ports of the shipped configurations and of the README, each replaced by a free one. */
-const PORTS = [8000, 8080, 11800, 12800, 15000, 15001, 15006, 15100];
+const PORTS = [6379, 6380, 8000, 8080, 11800, 12800, 15000, 15001, 15006, 15007, 15100, 16379];
 
 const ports = new Map<number, number>();
 const children: ChildProcess[] = [];
 const paths: string[] = [];
 let application: Server;
+let tcpApplication: Server;
 let folder = "";
 
 beforeAll(async () => {
@@ -34,7 +35,9 @@ beforeAll(async () => {
     paths.push(request.url ?? "");
     response.end("hello");
   });
+  tcpApplication = createServer((_, response) => response.end("bytes"));
   await new Promise<void>((resolve) => application.listen(ports.get(8080), "127.0.0.1", resolve));
+  await new Promise<void>((resolve) => tcpApplication.listen(ports.get(6379), "127.0.0.1", resolve));
 });
 
 afterAll(async () => {
@@ -45,8 +48,10 @@ afterAll(async () => {
       return new Promise((resolve) => child.on("close", resolve));
     }),
   );
-  application.closeAllConnections();
-  application.close();
+  for (const server of [application, tcpApplication]) {
+    server.closeAllConnections();
+    server.close();
+  }
   await rm(folder, { recursive: true });
 });
 
@@ -126,4 +131,26 @@ test("the collector, a sidecar and a gateway run as envoy/README.md says, and co
     "source web-v1 -> web-v1 1",
   ]);
   expect((await fetch(`${at(12800)}/readyz`)).status).toBe(200);
+
+  expect((await httpCall(`${at(6380)}/`, { connection: "close" })).body).toBe("bytes");
+  expect((await httpCall(`${at(16379)}/`, { connection: "close" })).body).toBe("bytes");
+  const connections = async () => {
+    const texts = [15000, 15100].map(async (port) => {
+      const answer = await fetch(`${at(port)}/stats/prometheus?usedonly&filter=istio_tcp_connections_closed`);
+      return parseExposition(await answer.text());
+    });
+    return (await Promise.all(texts))
+      .flat()
+      .map(
+        ({ labels, value }) =>
+          `${labels["reporter"]} ${labels["source_workload"]} -> ${labels["destination_workload"]} ${value}`,
+      )
+      .sort();
+  };
+  expect(await settled(connections, (lines) => lines.length >= 4)).toEqual([
+    "destination ingress-gateway -> web-v1 1",
+    "destination web-v1 -> web-v1 1",
+    "source ingress-gateway -> web-v1 1",
+    "source web-v1 -> web-v1 1",
+  ]);
 });

@@ -63,4 +63,5 @@ export function readDocuments(name: string): unknown[] {
 export const WASM_PLUGINS = readDocuments("wasm-plugin.yaml") as WasmPlugin[];
 export const FILTERS = readDocuments("envoy-filter.yaml") as EnvoyFilter[];
 export const ACCESS_LOGS = readDocuments("access-log.yaml") as EnvoyFilter[];
+export const TCP_FILTERS = readDocuments("tcp.yaml") as EnvoyFilter[];
 export const HELM_VALUES = readDocuments("helm-values.yaml")[0] as MeshSettings;

@@ -6,7 +6,7 @@
 import type { CertificateFiles } from "../../demo/certificates.ts";
 import { type Config, socketAddress } from "../../demo/telemetry-config.ts";
 import type { Workload } from "../../demo/topology.ts";
-import { CONNECTION_MANAGER, type Listener, type NetworkFilter, type Resources } from "./resources.ts";
+import { CONNECTION_MANAGER, type Listener, type NetworkFilter, type Resources, TCP_PROXY } from "./resources.ts";
 
 export const WEB: Workload = {
   name: "web-v1",
@@ -20,6 +20,11 @@ export const WEB: Workload = {
 export const WEB_HOST = "web.default.svc.cluster.local";
 const WEB_OUTBOUND = `outbound|8080||${WEB_HOST}`;
 const WEB_INBOUND = "inbound|8080||";
+export const DB_HOST = "db.default.svc.cluster.local";
+const DB_OUTBOUND = `outbound|6379||${DB_HOST}`;
+const DB_INBOUND = "inbound|6379||";
+/** What proxies offer each other who would exchange metadata over TCP. */
+const EXCHANGE_PROTOCOLS = ["istio-peer-exchange", "istio"];
 
 /** Addresses as "127.0.0.1:15006". */
 export interface SidecarPlaces {
@@ -27,20 +32,32 @@ export interface SidecarPlaces {
   readonly outbound: string;
   readonly application: string;
   readonly certificates: CertificateFiles;
+  /** Where it takes the same application for a TCP service, `db`, in either direction. Default: nowhere. */
+  readonly tcp?: { readonly inbound: string; readonly outbound: string };
 }
 
 /** The sidecar of `web`, whose application calls `web` itself: outbound, then over mutual TLS inbound, then the application. */
 export function sidecarResources(places: SidecarPlaces): Resources {
+  const { tcp, certificates, application } = places;
   return {
     podLabels: { app: "web", version: "v1", "security.istio.io/tlsMode": "istio" },
     listeners: [
       { context: "SIDECAR_OUTBOUND", listener: virtualOutbound() },
       { context: "SIDECAR_OUTBOUND", listener: outboundListener(places.outbound) },
       { context: "SIDECAR_INBOUND", listener: virtualInbound(places) },
+      ...(tcp === undefined
+        ? []
+        : ([
+            { context: "SIDECAR_OUTBOUND", listener: tcpListener("OUTBOUND", tcp.outbound, DB_OUTBOUND) },
+            { context: "SIDECAR_INBOUND", listener: tcpInbound(tcp.inbound, certificates) },
+          ] as const)),
     ],
     clusters: [
-      webCluster(places.inbound, places.certificates),
-      cluster(WEB_INBOUND, places.application, { metadata: WEB_METADATA }),
+      webCluster(places.inbound, certificates),
+      cluster(WEB_INBOUND, application, { metadata: WEB_METADATA }),
+      ...(tcp === undefined
+        ? []
+        : [dbCluster(tcp.inbound, certificates), cluster(DB_INBOUND, application, { metadata: DB_METADATA })]),
       ...["PassthroughCluster", "InboundPassthroughCluster"].map((name) => ({
         name,
         type: "ORIGINAL_DST",
@@ -76,8 +93,11 @@ export function gatewayResources(listen: string, web: string, certificates: Cert
   };
   return {
     podLabels: { app: "istio-ingressgateway", istio: "ingressgateway" },
-    listeners: [{ context: "GATEWAY", listener }],
-    clusters: [webCluster(web, certificates)],
+    listeners: [
+      { context: "GATEWAY", listener },
+      { context: "GATEWAY", listener: tcpListener("OUTBOUND", "127.0.0.1:0", DB_OUTBOUND) },
+    ],
+    clusters: [webCluster(web, certificates), dbCluster(web, certificates)],
     extensions: [],
   };
 }
@@ -181,6 +201,34 @@ function virtualInbound({ inbound, certificates }: SidecarPlaces): Listener {
   };
 }
 
+function tcpListener(direction: "INBOUND" | "OUTBOUND", address: string, to: string): Listener {
+  const name = `${direction.toLowerCase()}_6379`;
+  return {
+    name,
+    traffic_direction: direction,
+    address: socketAddress(address),
+    filter_chains: [{ filters: [tcpProxy(to)] }],
+  };
+}
+
+/** A chain of virtualInbound in truth: it is told from others by the port that the caller called before it was redirected. */
+function tcpInbound(address: string, certificates: CertificateFiles): Listener {
+  const filters = [tcpProxy(DB_INBOUND)];
+  const mutualTls = {
+    filter_chain_match: { transport_protocol: "tls", application_protocols: EXCHANGE_PROTOCOLS },
+    transport_socket: tlsSocket("Downstream", {
+      require_client_certificate: true,
+      common_tls_context: tlsContext(certificates, ["istio-peer-exchange", "h2", "http/1.1"]),
+    }),
+    filters,
+  };
+  return {
+    ...tcpListener("INBOUND", address, DB_INBOUND),
+    listener_filters: [listenerFilter("tls_inspector", "TlsInspector")],
+    filter_chains: [mutualTls, { filter_chain_match: { transport_protocol: "raw_buffer" }, filters }],
+  };
+}
+
 /** With what stock Envoy has of istiod's filters, and the access log that a mesh may have already. */
 function connectionManager(statPrefix: string, fields: Config): NetworkFilter {
   return {
@@ -223,7 +271,7 @@ function listenerFilter(name: string, message: string): Config {
 
 function tcpProxy(to: string): NetworkFilter {
   return {
-    name: "envoy.filters.network.tcp_proxy",
+    name: TCP_PROXY,
     typed_config: {
       "@type": "type.googleapis.com/envoy.extensions.filters.network.tcp_proxy.v3.TcpProxy",
       stat_prefix: to,
@@ -236,27 +284,50 @@ function virtualHost(name: string, domains: readonly string[], route: Config): C
   return { name, domains, routes: [{ name: "default", match: { prefix: "/" }, route: { ...route, timeout: "0s" } }] };
 }
 
+const DB_METADATA: Config = {
+  filter_metadata: { istio: { services: [{ host: DB_HOST, name: "db", namespace: "default" }] } },
+};
 const WEB_METADATA: Config = {
   filter_metadata: { istio: { services: [{ host: WEB_HOST, name: "web", namespace: "default" }] } },
 };
 
 function webCluster(sidecar: string, certificates: CertificateFiles): Config {
+  return meshCluster(WEB_OUTBOUND, sidecar, {
+    sni: `outbound_.8080_._.${WEB_HOST}`,
+    metadata: WEB_METADATA,
+    certificates,
+  });
+}
+
+function dbCluster(sidecar: string, certificates: CertificateFiles): Config {
+  return meshCluster(DB_OUTBOUND, sidecar, {
+    sni: `outbound_.6379_._.${DB_HOST}`,
+    metadata: DB_METADATA,
+    certificates,
+  });
+}
+
+function meshCluster(
+  name: string,
+  sidecar: string,
+  { sni, metadata, certificates }: { sni: string; metadata: Config; certificates: CertificateFiles },
+): Config {
   const endpointMetadata = {
     filter_metadata: {
       "envoy.transport_socket_match": { tlsMode: "istio" },
       istio: { workload: "web-v1;default;web;v1;Kubernetes" },
     },
   };
-  return cluster(WEB_OUTBOUND, sidecar, {
+  return cluster(name, sidecar, {
     endpointMetadata,
-    metadata: WEB_METADATA,
+    metadata,
     transport_socket_matches: [
       {
         name: "tlsMode-istio",
         match: { tlsMode: "istio" },
         transport_socket: tlsSocket("Upstream", {
-          sni: `outbound_.8080_._.${WEB_HOST}`,
-          common_tls_context: tlsContext(certificates, ["istio-peer-exchange", "istio"]),
+          sni,
+          common_tls_context: tlsContext(certificates, EXCHANGE_PROTOCOLS),
         }),
       },
       {

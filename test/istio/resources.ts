@@ -9,14 +9,16 @@ export type PatchContext = "SIDECAR_INBOUND" | "SIDECAR_OUTBOUND" | "GATEWAY";
 
 export interface Listener extends Config {
   readonly filter_chains: readonly FilterChain[];
+  readonly default_filter_chain?: FilterChain;
 }
 
-interface FilterChain extends Config {
+export interface FilterChain extends Config {
   readonly filters: readonly NetworkFilter[];
 }
 
 export interface NetworkFilter extends Config {
   readonly name: string;
+  /** Absent from one that is discovered. */
   readonly typed_config: Config;
 }
 
@@ -35,6 +37,7 @@ export interface Resources {
 }
 
 export const CONNECTION_MANAGER = "envoy.filters.network.http_connection_manager";
+export const TCP_PROXY = "envoy.filters.network.tcp_proxy";
 const WASM_TYPE = "type.googleapis.com/envoy.extensions.filters.http.wasm.v3.Wasm";
 const RBAC_TYPE = "type.googleapis.com/envoy.extensions.filters.http.rbac.v3.RBAC";
 
@@ -123,36 +126,61 @@ function applyPatch(resources: Resources, patch: Patch): Resources {
       if (!JSON.stringify(resources.listeners).includes(JSON.stringify(value["name"]))) return resources;
       return { ...resources, extensions: [...resources.extensions, value as unknown as Extension] };
     case "NETWORK_FILTER MERGE":
-      return patchConnectionManagers(resources, patch, (filter) => mergeConfig(filter, value) as NetworkFilter);
+      return patchFilters(resources, patch, (filter) => [mergeConfig(filter, value) as NetworkFilter]);
+    case "NETWORK_FILTER INSERT_BEFORE":
+      return patchFilters(resources, patch, (filter) => [value as NetworkFilter, filter]);
     case "HTTP_FILTER INSERT_FIRST":
-      return patchConnectionManagers(resources, patch, (filter) => insertFirst(filter, value));
+      return patchFilters(resources, patch, (filter) => [insertFirst(filter, value)]);
     default:
       throw new Error(`${patch.applyTo} ${operation} is not tried here`);
   }
 }
 
-function patchConnectionManagers(
+/** `change`: what stands in the place of each filter of the name that the patch matches. */
+function patchFilters(
   resources: Resources,
-  { match }: Patch,
-  change: (filter: NetworkFilter) => NetworkFilter,
+  { match, applyTo }: Patch,
+  change: (filter: NetworkFilter) => readonly NetworkFilter[],
 ): Resources {
-  if (match.listener?.filterChain.filter.name !== CONNECTION_MANAGER) {
-    throw new Error("a patch of anything but HTTP connection managers is not tried here");
+  const name = match.listener?.filterChain.filter.name;
+  if (name !== CONNECTION_MANAGER && (name !== TCP_PROXY || applyTo === "HTTP_FILTER")) {
+    throw new Error(`a patch of ${applyTo} at ${name} is not tried here`);
   }
-  if (!resources.listeners.some(({ context }) => context === match.context)) return resources;
+  const isConcerned = ({ context, listener }: Resources["listeners"][number]) =>
+    context === match.context &&
+    chainsOf(listener).some(({ filters }) => filters.some((filter) => filter.name === name));
+  if (!resources.listeners.some(isConcerned)) return resources;
   const listeners = resources.listeners.map(({ context, listener }) => ({
     context,
-    listener: context === match.context ? withConnectionManagers(listener, change) : listener,
+    listener: context === match.context ? withFilters(listener, name, change) : listener,
   }));
   return { ...resources, listeners };
 }
 
+/** Every chain, the default one last. */
+export function chainsOf({ filter_chains, default_filter_chain }: Listener): readonly FilterChain[] {
+  return default_filter_chain === undefined ? filter_chains : [...filter_chains, default_filter_chain];
+}
+
 function withConnectionManagers(listener: Listener, change: (filter: NetworkFilter) => NetworkFilter): Listener {
-  const filterChains = listener.filter_chains.map((chain) => ({
+  return withFilters(listener, CONNECTION_MANAGER, (filter) => [change(filter)]);
+}
+
+function withFilters(
+  listener: Listener,
+  name: string,
+  change: (filter: NetworkFilter) => readonly NetworkFilter[],
+): Listener {
+  const changed = (chain: FilterChain) => ({
     ...chain,
-    filters: chain.filters.map((filter) => (filter.name === CONNECTION_MANAGER ? change(filter) : filter)),
-  }));
-  return { ...listener, filter_chains: filterChains };
+    filters: chain.filters.flatMap((filter) => (filter.name === name ? change(filter) : [filter])),
+  });
+  const { default_filter_chain: last } = listener;
+  return {
+    ...listener,
+    filter_chains: listener.filter_chains.map(changed),
+    ...(last === undefined ? {} : { default_filter_chain: changed(last) }),
+  };
 }
 
 function insertFirst(filter: NetworkFilter, httpFilter: Config): NetworkFilter {

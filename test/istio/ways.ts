@@ -1,6 +1,14 @@
-// The two ways of installing the filter on Istio. The access log goes with either.
+// The two ways of installing the filter on Istio. The access log, and all that TCP needs, goes with either.
 
-import { ACCESS_LOGS, type EnvoyFilter, FILTERS, type Patch, WASM_PLUGINS, type WasmPlugin } from "./manifests.ts";
+import {
+  ACCESS_LOGS,
+  type EnvoyFilter,
+  FILTERS,
+  type Patch,
+  TCP_FILTERS,
+  WASM_PLUGINS,
+  type WasmPlugin,
+} from "./manifests.ts";
 import { applyEnvoyFilters, applyWasmPlugins, type Resources } from "./resources.ts";
 
 export interface Way {
@@ -10,8 +18,8 @@ export interface Way {
 }
 
 export const WAYS: readonly Way[] = [
-  { name: "WasmPlugin", plugins: WASM_PLUGINS, filters: ACCESS_LOGS },
-  { name: "EnvoyFilter", plugins: [], filters: [...ACCESS_LOGS, ...FILTERS] },
+  { name: "WasmPlugin", plugins: WASM_PLUGINS, filters: [...ACCESS_LOGS, ...TCP_FILTERS] },
+  { name: "EnvoyFilter", plugins: [], filters: [...ACCESS_LOGS, ...FILTERS, ...TCP_FILTERS] },
 ];
 
 /** What a proxy gets once the manifests are applied; `applied` collects the patches that matched something. */
