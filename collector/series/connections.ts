@@ -3,12 +3,10 @@
 // Each entry of a connection says all again, since it began; what counts is by how much it says more than what was counted. So an
 // entry that comes twice, or late, adds nothing, and one that is lost is made up for by the next.
 
-import type { ConnectionPart, ConnectionRecord } from "../record/record.ts";
+import type { ConnectionPart, ConnectionRecord, TcpSample } from "../record/record.ts";
 import type { DropReason } from "../self.ts";
 import { type ConnectionId, type Life, UNSTAMPED } from "./life.ts";
-
-/** Counts what one part of a connection gained, or says why it does not. */
-export type PartSink = (life: Life, gained: ConnectionPart) => DropReason | null;
+import type { SeriesTable } from "./table.ts";
 
 export class Connections {
   private held = 0;
@@ -22,7 +20,8 @@ export class Connections {
   constructor(
     /** Most connections held. */
     private readonly limit: number,
-    private readonly sink: PartSink,
+    /** Where what a connection gains is counted. */
+    private readonly table: SeriesTable<ConnectionPart, TcpSample>,
   ) {}
 
   /** Connections held. */
@@ -52,18 +51,24 @@ export class Connections {
     life.connections.clear();
   }
 
-  /** Raises `counted` to what the record says, as far as the sink takes it. */
+  /** Raises `counted` to what the record says, as far as the table takes it. */
   private count(life: Life, counted: ConnectionPart[], { parts }: ConnectionRecord): DropReason | null {
     let refusal: DropReason | null = null;
     for (const [index, { labelKey, counts }] of parts.entries()) {
       const before = counted[index] ?? { labelKey, counts: counts.map(() => 0) };
       const gained = counts.map((count, field) => Math.max(0, count - (before.counts[field] as number)));
       if (gained.every((gain) => gain === 0)) continue;
-      const reason = this.sink(life, { labelKey: before.labelKey, counts: gained });
-      if (reason === null) counted[index] = raised(before, gained);
+      const reason = this.table.observe(life, { labelKey: before.labelKey, counts: gained });
+      if (reason === null) counted[index] = this.raised(before, gained);
       else refusal = reason;
     }
     return refusal;
+  }
+
+  /** With the table's own string for the label set: as many connections as are held might each have brought a long one. */
+  private raised({ labelKey, counts }: ConnectionPart, gained: readonly number[]): ConnectionPart {
+    const raised = counts.map((count, field) => count + (gained[field] as number));
+    return { labelKey: this.table.heldKey(labelKey), counts: raised };
   }
 
   private hold(life: Life, id: ConnectionId, counted: ConnectionPart[]): void {
@@ -84,10 +89,6 @@ export class Connections {
     const key = endedKey(life, id);
     return this.youngEnded.has(key) || this.oldEnded.has(key);
   }
-}
-
-function raised({ labelKey, counts }: ConnectionPart, gained: readonly number[]): ConnectionPart {
-  return { labelKey, counts: counts.map((count, field) => count + (gained[field] as number)) };
 }
 
 function endedKey(life: Life, id: ConnectionId): string {

@@ -56,7 +56,7 @@ export class SeriesStore {
     const lifeCount = () => this.lives.size;
     this.http = new SeriesTable(HTTP_SHAPE, limits, lifeCount);
     this.tcp = new SeriesTable(TCP_SHAPE, limits, lifeCount);
-    this.connections = new Connections(limits.connections, (life, gained) => this.tcp.observe(life, gained));
+    this.connections = new Connections(limits.connections, this.tcp);
   }
 
   /** Process lives held. */

@@ -69,6 +69,11 @@ export class SeriesTable<Told extends Labelled, Sample extends Labelled> {
     return this.overflow ? this.at(this.overflow.total, 0) : 0;
   }
 
+  /** The string that is held for a label set that was counted: its own, or that of the overflow which took it in. */
+  heldKey(labelKey: string): string {
+    return this.byKey.get(labelKey)?.labelKey ?? this.shape.overflowKey;
+  }
+
   /** Adds what was logged. Null when it was counted, else why not. */
   observe(life: Life, told: Told): DropReason | null {
     const cell = this.cellsOf(life).byKey.get(told.labelKey) ?? this.cellFor(life, told.labelKey);

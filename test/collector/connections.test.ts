@@ -240,6 +240,16 @@ describe("connections are let go", () => {
 });
 
 describe("label sets of TCP metrics", () => {
+  it("that find no room stay in the overflow, entry by entry", () => {
+    const { store } = setUp({ labelSets: 1 });
+    store.observeConnection(entry(BEGUN));
+    for (const counts of [SOME, MORE, ENDED]) {
+      store.observeConnection(entry(counts, { connectionId: 1, parts: [part(counts, OTHER_KEY)] }));
+    }
+    expect(store.tcp.series.map(({ labelKey }) => labelKey)).toEqual([KEY, TCP_OVERFLOW_KEY]);
+    expect([total(store), total(store, TCP_OVERFLOW_KEY)]).toEqual([BEGUN, ENDED]);
+  });
+
   it("have room of their own, and an overflow without the labels that they do not carry", () => {
     const { store } = setUp({ labelSets: 1 });
     const request = { requests: 1, durationMs: 1, requestBytes: 1, responseBytes: 1 };

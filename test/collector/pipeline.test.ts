@@ -4,13 +4,16 @@ import { createServer, request as httpRequest } from "node:http";
 import { type AddressInfo, connect } from "node:net";
 import { setTimeout as sleep } from "node:timers/promises";
 import { gunzipSync } from "node:zlib";
+import * as grpc from "@grpc/grpc-js";
 import { afterEach, describe, expect, it, vi } from "vitest";
 import { loadConfig } from "../../collector/config.ts";
 import { silentLog } from "../../collector/log.ts";
 import { type Collector, startCollector } from "../../collector/pipeline.ts";
 import { VERSION } from "../../collector/version.ts";
 import { acceptsGzip } from "../../collector/web/server.ts";
-import { text } from "./labels.ts";
+import { bytesState, encodeMessage } from "../fixtures/als.ts";
+import { encodeTcpObservation } from "../fixtures/observation.ts";
+import { text, values } from "./labels.ts";
 
 const closers: (() => unknown)[] = [];
 afterEach(async () => {
@@ -28,13 +31,13 @@ const LABELS = {
 };
 
 /** An Envoy that says it counted `requests`. */
-async function startAdmin(requests: () => number, life?: () => number): Promise<string> {
+async function startAdmin(requests: () => number, life?: () => number, more = ""): Promise<string> {
   const startMs = Date.now() - 1000;
   const server = createServer((request, response) => {
     if (request.url === "/server_info") response.end('{"node":{"id":"sidecar~web"}}');
     else
       response.end(
-        `istio_requests_total{${text(LABELS)}} ${requests()}\nmeshtally_filter_start_time_milliseconds{} ${life?.() ?? startMs}\n`,
+        `istio_requests_total{${text(LABELS)}} ${requests()}\nmeshtally_filter_start_time_milliseconds{} ${life?.() ?? startMs}\n${more}`,
       );
   });
   await new Promise<void>((resolve) => server.listen(0, "127.0.0.1", resolve));
@@ -57,6 +60,19 @@ async function start(targets: readonly string[] = []): Promise<Collector> {
   const collector = await startCollector(config, () => silentLog);
   closers.unshift(() => collector.stop());
   return collector;
+}
+
+/** Streams one message of an access logger, until it was taken in. */
+async function log(collector: Collector, message: Buffer): Promise<void> {
+  const client = new grpc.Client(collector.grpcAddress, grpc.credentials.createInsecure());
+  const same = (bytes: Buffer) => bytes;
+  const path = "/envoy.service.accesslog.v3.AccessLogService/StreamAccessLogs";
+  await new Promise<void>((resolve, reject) => {
+    const call = client.makeClientStreamRequest(path, same, same, (error) => (error ? reject(error) : resolve()));
+    call.write(message);
+    call.end();
+  });
+  client.close();
 }
 
 function get(collector: Collector, path: string, init?: RequestInit): Promise<Response> {
@@ -139,6 +155,57 @@ describe("the collector", () => {
     expect(metrics.endsWith("# EOF\n")).toBe(true);
     expect(metrics.match(/# EOF/g)).toHaveLength(1);
     expect(metrics).not.toContain("\n\n");
+  });
+
+  it("counts a TCP connection once that is both scraped and logged, and shows it on /metrics and in the graph", async () => {
+    const labels = { ...LABELS, response_code: "", request_protocol: "tcp" };
+    const shown = text(labels).replace(/(response_code|grpc_response_status)="",/g, "");
+    const startMs = Date.now() - 1000;
+    const stats = `istio_tcp_connections_opened_total{${shown}} 1\nistio_tcp_sent_bytes_total{${shown}} 10\n`;
+    const collector = await start([
+      await startAdmin(
+        () => 5,
+        () => startMs,
+        stats,
+      ),
+    ]);
+    await collector.scrapeNow();
+    const entry = (sentBytes: number, isClosed: boolean) => {
+      const parts = [{ sentBytes, receivedBytes: 7, labels: values(labels) }];
+      const observation = bytesState(encodeTcpObservation({ startMs, connectionId: 3, isClosed, parts }));
+      const accessLogType = isClosed ? 3 : 2;
+      return { commonProperties: { filterStateObjects: { "wasm.meshtally.observation": observation }, accessLogType } };
+    };
+    const identifier = { node: { id: "sidecar~web" }, logName: "outbound" };
+    await log(
+      collector,
+      encodeMessage({ identifier, tcpLogs: { logEntry: [entry(4, false), entry(9, false), entry(9, false)] } }),
+    );
+    const samples = async () => {
+      const page = await (await get(collector, "/metrics")).text();
+      return page.split("\n").filter((line) => line.startsWith("istio_tcp_"));
+    };
+    expect(await samples()).toEqual([
+      `istio_tcp_connections_opened_total{${shown}} 1`,
+      `istio_tcp_sent_bytes_total{${shown}} 10`,
+      `istio_tcp_received_bytes_total{${shown}} 7`,
+    ]);
+    await log(collector, encodeMessage({ identifier, tcpLogs: { logEntry: [entry(12, true), entry(9, false)] } }));
+    expect(await samples()).toEqual([
+      `istio_tcp_connections_opened_total{${shown}} 1`,
+      `istio_tcp_connections_closed_total{${shown}} 1`,
+      `istio_tcp_sent_bytes_total{${shown}} 12`,
+      `istio_tcp_received_bytes_total{${shown}} 7`,
+    ]);
+    expect(await (await get(collector, "/api/v1/graph")).json()).toMatchObject({
+      edges: [
+        {
+          source: "default/web",
+          destination: "default/api",
+          tcp: { connections_opened: 1, connections_closed: 1, sent_bytes: 12, received_bytes: 7 },
+        },
+      ],
+    });
   });
 
   it("is ready once the first round of scrapes was tried, also if it failed", async () => {
