@@ -13,8 +13,6 @@ export interface TcpCounts {
   readonly received: number;
 }
 
-export const NOTHING: TcpCounts = { opened: 0, closed: 0, sent: 0, received: 0 };
-
 const FAMILIES: Readonly<Record<keyof TcpCounts, string>> = {
   opened: "istio_tcp_connections_opened_total",
   closed: "istio_tcp_connections_closed_total",
@@ -30,7 +28,7 @@ export async function tcpCounts(proxy: TcpProxy): Promise<TcpCounts> {
   return addUp(await tcpSamples(proxy));
 }
 
-export function addUp(samples: readonly Sample[]): TcpCounts {
+function addUp(samples: readonly Sample[]): TcpCounts {
   const total = (family: string) =>
     samples.filter(({ name }) => name === family).reduce((sum, { value }) => sum + value, 0);
   const { opened, closed, sent, received } = FAMILIES;

@@ -130,7 +130,7 @@ export const echo: Service = (line) => {
 };
 
 /** Passes each byte of either on to the other, and its finishing too. */
-export function join(one: Line, other: Line): void {
+function join(one: Line, other: Line): void {
   for (const [from, to] of [
     [one, other],
     [other, one],

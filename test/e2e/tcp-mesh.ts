@@ -27,7 +27,7 @@ import { App, dial, type Line, type Service } from "./tcp-line.ts";
 const LOCALHOST = "127.0.0.1";
 /** What peers that exchange metadata negotiate. */
 const EXCHANGE_ALPN = "istio-peer-exchange";
-export const DB_CLUSTER = "outbound|6379||db.default.svc.cluster.local";
+const DB_CLUSTER = "outbound|6379||db.default.svc.cluster.local";
 const SERVICES_METADATA: Config = {
   filter_metadata: {
     istio: { services: [{ host: "db.default.svc.cluster.local", name: "db", namespace: "default" }] },
