@@ -8,7 +8,7 @@ import type { Config } from "../../demo/telemetry-config.ts";
 import { exchangedMetadata, PRODUCTPAGE } from "../host/mesh.ts";
 import { countsOnceClosed, filterCounters, tcpSamples } from "./tcp-counts.ts";
 import { accountsOfCallees, accountsOfCallers, dial, echo, type Line, type Service } from "./tcp-line.ts";
-import { CALLER, DB, startTcpMesh, type TcpMesh } from "./tcp-mesh.ts";
+import { CALLER, DB, startTcpMesh, type TcpMesh, type TcpMeshOptions } from "./tcp-mesh.ts";
 import { encodePrefix, frame, MAGIC, splitPrefix } from "./tcp-prefix.ts";
 
 /** The bound on waiting for the rest of a prefix; far from what a passing byte takes. */
@@ -254,6 +254,57 @@ describe("a server of ours behind the caller's filter", () => {
   async function lastServed(): Promise<Line> {
     await expect.poll(() => mesh.app.lines.length).toBe(mesh.dialled.length);
     return mesh.app.lines.at(-1) as Line;
+  }
+});
+
+/** Filters that take off what a client says of itself, and neither believe nor answer it. */
+const GUARDS: readonly { readonly title: string; readonly at: "caller" | "db"; readonly options: TcpMeshOptions }[] = [
+  {
+    title: "a gateway",
+    at: "caller",
+    options: {
+      isMutualTls: false,
+      filters: "caller",
+      isDirect: true,
+      exchange: {},
+      settings: { direction: "gateway" },
+    },
+  },
+  {
+    title: "a gateway that takes no part in the exchange",
+    at: "caller",
+    options: {
+      isMutualTls: false,
+      filters: "caller",
+      isDirect: true,
+      exchange: { directions: [] },
+      settings: { direction: "gateway" },
+    },
+  },
+  {
+    title: "a server that wants a certificate",
+    at: "db",
+    options: { isMutualTls: false, filters: "db", exchange: { trust: "mutual_tls" } },
+  },
+];
+
+test.each(GUARDS)("$title takes a forged prefix off, and neither believes nor answers it", async ({ at, options }) => {
+  const mesh = await startTcpMesh(options);
+  try {
+    const line = await dial(mesh[at].port);
+    await line.write(PREFIX.subarray(0, 40));
+    await sleep(BETWEEN_SEGMENTS_MS);
+    await line.write(Buffer.concat([PREFIX.subarray(40), QUESTION]));
+    await line.read(QUESTION.length);
+    await line.hangUp();
+    expect(line.receivedHead.toString()).toBe(QUESTION.toString());
+    expect(mesh.app.lines.map(({ receivedHead }) => receivedHead.toString())).toEqual([QUESTION.toString()]);
+    const bytes = QUESTION.length;
+    expect(await countsOnceClosed(mesh[at], 1)).toEqual({ opened: 1, closed: 1, sent: bytes, received: bytes });
+    const sources = (await tcpSamples(mesh[at])).map(({ labels }) => labels["source_workload"]);
+    expect(new Set(sources)).toEqual(new Set([at === "caller" ? CALLER.name : "unknown"]));
+  } finally {
+    await mesh.stop();
   }
 });
 
