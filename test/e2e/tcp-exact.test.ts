@@ -4,11 +4,12 @@
 import { randomBytes } from "node:crypto";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { isTcpLabel, LABELS } from "../../collector/vocabulary.ts";
+import type { Config } from "../../demo/telemetry-config.ts";
 import { spiffeId } from "../../demo/topology.ts";
 import { readFlatNode } from "../host/flat-node.ts";
 import { settled } from "./observed.ts";
 import { countsOf, countsOnceClosed, filterCounters, type TcpCounts, tcpCounts, tcpSamples } from "./tcp-counts.ts";
-import { accountsOfCallees, accountsOfCallers, type Ending, echo, type Line, type Service } from "./tcp-line.ts";
+import { accountsOfCallees, accountsOfCallers, dial, type Ending, echo, type Line, type Service } from "./tcp-line.ts";
 import { CALLER, DB, exchangeSettings, type LogEntry, startTcpMesh, type TcpMesh } from "./tcp-mesh.ts";
 
 const PARALLEL = 500;
@@ -282,6 +283,39 @@ describe.each(COMBINATIONS)("$title", ({ isMutualTls, isExchanged }) => {
     expect(counters.caller["metadata_added"]).toBe(found);
   });
 });
+
+test("a connection that a policy before the filter refuses is counted without bytes", async () => {
+  const mesh = await startTcpMesh({ isMutualTls: false, filters: "db" });
+  try {
+    await mesh.db.setListener(withPolicy(mesh.listener("db")));
+    await expect
+      .poll(() => mesh.db.admin("/config_dump?resource=dynamic_listeners"), { timeout: 5000 })
+      .toContain("rbac");
+    const line = await dial(mesh.db.port);
+    await line.write(QUESTION);
+    await line.readToEnd;
+    await line.hangUp();
+    // The policy decides at the first bytes, when the server has been reached already.
+    expect(mesh.app.lines.map(({ received }) => received.bytes)).toEqual([0]);
+    expect(await countsOnceClosed(mesh.db, 1)).toEqual({ opened: 1, closed: 1, sent: 0, received: 0 });
+  } finally {
+    await mesh.stop();
+  }
+});
+
+/** With a filter first that refuses every connection. */
+function withPolicy(listener: Config): Config {
+  const policy = {
+    name: "envoy.filters.network.rbac",
+    typed_config: {
+      "@type": "type.googleapis.com/envoy.extensions.filters.network.rbac.v3.RBAC",
+      stat_prefix: "refuse",
+      rules: { action: "ALLOW", policies: {} },
+    },
+  };
+  const chains = listener["filter_chains"] as readonly { readonly filters: readonly Config[] }[];
+  return { ...listener, filter_chains: chains.map((chain) => ({ ...chain, filters: [policy, ...chain.filters] })) };
+}
 
 /** The workload in a filter state as logged; null for none. */
 function nameOf(state: LogEntry["upstreamPeer"]): string | null {
