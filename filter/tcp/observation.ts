@@ -9,11 +9,15 @@ import { TcpMetric } from "../vocabulary/metrics.ts";
 import {
   OBSERVATION_CLOSED_OFFSET,
   OBSERVATION_CONNECTION_OFFSET,
+  OBSERVATION_KIND_OFFSET,
+  OBSERVATION_KIND_TCP,
+  OBSERVATION_LABEL_COUNT_OFFSET,
   OBSERVATION_PART_LABELS_OFFSET,
   OBSERVATION_PART_RECEIVED_OFFSET,
   OBSERVATION_PART_SENT_OFFSET,
   OBSERVATION_PARTS_OFFSET,
   OBSERVATION_START_OFFSET,
+  OBSERVATION_VERSION,
 } from "../vocabulary/observation.ts";
 import { OBSERVATION } from "../vocabulary/peer-metadata.ts";
 import { Writer } from "../wire/writer.ts";
@@ -21,6 +25,23 @@ import { Connection } from "./connection.ts";
 
 const NAME = utf8(OBSERVATION);
 const BYTE_METRICS: u8 = ((<u8>1) << (<u8>TcpMetric.SentBytes)) | ((<u8>1) << (<u8>TcpMetric.ReceivedBytes));
+
+/** An observation without parts. */
+const NOTHING_YET = packNothing();
+
+function packNothing(): StaticArray<u8> {
+  const packed = new StaticArray<u8>(OBSERVATION_PARTS_OFFSET + 1);
+  packed[0] = <u8>OBSERVATION_VERSION;
+  packed[OBSERVATION_KIND_OFFSET] = <u8>OBSERVATION_KIND_TCP;
+  packed[OBSERVATION_LABEL_COUNT_OFFSET] = <u8>LABELS.length;
+  return packed;
+}
+
+/** Says that nothing was counted for the current connection yet. Without, a log entry might be taken for one of a proxy without the filter. */
+export function leaveNothingYet(): void {
+  store<u64>(changetype<usize>(NOTHING_YET) + OBSERVATION_START_OFFSET, startTimeMs());
+  setFilterState(NAME, NOTHING_YET);
+}
 
 /** Leaves the observation as filter state of the current connection. */
 export function leaveConnection(connection: Connection, isClosed: bool): void {

@@ -17,7 +17,7 @@ import { Fault, TcpMetric } from "../vocabulary/metrics.ts";
 import { Connection, Way } from "./connection.ts";
 import { Due, dueOf } from "./due.ts";
 import { giveUp } from "./exchange.ts";
-import { leaveConnection } from "./observation.ts";
+import { leaveConnection, leaveNothingYet } from "./observation.ts";
 
 const CONNECTION_ID = utf8("connection\0id");
 /** What Envoy counts itself: the prefix, and what waited, included. */
@@ -50,6 +50,7 @@ function reportIfDecided(connection: Connection): void {
 /** A connection begins. */
 export function expect(connection: Connection): void {
   dueOf(connection.rootId).unreported.add(connection);
+  leaveNothingYet();
 }
 
 /** Everything that is due of a root's connections. Called in its tick. */

@@ -31,7 +31,7 @@
 // Bits of "omitted" and "metrics" are those of TCP_METRICS. A part's numbers are since the connection began, and count where the part has
 // the metric's bit: 1 opened, 1 closed if "closed" is 1, its bytes. Opened and closed are in at most one part each; bytes are in several where
 // the peer became known after the first report. "connection id" is Envoy's, unique in a process life. The two labels that TCP metrics do not carry
-// are empty.
+// are empty. Before its first report a connection has no parts.
 //
 // A packed label set is in the order of LABELS; its bytes are its identity. Its values are those that the stats carry, overridden ones
 // included; a label that was removed is the empty value. Labels besides LABELS are not in it: the collector adds up stats that differ in those alone.

@@ -164,7 +164,8 @@ describe.each(DIRECTIONS)("$direction", ({ direction, context }) => {
 describe.each(DIRECTIONS)("$direction, TCP", ({ direction, context }) => {
   test("the EnvoyFilter configures the filter as the demo does, wherever the wasm comes from", () => {
     const extension = patchOf(TCP_FILTERS, "EXTENSION_CONFIG", context) as unknown as Extension;
-    const demo = tcpFilterConfig(direction, filterWasmPath())["typed_config"];
+    const never = direction === "inbound" ? {} : { metadata_exchange: { tcp: { send: "never" } } };
+    const demo = tcpFilterConfig(direction, filterWasmPath(), never)["typed_config"];
     expect(asFetched(extension, filterWasmPath()).typed_config).toEqual(demo);
   });
 

@@ -13,7 +13,7 @@ import { filterWasmPath } from "../../envoy/project.ts";
 import { istioBootstrap } from "../istio/bootstrap.ts";
 import { HELM_VALUES } from "../istio/manifests.ts";
 import { DB_HOST, sidecarResources, WEB, WEB_HOST } from "../istio/proxies.ts";
-import { install, WAYS, type Way } from "../istio/ways.ts";
+import { EXCHANGING_WAYS, install, WAYS, type Way } from "../istio/ways.ts";
 import { parseExposition, type Sample } from "./exposition.ts";
 import { freePort, type LoneProxy, type Places, startLoneProxy } from "./lone-proxy.ts";
 import { settled } from "./observed.ts";
@@ -163,7 +163,7 @@ describe.each(WAYS)("installed by $name", (way) => {
   });
 });
 
-describe.each(WAYS)("TCP, installed by $name", (way) => {
+describe.each(EXCHANGING_WAYS)("TCP, installed by $name, once every proxy has the filter", (way) => {
   let proxy: LoneProxy;
 
   beforeAll(async () => {
@@ -195,6 +195,30 @@ describe.each(WAYS)("TCP, installed by $name", (way) => {
     const http = parseExposition(await stats(proxy, "istio_requests_total"));
     expect(http).toEqual([]);
   });
+});
+
+test("as it is installed first, TCP is counted and no client says who it is", async () => {
+  const way = WAYS.find(({ name }) => name === "EnvoyFilter") as Way;
+  const proxy = await startLoneProxy(
+    () => ({}),
+    (places) => configure(way, places, filterWasmPath()),
+  );
+  try {
+    for (let i = 0; i < CALLS; i++) {
+      const { body } = await httpCall(`http://127.0.0.1:${tcpPorts.outbound}/`, { connection: "close" });
+      expect(body).toBe("ok");
+    }
+    const read = async () => parseExposition(await stats(proxy, "istio_tcp_connections_closed_total$"));
+    const counted = await settled(read, (samples) => total(samples) >= 2 * CALLS);
+    const callers = counted.map(({ labels, value }) => [labels["reporter"], labels["source_workload"], value]);
+    expect(callers.sort()).toEqual([
+      ["destination", "unknown", CALLS],
+      ["source", IDENTITY.workload, CALLS],
+    ]);
+    expect(await stats(proxy, "envoy_metadata_exchange_metadata_added")).toBe("");
+  } finally {
+    await proxy.stop();
+  }
 });
 
 test("with the EnvoyFilter, a proxy that gets no wasm serves all the same", async () => {

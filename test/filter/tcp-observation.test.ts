@@ -94,10 +94,11 @@ describe("the peer", () => {
 });
 
 describe("the observation", () => {
-  test("is not there before the first report, and then says what it said", () => {
+  test("has no parts before the first report, and then says what it said", () => {
     const host = startTcpInbound();
     const connection = connect(host).fromServer("220");
-    expect(connectionObservation(connection)).toBeUndefined();
+    expect(observed(connection)).toMatchObject({ labelCount: LABELS.length, startMs: START_TIME_NS / 1_000_000n });
+    expect(observed(connection)).toMatchObject({ closed: 0, parts: [] });
     connection.fromClient(PREFIX).fromClient("HELO");
     expect(observed(connection)).toMatchObject({
       version: OBSERVATION_VERSION,

@@ -64,4 +64,8 @@ export const WASM_PLUGINS = readDocuments("wasm-plugin.yaml") as WasmPlugin[];
 export const FILTERS = readDocuments("envoy-filter.yaml") as EnvoyFilter[];
 export const ACCESS_LOGS = readDocuments("access-log.yaml") as EnvoyFilter[];
 export const TCP_FILTERS = readDocuments("tcp.yaml") as EnvoyFilter[];
+/** `tcp.yaml` as it is once every proxy has the filter: README.md, step 4. */
+export const EXCHANGING_TCP_FILTERS = JSON.parse(
+  JSON.stringify(TCP_FILTERS).replaceAll(String.raw`,\"metadata_exchange\":{\"tcp\":{\"send\":\"never\"}}`, ""),
+) as EnvoyFilter[];
 export const HELM_VALUES = readDocuments("helm-values.yaml")[0] as MeshSettings;

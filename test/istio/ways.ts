@@ -3,6 +3,7 @@
 import {
   ACCESS_LOGS,
   type EnvoyFilter,
+  EXCHANGING_TCP_FILTERS,
   FILTERS,
   type Patch,
   TCP_FILTERS,
@@ -21,6 +22,12 @@ export const WAYS: readonly Way[] = [
   { name: "WasmPlugin", plugins: WASM_PLUGINS, filters: [...ACCESS_LOGS, ...TCP_FILTERS] },
   { name: "EnvoyFilter", plugins: [], filters: [...ACCESS_LOGS, ...FILTERS, ...TCP_FILTERS] },
 ];
+
+/** The same once every proxy has the filter, and TCP clients say who they are. */
+export const EXCHANGING_WAYS: readonly Way[] = WAYS.map((way) => ({
+  ...way,
+  filters: way.filters.map((filter) => EXCHANGING_TCP_FILTERS[TCP_FILTERS.indexOf(filter)] ?? filter),
+}));
 
 /** What a proxy gets once the manifests are applied; `applied` collects the patches that matched something. */
 export function install(way: Way, resources: Resources, applied?: Set<Patch>): Resources {
