@@ -57,7 +57,7 @@ export const SCRAPE_RESULTS = [
   "node_missing",
   /** The proxy restarted while it was read, (or its clock is ahead); a later round reads the new process. */
   "restarted",
-  /** The process took over its predecessor's counters (Envoy's hot restart): they would count twice. */
+  /** The process shows in its counters what its predecessor still counts (Envoy's hot restart): it would count twice. */
   "hot_restarted",
   /** The stats lack START_TIME_METRIC: no filter there, or none that ran yet. */
   "no_start_time",
