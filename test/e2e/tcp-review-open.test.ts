@@ -1,0 +1,49 @@
+// Rules of the TCP half that the filter does not keep yet on a real Envoy: every test here fails.
+
+import { setTimeout as sleep } from "node:timers/promises";
+import { expect, test } from "vitest";
+import { exchangedMetadata, PRODUCTPAGE } from "../host/mesh.ts";
+import { tcpSamples } from "./tcp-counts.ts";
+import { dial } from "./tcp-line.ts";
+import { startTcpMesh } from "./tcp-mesh.ts";
+import { encodePrefix } from "./tcp-prefix.ts";
+
+test("a prefix longer than the listener's buffer is taken off", async () => {
+  const mesh = await startTcpMesh({ isMutualTls: false, filters: "db" });
+  try {
+    await mesh.db.setListener({ ...mesh.listener("db"), per_connection_buffer_limit_bytes: 1024 });
+    await sleep(1500);
+    const metadata = { ...exchangedMetadata(PRODUCTPAGE), X: "x".repeat(6000) };
+    const prefix = encodePrefix({ id: PRODUCTPAGE.id, metadata });
+    const line = await dial(mesh.db.port);
+    for (let at = 0; at < prefix.length; at += 1500) {
+      await line.write(prefix.subarray(at, at + 1500));
+      await sleep(50);
+    }
+    await line.write("ping");
+    await sleep(2500);
+    const head = mesh.app.lines.at(-1)?.receivedHead ?? Buffer.alloc(0);
+    expect(head.toString("latin1", 0, 20)).toBe("ping");
+  } finally {
+    await mesh.stop();
+  }
+}, 60_000);
+
+test("no outsider speaks for the mesh through a gateway by a second prefix", async () => {
+  const mesh = await startTcpMesh({ isMutualTls: false, exchange: {} });
+  try {
+    const gateway = { direction: "gateway", metadata_exchange: { tcp: { send: "never" } } };
+    await mesh.caller.setListener(mesh.listener("caller", gateway));
+    await sleep(1_500);
+    const prefix = encodePrefix({ id: PRODUCTPAGE.id, metadata: exchangedMetadata(PRODUCTPAGE) });
+    const line = await mesh.dial();
+    await line.write(Buffer.concat([prefix, prefix, Buffer.from("ping")]));
+    await sleep(500);
+    line.reset();
+    await sleep(2_500);
+    const sources = (await tcpSamples(mesh.db)).map(({ labels }) => labels["source_workload"]);
+    expect([...new Set(sources)]).toEqual(["unknown"]);
+  } finally {
+    await mesh.stop();
+  }
+}, 60_000);
