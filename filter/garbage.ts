@@ -9,6 +9,9 @@ const MIN_GARBAGE: u32 = 128;
 /** So much more for each stream in flight, in KiB. */
 const GARBAGE_PER_STREAM: u32 = 2;
 
+/** But no more than this, in KiB. */
+const MAX_GARBAGE: u32 = 16384;
+
 let garbage: u32 = 0;
 let isPaused: bool = false;
 
@@ -30,7 +33,7 @@ export function noteColdWork(kibibytes: u32 = 4): void {
  * collection marks all that lives, so it must grow rarer as that grows: then it costs each piece of cold work the same.
  */
 export function collectIfDue(inFlight: i32): void {
-  if (isPaused || garbage < MIN_GARBAGE + <u32>inFlight * GARBAGE_PER_STREAM) return;
+  if (isPaused || garbage < min(MIN_GARBAGE + <u32>inFlight * GARBAGE_PER_STREAM, MAX_GARBAGE)) return;
   garbage = 0;
   __collect();
 }

@@ -96,6 +96,11 @@ export function continueDownstream(): void {
   checked(abi.proxy_continue_stream(STREAM_DOWNSTREAM));
 }
 
+/** Closes the downstream connection, and by that the upstream one. */
+export function closeDownstream(): void {
+  checked(abi.proxy_close_stream(STREAM_DOWNSTREAM));
+}
+
 function took(status: u32): bool {
   if (status !== OK) {
     if (status !== NOT_FOUND) countFault(Fault.HostCall);

@@ -37,6 +37,9 @@ const ROOTS_BETWEEN_CHECKS = 64;
 let roots: Root[] = [];
 let nextCheck = ROOTS_BETWEEN_CHECKS;
 let newestRoot: u32 = 0;
+/** The stream that was created last: the next callback may be the one that says what it is. */
+let newestStream: u32 = 0;
+let newestStreamRoot: Root = new Root(0);
 
 const streams = new Contexts<Stream>(MAX_STREAMS);
 const connections = new Contexts<Connection>(MAX_CONNECTIONS);
@@ -54,8 +57,13 @@ export function proxy_on_memory_allocate(size: usize): usize {
 /** A root context (parent 0) or a stream of one begins. Whether a stream is a request or a connection its next callback tells. */
 export function proxy_on_context_create(id: u32, parent: u32): void {
   enter();
-  if (parent === 0) newestRoot = rootOf(id).id;
-  else streams.open(id, rootOf(parent));
+  if (parent === 0) {
+    newestRoot = rootOf(id).id;
+    return;
+  }
+  newestStream = id;
+  newestStreamRoot = rootOf(parent);
+  streams.open(id, newestStreamRoot);
 }
 
 /** A plugin configuration comes into force. Always accepted: a broken part falls back to its default. */
@@ -76,7 +84,7 @@ export function proxy_on_tick(rootId: u32): void {
   const root = findRoot(rootId);
   if (root === null) return;
   const isReportDue = root.isReportDue();
-  reportConnections(root, isReportDue);
+  reportConnections(root, connections, isReportDue);
   if (!isReportDue) return;
   for (let i = 0; i < streams.capacity; i++) {
     enter(); // as if each stream were called back alone
@@ -89,8 +97,8 @@ export function proxy_on_tick(rootId: u32): void {
 export function proxy_on_new_connection(id: u32): i32 {
   enter();
   const stream = streams.find(id);
-  const root = stream === null ? rootOf(newestRoot) : changetype<Root>(stream.root);
   if (stream !== null) streams.close(stream);
+  const root = newestStream === id ? newestStreamRoot : rootOf(newestRoot);
   root.expectConnections();
   const connection = connections.open(id, root);
   if (connection !== null) expect(connection);
@@ -109,6 +117,7 @@ export function proxy_on_downstream_data(id: u32, size: u32, isEnd: u32): i32 {
   }
   const config = configOf(connection);
   const passing = passDownstream(connection, config, size, isEnd !== 0);
+  if (connection.root === null) return STOP; // it was refused, and is over
   noteProgress(connection, config, passing === HELD ? 0 : passing, 0);
   return passing === HELD ? STOP : CONTINUE;
 }

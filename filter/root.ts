@@ -38,14 +38,15 @@ export class Root {
     this.setTicks();
   }
 
-  /** When the peer of a connection that begins now is waited for no longer. */
+  /** When a connection that begins to wait now waits no longer. */
   deadlineMs(): u64 {
     return nowMs() + this.config.exchange.tcp.timeoutMs;
   }
 
-  /** Up to when a deadline is too near to wait for another tick. */
-  dueMs(): u64 {
-    return nowMs() + this.tickMs;
+  /** Whether a deadline is over, or too near to wait for another tick. One that is too far was set before the clock was set back. */
+  isDue(deadlineMs: u64): bool {
+    const now = nowMs();
+    return deadlineMs <= now + this.tickMs || deadlineMs > now + this.config.exchange.tcp.timeoutMs;
   }
 
   /** Called in each tick: whether the reporting interval has passed. */
@@ -54,7 +55,8 @@ export class Root {
     if (!this.hasConnections) return true; // ticks are nothing but reports
     if (interval === 0) return false;
     const now = nowMs();
-    if (now + this.tickMs / 2 < this.reportAtMs) return false;
+    const isSetBack = this.reportAtMs > now + interval;
+    if (!isSetBack && now + this.tickMs / 2 < this.reportAtMs) return false;
     this.reportAtMs = now + interval;
     return true;
   }
@@ -65,7 +67,7 @@ export class Root {
     this.reportAtMs = nowMs() + interval;
     if (this.hasConnections) {
       const wait = this.config.exchange.tcp.timeoutMs / TICKS_PER_TIMEOUT;
-      this.tickMs = interval === 0 ? wait : min(wait, interval);
+      this.tickMs = interval === 0 ? wait : max(interval / ((interval + wait - 1) / wait), 1);
     }
     setTickPeriod(this.tickMs);
   }

@@ -63,7 +63,7 @@ class CompiledRule {
 /** In a plan's content a standard label is one character, from "A" on. */
 const FIRST_LABEL = 0x41;
 
-const STANDARD_CONTENT = contentOf(standardRows(Subject.Request), []);
+const STANDARD_CONTENT = contentOf(Subject.Request, standardRows(Subject.Request), []);
 const serials = new Map<string, u32>();
 
 /** The plans for streams in flight and for connections under a configuration that changes nothing. */
@@ -223,7 +223,7 @@ function isStandardName(name: string): bool {
  */
 function planOf(rows: Row[], subject: Subject): Plan {
   const operands = operandsOf(rows);
-  const content = contentOf(rows, operands);
+  const content = contentOf(subject, rows, operands);
   if (content === STANDARD_CONTENT) return STANDARD_PLAN;
   if (!serials.has(content)) {
     if (serials.size >= MAX_SERIALS) return subject === Subject.Connection ? BEYOND_CONNECTION_PLAN : BEYOND_PLAN;
@@ -233,11 +233,11 @@ function planOf(rows: Row[], subject: Subject): Plan {
 }
 
 /**
- * What makes label sets of a plan: its metrics, their labels, and which of them share a value. Where a value comes from does not, since
+ * What makes label sets of a plan: its subject, its metrics, their labels, and which of them share a value. Where a value comes from does not, since
  * it is itself in the label set. Names hold nothing but letters, digits and _.
  */
-function contentOf(rows: Row[], operands: i32[]): string {
-  let content = "";
+function contentOf(subject: Subject, rows: Row[], operands: i32[]): string {
+  let content = `${<i32>subject}\n`;
   for (let i = 0; i < rows.length; i++) {
     const row = rows[i];
     content += `${row.name} ${<i32>row.kind}${row.isDropped ? "-" : "+"}`;

@@ -1,25 +1,17 @@
-// A TCP connection: what it carried, how far the exchange is, and what of it was reported. And queues of connections.
+// A TCP connection: what it carried, how far the exchange is, and what of it was reported.
 
 import { Context } from "../context.ts";
+import { BufferKind } from "../host.ts";
 import { LabelSet } from "../label-set.ts";
 import { Root } from "../root.ts";
-import { Held } from "./held.ts";
+import { Head, Way } from "./head.ts";
+import { Link } from "./queue.ts";
 
 /**
- * More connections than this, on one worker, are counted when they end, and have no exchange. Each takes some 200 bytes; it holds its peer
+ * More connections than this, on one worker, are counted when they end, and have no exchange. Each takes some 400 bytes; it holds its peer
  * only until it is reported.
  */
 export const MAX_CONNECTIONS = 262144;
-
-/** How far the bytes of one direction are. */
-export enum Way {
-  /** None came yet, and what to do with them is not decided. */
-  New,
-  /** The first ones may be the peer's prefix. */
-  Reading,
-  /** They pass. */
-  Open,
-}
 
 @final
 export class Connection extends Context {
@@ -29,37 +21,37 @@ export class Connection extends Context {
   reportedReceived: u64 = 0;
   reportedSent: u64 = 0;
 
-  downstream: Way = Way.New;
-  upstream: Way = Way.New;
-  /** Whether metadata is exchanged with the downstream. */
+  readonly downstream: Head = new Head(BufferKind.Downstream);
+  readonly upstream: Head = new Head(BufferKind.Upstream);
+  /** Whether metadata is exchanged with the downstream, and whether it has told who it is. */
   isListening: bool = false;
+  isHeard: bool = false;
+  /** Whether no prefix from the downstream may pass. */
+  isGuarded: bool = false;
   /** Whether our prefix is still to be sent to the upstream, and to the downstream as an answer. */
   isSending: bool = false;
   isAnswering: bool = false;
-  /** Whether the upstream has spoken: it is too late for an answer. */
+  /** Whether it is, or was, to be sent to the upstream: then that may answer. */
+  isAsking: bool = false;
+  /** Whether the downstream has spoken, and whether the upstream has: then it is too late for an answer. */
+  hasAsked: bool = false;
   hasSpoken: bool = false;
-  /** Bytes from the downstream that Envoy holds for us, and when they must go on. */
-  heldDownstream: u32 = 0;
-  holdUntilMs: u64 = 0;
-  /** Bytes from the upstream that we took out until more of them come; null mostly. */
-  heldUpstream: Held | null = null;
 
-  /** When it must be reported. */
-  deadlineMs: u64 = 0;
   /** Envoy's id of it. */
   number: u64 = 0;
   /** The label set that it was opened under, once it is reported, and the configuration that said so. */
   set: LabelSet | null = null;
   configSerial: u32 = 0;
+  /** Which peers were known then: bits. */
+  reportedPeers: i32 = 0;
   /** The label set of its bytes since its peer became known, if that was later; and how many there had been before. */
   laterSet: LabelSet | null = null;
   receivedBefore: u64 = 0;
   sentBefore: u64 = 0;
 
-  /** The queue that it is in, and its neighbours there. */
-  queue: Queue | null = null;
-  previous: Connection | null = null;
-  next: Connection | null = null;
+  /** Its places among those that are to be reported, and among those whose first bytes wait. */
+  readonly report: Link = new Link();
+  readonly hold: Link = new Link();
 
   open(id: u32, root: Root): void {
     super.open(id, root);
@@ -67,27 +59,26 @@ export class Connection extends Context {
     this.sent = 0;
     this.reportedReceived = 0;
     this.reportedSent = 0;
-    this.downstream = Way.New;
-    this.upstream = Way.New;
     this.isListening = false;
+    this.isHeard = false;
+    this.isGuarded = false;
     this.isSending = false;
+    this.isAsking = false;
     this.isAnswering = false;
+    this.hasAsked = false;
     this.hasSpoken = false;
-    this.heldDownstream = 0;
-    this.deadlineMs = root.deadlineMs();
+    this.report.owner = id;
+    this.hold.owner = id;
   }
 
   clear(): void {
     super.clear();
-    this.leaveQueue();
+    this.report.leave();
+    this.hold.leave();
+    this.downstream.clear();
+    this.upstream.clear();
     this.set = null;
     this.laterSet = null;
-    this.heldUpstream = null;
-  }
-
-  leaveQueue(): void {
-    const queue = this.queue;
-    if (queue !== null) queue.remove(this);
   }
 
   /** The label set that its bytes are counted under. */
@@ -98,50 +89,26 @@ export class Connection extends Context {
 
   /** Whether nothing is to be done with further bytes of a direction but to count them. */
   get isDownstreamOpen(): bool {
-    return this.downstream === Way.Open && !this.isSending;
+    return this.downstream.way === Way.Open && this.hasAsked;
   }
 
   get isUpstreamOpen(): bool {
-    return this.upstream === Way.Open && this.hasSpoken;
+    return this.upstream.way === Way.Open && this.hasSpoken;
   }
 
   get hasNewBytes(): bool {
     return this.sent !== this.reportedSent || this.received !== this.reportedReceived;
   }
 
-  /** Lets go of the peers, once its labels are settled: it may live long, and they may be large. */
+  /** Bits of the peers that are known. */
+  get peers(): i32 {
+    return (this.downstreamPeer !== null ? 1 : 0) | (this.upstreamPeer !== null ? 2 : 0);
+  }
+
+  /** Lets go of the peers once they are told: the connection may live long, and they may be large. */
   forgetPeers(): void {
+    if (this.downstream.way !== Way.Open || this.upstream.way !== Way.Open) return;
     this.downstreamPeer = null;
     this.upstreamPeer = null;
-  }
-}
-
-/** Connections, linked through themselves: taking one out of the middle is as cheap as from the end, and nothing is allocated. */
-@final
-export class Queue {
-  first: Connection | null = null;
-  private last: Connection | null = null;
-
-  /** Puts a connection at the end. It must be in no queue. */
-  add(connection: Connection): void {
-    const last = this.last;
-    connection.queue = this;
-    connection.previous = last;
-    if (last === null) this.first = connection;
-    else last.next = connection;
-    this.last = connection;
-  }
-
-  /** Takes a connection of this queue out. */
-  remove(connection: Connection): void {
-    const previous = connection.previous;
-    const next = connection.next;
-    if (previous === null) this.first = next;
-    else previous.next = next;
-    if (next === null) this.last = previous;
-    else next.previous = previous;
-    connection.queue = null;
-    connection.previous = null;
-    connection.next = null;
   }
 }

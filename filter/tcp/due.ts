@@ -1,7 +1,7 @@
 // Due: what the connections of a root wait for. A tick looks at these alone, so that idle connections cost it nothing.
 
 import { Root } from "../root.ts";
-import { Connection, Queue } from "./connection.ts";
+import { Queue } from "./queue.ts";
 
 @final
 export class Due {
@@ -9,8 +9,8 @@ export class Due {
   readonly unreported: Queue = new Queue();
   /** Those that carried bytes since their last report. */
   readonly changed: Queue = new Queue();
-  /** Those whose first bytes are held back: few, and not for long. */
-  holding: Connection[] = [];
+  /** Those whose first bytes wait for the rest of a prefix, oldest first. */
+  readonly holding: Queue = new Queue();
 }
 
 const byRoot = new Map<u32, Due>();

@@ -2,23 +2,22 @@
 // taken off at the other end, and the applications see none of it. What may be the beginning of a prefix waits for the rest; nothing
 // else ever waits.
 //
-//   downstream --> [guard: the peer's prefix is taken off] --> [ours goes before] --> upstream
+//   downstream --> [the peer's prefix is taken off] --> [ours goes before] --> upstream
 //   downstream <-- [the answer goes before] <-- [the peer's prefix is taken off] <-- upstream
 
 import { Cluster, currentCluster } from "../cluster.ts";
 import { Config } from "../config/config.ts";
-import { EXCHANGE_BY_ROLE, EXCHANGE_DOWNSTREAM, EXCHANGE_UPSTREAM } from "../config/exchange.ts";
+import { EXCHANGE_BY_ROLE, EXCHANGE_DOWNSTREAM, EXCHANGE_UPSTREAM, ExchangeConfig } from "../config/exchange.ts";
 import { Send } from "../config/tcp-exchange.ts";
 import { noteColdWork, pauseCollection } from "../garbage.ts";
 import {
   BufferKind,
+  closeDownstream,
   continueDownstream,
   countFault,
   hasProperty,
   prependBuffer,
-  readBuffer,
   readProperty,
-  stripBuffer,
   utf8,
   valuePtr,
   valueSize,
@@ -29,22 +28,11 @@ import { exchangeSides, isDownstreamProofNeeded, isUpstreamProofNeeded, Role } f
 import { Root } from "../root.ts";
 import { Exchange, Fault } from "../vocabulary/metrics.ts";
 import { encodeBase64 } from "../wire/base64.ts";
-import { Connection, Way } from "./connection.ts";
+import { Connection } from "./connection.ts";
 import { dueOf } from "./due.ts";
 import { countExchange } from "./exchange-counters.ts";
-import { Held } from "./held.ts";
-import {
-  HEADER_SIZE,
-  hasMetadata,
-  judge,
-  metadataPtr,
-  metadataSize,
-  openPrefix,
-  ownPrefix,
-  prefixSize,
-  START_SIZE,
-  Verdict,
-} from "./prefix.ts";
+import { Outcome, Way } from "./head.ts";
+import { HEADER_SIZE, hasMetadata, MAGIC_SIZE, metadataPtr, metadataSize, ownPrefix } from "./prefix.ts";
 
 /** In place of a number of bytes: none goes on, and Envoy holds them. */
 export const HELD: u32 = u32.MAX_VALUE;
@@ -56,15 +44,15 @@ const TLS_MODE_ISTIO = utf8("istio");
 export function passDownstream(connection: Connection, config: Config, size: u32, isEnd: bool): u32 {
   decide(connection, config);
   let passing = size;
-  if (connection.downstream === Way.Reading) {
-    const taken = readDownstream(connection, config, size, isEnd);
-    if (taken < 0) return HELD;
-    passing -= <u32>taken;
-  }
-  if (connection.isSending && passing > 0) {
+  const way = connection.downstream.way;
+  if (way === Way.Reading) passing = readDownstream(connection, config, size, isEnd);
+  else if (way === Way.Watched && connection.downstream.completesMagic(size)) return refuse();
+  if (passing === HELD || passing === 0) return passing;
+  if (connection.isSending) {
     connection.isSending = false;
     sendPrefix(BufferKind.Downstream, config);
   }
+  connection.hasAsked = true;
   return passing;
 }
 
@@ -72,7 +60,7 @@ export function passDownstream(connection: Connection, config: Config, size: u32
 export function passUpstream(connection: Connection, config: Config, size: u32, isEnd: bool): u32 {
   decide(connection, config);
   let passing = size;
-  if (connection.upstream === Way.Reading) passing = readUpstream(connection, config, size, isEnd);
+  if (connection.upstream.way === Way.Reading) passing = readUpstream(connection, config, size, isEnd);
   if (passing === 0) return 0;
   if (connection.isAnswering) {
     connection.isAnswering = false;
@@ -82,37 +70,54 @@ export function passUpstream(connection: Connection, config: Config, size: u32, 
   return passing;
 }
 
-/** A connection waited long enough for the rest of what may be a prefix: it is none. Called in a tick, on behalf of the connection. */
+/**
+ * The first bytes of a connection waited long enough for the rest of what may be a prefix. Called in a tick, on behalf of the connection.
+ * It may be over when this returns.
+ */
 export function giveUp(connection: Connection): void {
-  if (connection.heldDownstream > 0) {
+  connection.upstream.giveUp();
+  const head = connection.downstream;
+  head.giveUp();
+  if (connection.isGuarded && head.isClaim) {
+    refuse();
+  } else if (head.waiting > 0) {
     countFault(Fault.PrefixCut);
-    connection.downstream = Way.Open;
+    countHeard(connection, Exchange.AlpnProtocolNotFound);
     connection.isSending = false; // those bytes went first
-    connection.received += connection.heldDownstream;
-    connection.heldDownstream = 0;
+    connection.hasAsked = true;
+    connection.received += head.letGo(connection.isGuarded);
     pauseCollection(true); // what comes of it may be the end of the connection, within this call
     continueDownstream();
     pauseCollection(false);
   }
-  const held = connection.heldUpstream;
-  if (held !== null) held.isOverdue = true;
+}
+
+/** Ends a connection of which a gateway would not know what it passes on. */
+function refuse(): u32 {
+  countFault(Fault.PeerUntrusted);
+  pauseCollection(true); // this, too, may call us back
+  closeDownstream();
+  pauseCollection(false);
+  return HELD;
 }
 
 /** Decides, at the first bytes of either direction, whose prefix is looked for and whether ours is sent. */
 function decide(connection: Connection, config: Config): void {
-  if (connection.downstream !== Way.New) return;
+  if (connection.downstream.way !== Way.New) return;
   const role = connection.role(config);
   const sides = tcpSides(role, config);
-  // In front of a gateway may be the internet, and what comes from there would be believed in the mesh.
   connection.isListening = (sides & EXCHANGE_DOWNSTREAM) !== 0;
-  connection.downstream = connection.isListening || role === Role.Gateway ? Way.Reading : Way.Open;
-  connection.upstream = Way.Open;
+  // In front of a gateway may be the internet, and what comes from there would be believed in the mesh.
+  connection.isGuarded = role === Role.Gateway;
+  connection.downstream.way = connection.isListening || connection.isGuarded ? Way.Reading : Way.Open;
+  connection.upstream.way = Way.Open;
   if ((sides & EXCHANGE_UPSTREAM) === 0) return;
-  const isUnderstood = understandsUs(config) && ownPrefix(config.exchange).length > 0;
-  countExchange(isUnderstood ? Exchange.AlpnProtocolFound : Exchange.AlpnProtocolNotFound);
-  if (!isUnderstood) return;
-  connection.isSending = true;
-  connection.upstream = Way.Reading;
+  const exchange = config.exchange;
+  const isUnderstood = understandsUs(exchange);
+  if (isUnderstood) connection.upstream.way = Way.Reading;
+  connection.isSending = isUnderstood && exchange.tcp.send !== Send.Never && ownPrefix(exchange).length > 0;
+  connection.isAsking = connection.isSending;
+  countExchange(connection.isSending ? Exchange.AlpnProtocolFound : Exchange.AlpnProtocolNotFound);
 }
 
 /** A waypoint speaks TCP for neither end. */
@@ -122,10 +127,8 @@ function tcpSides(role: Role, config: Config): i32 {
 }
 
 /** Whether the chosen upstream will take our prefix for what it is. Where nobody knows, it would be garbage to an application. */
-function understandsUs(config: Config): bool {
-  const exchange = config.exchange;
+function understandsUs(exchange: ExchangeConfig): bool {
   const tcp = exchange.tcp;
-  if (tcp.send === Send.Never) return false;
   const cluster = currentCluster();
   if (cluster === null || isOutside(cluster, exchange.skipExternalClusters)) return false;
   if (tcp.send === Send.Always || cluster.isTcpExchanger || tcp.namesCluster(cluster.name)) return true;
@@ -143,144 +146,111 @@ function isMeshEndpoint(): bool {
   return hasProperty(UPSTREAM_PEER_SAN);
 }
 
-/** Size of the prefix that was taken off the first bytes from the downstream; -1 while they have to wait. */
-function readDownstream(connection: Connection, config: Config, size: u32, isEnd: bool): i32 {
-  const verdict = judgeBuffer(BufferKind.Downstream, size);
-  const isCut = isIncomplete(verdict, size);
-  if (isCut && !isEnd) {
-    hold(connection, size);
-    return -1;
+/** How many of the first bytes from the downstream go on: without its prefix, behind which a gateway looks for another. */
+function readDownstream(connection: Connection, config: Config, size: u32, isEnd: bool): u32 {
+  const head = connection.downstream;
+  const wasHolding = head.isHolding;
+  let outcome = head.inspect(size, isEnd, connection.isGuarded);
+  while (outcome === Outcome.Found) {
+    heardDownstream(connection, config);
+    if (!connection.isGuarded) break;
+    if (head.passing === 0 && !isEnd) return 0;
+    outcome = head.inspect(head.passing, isEnd, true);
   }
-  connection.downstream = Way.Open;
-  connection.heldDownstream = 0;
-  if (size === 0) return 0;
-  if (isCut) countFault(Fault.PrefixCut);
-  else if (verdict === Verdict.Begun && takeOff(BufferKind.Downstream)) return heardDownstream(connection, config);
-  else if (verdict !== Verdict.None) countHeard(connection, Exchange.HeaderNotFound);
+  if (outcome === Outcome.Waiting) {
+    if (!wasHolding && head.isHolding) waitForMore(connection);
+    return head.waiting > 0 ? HELD : 0;
+  }
+  waitNoMore(connection);
+  head.way = Way.Open;
+  if (outcome === Outcome.Found || head.passing === 0) return head.passing;
   countHeard(connection, Exchange.AlpnProtocolNotFound);
-  return 0;
+  if (outcome === Outcome.Broken) countHeard(connection, Exchange.HeaderNotFound);
+  if (outcome !== Outcome.Cut) return head.passing;
+  countFault(Fault.PrefixCut);
+  if (connection.isGuarded && head.passing >= MAGIC_SIZE) head.drop();
+  return head.passing;
 }
 
-function isIncomplete(verdict: Verdict, size: u32): bool {
-  return verdict === Verdict.Partial || (verdict === Verdict.Begun && size < prefixSize);
-}
-
-/** A gateway that only guards takes no part in the exchange. */
+/** A gateway that only guards takes no part in the exchange, nor does a connection whose peer has told who it is. */
 function countHeard(connection: Connection, what: Exchange): void {
-  if (connection.isListening) countExchange(what);
+  if (connection.isListening && !connection.isHeard) countExchange(what);
 }
 
-/** What the downstream said of itself counts if it need not prove it, or does; and then it is answered. Returns the size of its prefix. */
-function heardDownstream(connection: Connection, config: Config): i32 {
-  const taken = <i32>prefixSize;
-  if (!connection.isListening) return taken;
+/** What the downstream said of itself counts, once, if it need not prove it, or does; and then it is answered. */
+function heardDownstream(connection: Connection, config: Config): void {
+  if (!connection.isListening || connection.isHeard) {
+    countFault(Fault.PeerUntrusted);
+    return;
+  }
+  connection.isHeard = true;
   countExchange(Exchange.AlpnProtocolFound);
   const isProofNeeded = isDownstreamProofNeeded(connection.role(config), config);
   if (isProofNeeded && !hasProperty(DOWNSTREAM_PEER_SAN) && !hasProperty(PEER_PRINCIPAL)) {
     countFault(Fault.PeerUntrusted);
-    return taken;
+    return;
   }
   if (connection.hasSpoken) countFault(Fault.PeerUnanswered);
   else connection.isAnswering = ownPrefix(config.exchange).length > 0;
-  if (hasMetadata) {
-    const header = peerHeader();
-    connection.downstreamPeer = learnDownstreamPeer(changetype<usize>(header), header.byteLength, config.exchange);
-  }
-  return taken;
+  const header = peerHeader(config.exchange);
+  if (header === null) return;
+  connection.downstreamPeer = learnDownstreamPeer(changetype<usize>(header), header.byteLength, config.exchange);
 }
 
 /** How many of the first bytes from the upstream go on: without its prefix, and none while they have to wait. */
 function readUpstream(connection: Connection, config: Config, size: u32, isEnd: bool): u32 {
-  let held = connection.heldUpstream;
-  const verdict = held === null ? judgeBuffer(BufferKind.Upstream, size) : judgeMore(held, size);
-  if (held !== null) size = held.size;
-  const isCut = isIncomplete(verdict, size);
-  if (isCut && !isEnd && (held === null || !held.isOverdue)) {
-    if (size === 0 || held !== null || takeOut(connection, size)) return 0;
+  const head = connection.upstream;
+  // A server that was asked nothing yet, and begins with a few bytes, begins with no prefix: those come in one piece.
+  const isTooShort = !connection.hasAsked && size < HEADER_SIZE && !head.isHolding;
+  const wasHolding = head.isHolding;
+  const outcome = head.inspect(size, isEnd || isTooShort, false);
+  if (outcome === Outcome.Waiting) {
+    if (!wasHolding && head.isHolding) waitForMore(connection);
+    return 0;
   }
-  connection.upstream = Way.Open;
-  held = connection.heldUpstream;
-  if (held !== null) putBack(connection, held);
-  if (size === 0) return 0;
-  if (isCut) countFault(Fault.PrefixCut);
-  else if (verdict === Verdict.None) countExchange(Exchange.InitialHeaderNotFound);
-  else if (verdict === Verdict.Begun && takeOff(BufferKind.Upstream)) return size - heardUpstream(connection, config);
-  else countExchange(Exchange.HeaderNotFound);
-  return size;
+  if (size === 0 && isTooShort && !isEnd) return 0;
+  waitNoMore(connection);
+  head.way = Way.Open;
+  if (outcome === Outcome.Found) heardUpstream(connection, config);
+  else if (outcome === Outcome.Broken) countExchange(Exchange.HeaderNotFound);
+  else if (head.passing > 0) countExchange(Exchange.InitialHeaderNotFound);
+  if (outcome === Outcome.Cut && connection.hasAsked) countFault(Fault.PrefixCut);
+  return head.passing;
 }
 
-/** What the upstream said of itself counts if it need not prove it, or does. Returns the size of its prefix. */
-function heardUpstream(connection: Connection, config: Config): u32 {
-  const taken = prefixSize;
+/** What the upstream said of itself counts if it need not prove it, or does. */
+function heardUpstream(connection: Connection, config: Config): void {
   if (isUpstreamProofNeeded(config) && !hasProperty(UPSTREAM_PEER_SAN)) {
     countFault(Fault.PeerUntrusted);
-  } else if (hasMetadata) {
-    const header = peerHeader();
-    connection.upstreamPeer = learnUpstreamPeer(changetype<usize>(header), header.byteLength, config.exchange);
+    return;
   }
-  return taken;
+  const header = peerHeader(config.exchange);
+  if (header === null) return;
+  connection.upstreamPeer = learnUpstreamPeer(changetype<usize>(header), header.byteLength, config.exchange);
 }
 
-/** Judges what a buffer of that size begins with. What cannot be read is no prefix. */
-function judgeBuffer(buffer: BufferKind, size: u32): Verdict {
-  if (size === 0) return Verdict.Partial;
-  if (!readBuffer(buffer, min(size, START_SIZE))) return Verdict.None;
-  return judge(valuePtr, <u32>valueSize);
-}
-
-/** Takes further bytes out to those that wait, and judges all of them. */
-function judgeMore(held: Held, size: u32): Verdict {
-  if (takeMore(held, size)) return judge(held.ptr, held.size);
-  return Verdict.None;
-}
-
-/** Opens the prefix that was judged last and takes it off the buffer; false, and nothing is taken off, when it is none after all. */
-function takeOff(buffer: BufferKind): bool {
-  const size = prefixSize;
-  return readBuffer(buffer, size) && openPrefix(valuePtr, <u32>valueSize) && stripBuffer(buffer, size);
-}
-
-/** What the peer's metadata header would be over HTTP: by it peers are told apart, whichever way they came. */
-function peerHeader(): ArrayBuffer {
-  noteColdWork(1);
+/**
+ * What the metadata header of the prefix that was opened last would be over HTTP: by it peers are told apart, whichever way they came. Null when it has
+ * none, or it would be too long.
+ */
+function peerHeader(exchange: ExchangeConfig): ArrayBuffer | null {
+  if (!hasMetadata) return null;
+  if ((metadataSize / 3) * 4 > <usize>exchange.maxHeaderBytes) {
+    countFault(Fault.PeerTooLarge);
+    return null;
+  }
+  noteColdWork(1 + <u32>(metadataSize >> 9));
   return encodeBase64(metadataPtr, metadataSize);
 }
 
-function hold(connection: Connection, size: u32): void {
-  if (size === 0) return;
-  if (size < HEADER_SIZE) countHeard(connection, Exchange.InitialHeaderNotFound);
-  const isFirst = connection.heldDownstream === 0;
-  connection.heldDownstream = size;
-  if (isFirst) waitForMore(connection);
-}
-
-/** Takes all bytes from the upstream out of the buffer, until more of them come. False, and they stay there, when that fails. */
-function takeOut(connection: Connection, size: u32): bool {
-  noteColdWork();
-  const held = new Held();
-  if (!takeMore(held, size)) return false;
-  connection.heldUpstream = held;
-  waitForMore(connection);
-  return true;
-}
-
-function takeMore(held: Held, size: u32): bool {
-  if (size > 0) {
-    if (!readBuffer(BufferKind.Upstream, size) || !stripBuffer(BufferKind.Upstream, size)) return false;
-    held.add(valuePtr, <i32>size);
-  }
-  if (held.size < <i32>HEADER_SIZE) countExchange(Exchange.InitialHeaderNotFound);
-  return true;
-}
-
-function putBack(connection: Connection, held: Held): void {
-  prependBuffer(BufferKind.Upstream, held.ptr, held.size);
-  connection.heldUpstream = null;
-}
-
 function waitForMore(connection: Connection): void {
-  connection.holdUntilMs = changetype<Root>(connection.root).deadlineMs();
-  dueOf(connection.rootId).holding.push(connection);
+  if (connection.hold.isWaiting) return; // for the other direction, since sooner
+  const root = changetype<Root>(connection.root);
+  dueOf(root.id).holding.add(connection.hold, root.deadlineMs());
+}
+
+function waitNoMore(connection: Connection): void {
+  if (!connection.downstream.isHolding && !connection.upstream.isHolding) connection.hold.leave();
 }
 
 /** Puts our prefix before the bytes of a direction. */

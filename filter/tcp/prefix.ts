@@ -4,22 +4,23 @@
 //                                       "x-envoy-peer-metadata": Struct of the workload, "x-envoy-peer-metadata-id": node id } }
 
 import { ExchangeConfig } from "../config/exchange.ts";
+import { noteColdWork } from "../garbage.ts";
+import { utf8 } from "../host.ts";
 import { ownMetadata, ownNode } from "../node.ts";
 import { PEER_ID_HEADER, PEER_METADATA_HEADER } from "../vocabulary/peer-metadata.ts";
 import { decodeBase64, decodedSize } from "../wire/base64.ts";
 import { LENGTH_DELIMITED, Reader } from "../wire/protobuf.ts";
 import { StructReader, StructWriter, ValueKind } from "../wire/struct.ts";
-import { readText } from "../wire/text.ts";
 import { Writer } from "../wire/writer.ts";
 
 /** 3d 23 04 67, read as little-endian. */
 const MAGIC: u32 = 0x6704233d;
-const MAGIC_SIZE: u32 = 4;
+export const MAGIC_SIZE: u32 = 4;
 /** Magic and length. */
 export const HEADER_SIZE: u32 = 8;
 const MAX_CONTENT: u32 = 64 * 1024;
 
-const STRUCT_URL = "type.googleapis.com/google.protobuf.Struct";
+const STRUCT_URL_TEXT = "type.googleapis.com/google.protobuf.Struct";
 const TYPE_URL: u32 = 1;
 const VALUE: u32 = 2;
 const TYPE_URL_TAG: u8 = 0x0a;
@@ -27,12 +28,14 @@ const VALUE_TAG: u8 = 0x12;
 
 /** What every prefix holds behind its length. */
 const CONTENT_START = contentStart();
+const STRUCT_URL = utf8(STRUCT_URL_TEXT);
+const METADATA_KEY = utf8(PEER_METADATA_HEADER);
 
 function contentStart(): StaticArray<u8> {
   const out = new Writer();
   out.u8(TYPE_URL_TAG);
-  out.varint(STRUCT_URL.length);
-  out.text(STRUCT_URL);
+  out.varint(STRUCT_URL_TEXT.length);
+  out.text(STRUCT_URL_TEXT);
   return out.take();
 }
 
@@ -54,19 +57,22 @@ export enum Verdict {
 /** Size of the prefix that was judged last, its magic and length included. */
 export let prefixSize: u32 = 0;
 
-/** Judges the first bytes of a stream: those that are there, of which more than START_SIZE tell nothing more. */
-export function judge(ptr: usize, size: u32): Verdict {
-  if (size < MAGIC_SIZE) return beginsAlike(ptr, size) ? Verdict.Partial : Verdict.None;
-  if (load<u32>(ptr) !== MAGIC) return Verdict.None;
+/**
+ * Judges the first bytes of a stream: those that are there, of which more than START_SIZE tell nothing more. `isLoose`: what has the magic and a
+ * length has begun, whatever follows, since protobuf allows the content in another order than everybody writes it in.
+ */
+export function judge(ptr: usize, size: u32, isLoose: bool): Verdict {
+  if (!matchesMagic(ptr, 0, min(size, MAGIC_SIZE))) return Verdict.None;
+  if (size < MAGIC_SIZE) return Verdict.Partial;
   const content = contentSize(ptr, size);
   if (content > MAX_CONTENT) return Verdict.None;
   if (size < HEADER_SIZE) return Verdict.Partial;
+  prefixSize = HEADER_SIZE + content;
+  if (isLoose) return Verdict.Begun;
   if (content < <u32>CONTENT_START.length) return Verdict.Broken;
   const seen = min(size, START_SIZE) - HEADER_SIZE;
   if (memory.compare(ptr + HEADER_SIZE, changetype<usize>(CONTENT_START), seen) !== 0) return Verdict.Broken;
-  if (size < START_SIZE) return Verdict.Partial;
-  prefixSize = HEADER_SIZE + content;
-  return Verdict.Begun;
+  return size < START_SIZE ? Verdict.Partial : Verdict.Begun;
 }
 
 /** What the length says, as far as it is there: its missing bytes count as 0. */
@@ -77,9 +83,10 @@ function contentSize(ptr: usize, size: u32): u32 {
   return content;
 }
 
-function beginsAlike(ptr: usize, size: u32): bool {
+/** Whether `size` bytes are those of the magic from `from` on. */
+export function matchesMagic(ptr: usize, from: u32, size: u32): bool {
   for (let i: u32 = 0; i < size; i++) {
-    if (load<u8>(ptr + i) !== <u8>(MAGIC >> (i * 8))) return false;
+    if (load<u8>(ptr + i) !== <u8>(MAGIC >> ((from + i) * 8))) return false;
   }
   return true;
 }
@@ -93,6 +100,7 @@ export let hasMetadata: bool = false;
 /** Opens a whole prefix of `size` bytes; false when it is none after all. */
 export function openPrefix(ptr: usize, size: u32): bool {
   hasMetadata = false;
+  noteColdWork(1);
   const any = new Reader();
   any.open(ptr + HEADER_SIZE, size - HEADER_SIZE);
   let isStruct = false;
@@ -101,7 +109,7 @@ export function openPrefix(ptr: usize, size: u32): bool {
   while (any.next()) {
     if (any.wireType !== LENGTH_DELIMITED) continue;
     if (any.field === TYPE_URL) {
-      isStruct = readText(any.ptr, any.size) === STRUCT_URL;
+      isStruct = isText(any.ptr, any.size, STRUCT_URL);
     } else if (any.field === VALUE) {
       valuePtr = any.ptr;
       valueSize = any.size;
@@ -115,12 +123,16 @@ function readMetadata(ptr: usize, size: usize): bool {
   fields.open(ptr, size);
   while (fields.next()) {
     if (fields.kind !== ValueKind.Struct) continue;
-    if (readText(fields.keyPtr, fields.keySize) !== PEER_METADATA_HEADER) continue;
+    if (!isText(fields.keyPtr, fields.keySize, METADATA_KEY)) continue;
     metadataPtr = fields.valuePtr;
     metadataSize = fields.valueSize;
     hasMetadata = true;
   }
   return !fields.isMalformed;
+}
+
+function isText(ptr: usize, size: usize, text: ArrayBuffer): bool {
+  return size === <usize>text.byteLength && memory.compare(ptr, changetype<usize>(text), size) === 0;
 }
 
 /** What we send under this configuration; empty when our metadata is too long to be sent. */

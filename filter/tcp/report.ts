@@ -6,6 +6,7 @@
 
 import * as arena from "../arena.ts";
 import { Config } from "../config/config.ts";
+import { Contexts } from "../context.ts";
 import { countFault, readNumber, setEffectiveContext, utf8 } from "../host.ts";
 import { LabelSet } from "../label-set.ts";
 import { evaluate } from "../report.ts";
@@ -14,10 +15,12 @@ import { Role } from "../role.ts";
 import { Root } from "../root.ts";
 import { countOwnMetrics, countTcp, labelSetOfConnection } from "../stat.ts";
 import { Fault, TcpMetric } from "../vocabulary/metrics.ts";
-import { Connection, Way } from "./connection.ts";
-import { Due, dueOf } from "./due.ts";
+import { Connection } from "./connection.ts";
+import { dueOf } from "./due.ts";
 import { giveUp } from "./exchange.ts";
+import { Way } from "./head.ts";
 import { leaveConnection, leaveNothingYet } from "./observation.ts";
+import { Link } from "./queue.ts";
 
 const CONNECTION_ID = utf8("connection\0id");
 /** What Envoy counts itself: the prefix, and what waited, included. */
@@ -38,43 +41,52 @@ export function noteProgress(connection: Connection, config: Config, received: u
 /** After bytes of a connection passed: there is something to report at the next interval. Called in one of its data callbacks. */
 export function noteBytes(connection: Connection): void {
   if (connection.set === null) reportIfDecided(connection);
-  else if (connection.queue === null) dueOf(connection.rootId).changed.add(connection);
+  else if (!connection.report.isWaiting) dueOf(connection.rootId).changed.add(connection.report, 0);
 }
 
 /** A connection that was waited for in vain, since its labels cannot be known in a tick, waits no longer either. */
 function reportIfDecided(connection: Connection): void {
   const config = changetype<Root>(connection.root).config;
-  if (connection.queue === null || isPeerDecided(connection, config)) reportOpened(connection, config, false);
+  if (!connection.report.isWaiting || isPeerDecided(connection, config)) reportOpened(connection, config, false);
 }
 
 /** A connection begins. */
 export function expect(connection: Connection): void {
-  dueOf(connection.rootId).unreported.add(connection);
+  dueOf(connection.rootId).unreported.add(connection.report, changetype<Root>(connection.root).deadlineMs());
   leaveNothingYet();
 }
 
 /** Everything that is due of a root's connections. Called in its tick. */
-export function reportConnections(root: Root, isReportDue: bool): void {
+export function reportConnections(root: Root, connections: Contexts<Connection>, isReportDue: bool): void {
   const due = dueOf(root.id);
-  const until = root.dueMs();
-  letGo(due, root, until);
-  for (let next = due.unreported.first; next !== null && next.deadlineMs <= until; next = due.unreported.first) {
-    arena.reset(); // as if each connection were called back alone
-    next.leaveQueue();
+  for (let next = due.holding.first; next !== null && root.isDue(next.deadlineMs); next = due.holding.first) {
+    const connection = entered(next, connections);
+    if (connection === null) continue;
+    if (connection.set !== null) noteBytes(connection); // what goes on now is to be reported
+    giveUp(connection);
+  }
+  for (let next = due.unreported.first; next !== null && root.isDue(next.deadlineMs); next = due.unreported.first) {
+    const connection = entered(next, connections);
     // A connection whose labels cannot be known in a tick waits for its next bytes or its end.
-    if (setEffectiveContext(next.id)) reportOpened(next, root.config, true);
+    if (connection !== null) reportOpened(connection, root.config, true);
   }
   if (!isReportDue) return;
   for (let next = due.changed.first; next !== null; next = due.changed.first) {
-    arena.reset();
-    next.leaveQueue();
-    if (setEffectiveContext(next.id)) reportBytes(next, false);
+    const connection = entered(next, connections);
+    if (connection !== null && connection.hasNewBytes) reportBytes(connection);
   }
+}
+
+/** Takes a link out of its queue and enters its connection, as if that were called back alone. */
+function entered(link: Link, connections: Contexts<Connection>): Connection | null {
+  arena.reset();
+  link.leave();
+  return setEffectiveContext(link.owner) ? connections.find(link.owner) : null;
 }
 
 /** Everything of a connection that is over. Its filter states reach the access loggers. */
 export function reportClosed(connection: Connection, config: Config): void {
-  connection.leaveQueue();
+  connection.report.leave();
   const custom = config.custom;
   if (connection.set === null) reportOpened(connection, config, false);
   else if (custom !== null) evaluate(custom, connection);
@@ -94,44 +106,35 @@ export function reportUnknown(connection: Connection, config: Config): void {
   reportClosed(connection, config);
 }
 
-/** Lets go what waited long enough. What is held anew meanwhile has another deadline. */
-function letGo(due: Due, root: Root, until: u64): void {
-  const holding = due.holding;
-  if (holding.length === 0) return;
-  due.holding = [];
-  for (let i = 0; i < holding.length; i++) {
-    const connection = holding[i];
-    const isHeld = connection.heldDownstream > 0 || connection.heldUpstream !== null;
-    if (connection.root !== root || !isHeld) continue;
-    if (connection.holdUntilMs > until) due.holding.push(connection);
-    else if (setEffectiveContext(connection.id)) giveUp(connection);
-  }
-}
-
 /** Whether more bytes would tell nothing more of the peers: on a server those of the downstream, on a client those of the upstream. */
 function isPeerDecided(connection: Connection, config: Config): bool {
   const role = connection.role(config);
-  if (role === Role.Inbound) return connection.downstream === Way.Open;
-  if (role === Role.Waypoint && connection.downstream !== Way.Open) return false;
-  return connection.upstream === Way.Open;
+  if (role === Role.Inbound) return connection.downstream.way === Way.Open;
+  if (role === Role.Waypoint && connection.downstream.way !== Way.Open) return false;
+  return connection.upstream.way === Way.Open || (connection.upstream.way !== Way.New && !connection.isAsking);
 }
 
-/** Whether the peer became known after the first report, which had let go of what was known. */
+/** Whether a peer became known after the first report, and no other will. */
 function isPeerNews(connection: Connection, config: Config): bool {
-  const role = connection.role(config);
-  if (role === Role.Inbound) return connection.downstreamPeer !== null;
-  return connection.upstreamPeer !== null || (role === Role.Waypoint && connection.downstreamPeer !== null);
+  const news = connection.peers & ~connection.reportedPeers & peersOf(connection.role(config));
+  return news !== 0 && connection.laterSet === null && isPeerDecided(connection, config);
+}
+
+/** The peers that the labels speak of: bits, as in Connection. */
+function peersOf(role: Role): i32 {
+  if (role === Role.Waypoint) return 3;
+  return role === Role.Inbound ? 1 : 2;
 }
 
 function reportOpened(connection: Connection, config: Config, isTick: bool): void {
   const set = readLabelSet(connection, config, isTick);
   if (set === null) return;
-  connection.leaveQueue();
+  connection.report.leave();
   connection.set = set;
   connection.configSerial = config.serial;
   connection.number = readNumber(CONNECTION_ID, 0);
   countTcp(set, TcpMetric.Opened, 1);
-  reportBytes(connection, true);
+  reportBytes(connection);
 }
 
 /** The peer is known at last: what was carried so far stays where it was counted. */
@@ -144,18 +147,19 @@ function reportPeer(connection: Connection, config: Config): void {
   noteBytes(connection);
 }
 
-/** Null when the labels cannot be known in a tick. The peers are not needed any more then. */
+/** Null when the labels cannot be known in a tick. */
 function readLabelSet(connection: Connection, config: Config, isTick: bool): LabelSet | null {
   const custom = config.custom;
   if (custom !== null && !isTick) evaluate(custom, connection);
   facts.readConnection(connection, config);
   const set = labelSetOfConnection(facts, config, isTick);
-  if (set !== null) connection.forgetPeers();
+  if (set === null) return null;
+  connection.reportedPeers = connection.peers;
+  connection.forgetPeers();
   return set;
 }
 
-function reportBytes(connection: Connection, isFirst: bool): void {
-  if (!isFirst && !connection.hasNewBytes) return;
+function reportBytes(connection: Connection): void {
   countBytes(connection);
   leaveConnection(connection, false);
 }

@@ -144,9 +144,6 @@ describe("who is sent it", () => {
       "a cluster whose metadata says no",
       { connection: { ...PLAIN, cluster: metadata({ meshtally: { tcp_metadata_exchange: false } }) } },
     ],
-    ["anybody with send never", { tcp: { send: "never" } }],
-    ["a matching cluster with send never", { tcp: { send: "never", clusters: ["*"] }, connection: NAMED }],
-    ["a marked cluster with send never", { tcp: { send: "never" }, connection: MARKED }],
     ["a cluster with istio.disable_mx", { connection: disabled }],
     ["a cluster with istio.disable_mx and send always", { tcp: { send: "always" }, connection: disabled }],
     ["a cluster with istio.disable_mx and a pattern", { tcp: { clusters: ["*"] }, connection: disabled }],
@@ -167,6 +164,22 @@ describe("who is sent it", () => {
     expect(exchangeCounts(host).MetadataAdded).toBeUndefined();
     expect(upstreamPeer(sent)).toBeUndefined();
     expect(tcpCounts(host, UNKNOWN)).toEqual({ opened: 1, closed: 1, sent: ANSWER.length, received: 4 });
+  });
+
+  test.each([
+    ["an endpoint of the mesh", {}, CONNECTION_TO_REVIEWS],
+    ["a matching cluster", { clusters: ["*"] }, NAMED],
+    ["a marked cluster", {}, MARKED],
+  ])("%s with send never: no; but what it says unasked is not for the client", (_, tcp, connection) => {
+    const host = startTcpOutbound({ metadata_exchange: { tcp: { send: "never", ...tcp } } });
+    const sent = connect(host, connection)
+      .fromClient("ping")
+      .fromServer(Buffer.concat([ANSWER, Buffer.from("pong!")]))
+      .finish();
+    expect(sent.toServer.toString()).toBe("ping");
+    expect(sent.toClient.toString()).toBe("pong!");
+    expect(exchangeCounts(host).MetadataAdded).toBeUndefined();
+    expect(tcpCounts(host)).toEqual({ opened: 1, closed: 1, sent: 5, received: 4 });
   });
 
   test("that the peer does not understand is counted once, at the first data", () => {

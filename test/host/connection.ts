@@ -183,6 +183,10 @@ export class TcpConnection implements ConnectionView {
     if (!this.isClosed) this.passHeld();
   }
 
+  closeDownstream(): void {
+    if (!this.isClosed) this.close(CLOSED_BY.local);
+  }
+
   find(path: readonly string[]): PropertyValue | undefined {
     return findConnectionProperty(path, this);
   }

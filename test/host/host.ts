@@ -406,6 +406,7 @@ export class HttpStream implements ActiveStream, HttpView {
   }
 
   continueDownstream(): void {} // there is no connection to continue
+  closeDownstream(): void {}
 
   /** The request's headers have come and its route is chosen. */
   sendRequestHeaders(): this {

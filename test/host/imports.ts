@@ -46,6 +46,7 @@ export interface ActiveStream extends StreamView {
   buffer(type: number): DataBuffer | undefined;
   /** Passes on what the client has sent and the filter held back. */
   continueDownstream(): void;
+  closeDownstream(): void;
 }
 
 /** The headers of a request. */
@@ -182,6 +183,11 @@ function buffers(environment: () => Environment): HostFunctions {
       if (type === STREAM_UPSTREAM) return STATUS.unimplemented;
       if (type !== STREAM_DOWNSTREAM) throw new GuestFault(`the guest continued a stream of type ${type}`);
       afterCallback(() => stream?.continueDownstream());
+      return STATUS.ok;
+    },
+    proxy_close_stream(type = 0) {
+      if (type !== STREAM_DOWNSTREAM) throw new GuestFault(`the guest closed a stream of type ${type}`);
+      environment().stream?.closeDownstream(); // at once: the guest is called back within this call
       return STATUS.ok;
     },
   };
