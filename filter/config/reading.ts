@@ -166,13 +166,13 @@ export class Section {
     const value = this.field(key);
     if (value === null) return null;
     const texts: string[] = [];
-    let isInOrder = value.kind === JsonKind.List;
+    let odd: JsonValue | null = value.kind === JsonKind.List ? null : value;
     for (let i = 0; i < value.items.length; i++) {
       if (value.items[i].kind === JsonKind.Text) texts.push(value.items[i].text);
-      else isInOrder = false;
+      else odd = value.items[i];
     }
-    if (isInOrder) return texts;
-    this.complain(key, "a list of nothing but strings", value);
+    if (odd === null) return texts;
+    this.complain(key, "a list of nothing but strings", odd);
     return null;
   }
 

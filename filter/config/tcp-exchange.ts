@@ -37,7 +37,7 @@ export class TcpExchangeConfig {
     if (this.timeoutMs >= MIN_TIMEOUT_MS && this.timeoutMs <= MAX_TIMEOUT_MS) return;
     section.complain(
       "timeout",
-      `a duration from ${MIN_TIMEOUT_MS}ms to ${MAX_TIMEOUT_MS}ms`,
+      `a duration from ${MIN_TIMEOUT_MS}ms to ${MAX_TIMEOUT_MS / 1000}s`,
       section.field("timeout")!,
     );
     this.timeoutMs = DEFAULT_TIMEOUT_MS;

@@ -208,16 +208,38 @@ describe("who is sent it", () => {
   });
 
   test.each([
-    ["not of the words", { send: "sometimes" }],
-    ["no word", { send: true }],
-    ["with patterns that are no texts", { clusters: [1] }],
-    ["with a timeout that is none", { timeout: "soon" }],
-    ["with a timeout that is too short", { timeout: "1ms" }],
-    ["with a timeout that is too long", { timeout: "61s" }],
-  ])("a configuration %s is complained of, and its default holds", (_, tcp) => {
+    ["not of the words", { send: "sometimes" }, 'send: expected one of known, always, never, found "sometimes"'],
+    ["no word", { send: true }, "send: expected one of known, always, never, found true"],
+    [
+      "with patterns that are no texts",
+      { clusters: ["a", 1] },
+      "clusters: expected a list of nothing but strings, found 1",
+    ],
+    [
+      "with patterns that are no list",
+      { clusters: "a" },
+      'clusters: expected a list of nothing but strings, found "a"',
+    ],
+    [
+      "with a timeout that is none",
+      { timeout: "soon" },
+      'timeout: expected a duration like "15s", "250ms" or "12h", found "soon"',
+    ],
+    [
+      "with a timeout that is too short",
+      { timeout: "1ms" },
+      'timeout: expected a duration from 100ms to 60s, found "1ms"',
+    ],
+    [
+      "with a timeout that is too long",
+      { timeout: "61s" },
+      'timeout: expected a duration from 100ms to 60s, found "61s"',
+    ],
+  ])("a configuration %s is complained of, and its default holds", (_, tcp, complaint) => {
     const host = startTcpOutbound({ metadata_exchange: { tcp } });
     expect(faults(host)).toEqual({ configuration: 1 });
-    expect(host.logs.filter(({ level }) => level === "warn" || level === "error")).toHaveLength(1);
+    const logged = host.logs.filter(({ level }) => level === "warn" || level === "error");
+    expect(logged.map(({ text }) => text)).toEqual([expect.stringContaining(`metadata_exchange.tcp.${complaint};`)]);
     expect(connect(host).fromClient("ping").toServer).toEqual(Buffer.concat([PREFIX, bytes("ping")]));
   });
 });
