@@ -14,7 +14,7 @@ export const METRIC_HELP: { readonly [name: string]: string } = {
   istio_response_messages_total:
     "gRPC messages of answers, counted while the stream lives and at its end; needs Envoy's grpc_stats filter.",
   istio_tcp_connections_opened_total:
-    "TCP connections opened, counted once the peer is known, or a second after at the latest.",
+    "TCP connections opened, counted once the peer is known, or is waited for no longer.",
   istio_tcp_connections_closed_total: "TCP connections closed, however they ended.",
   istio_tcp_sent_bytes_total: "Bytes sent to the downstream of TCP connections, without the metadata exchange.",
   istio_tcp_received_bytes_total:
@@ -22,7 +22,7 @@ export const METRIC_HELP: { readonly [name: string]: string } = {
   envoy_metadata_exchange_alpn_protocol_found: "TCP connections whose peer takes part in the metadata exchange.",
   envoy_metadata_exchange_alpn_protocol_not_found: "TCP connections whose peer takes no part in the metadata exchange.",
   envoy_metadata_exchange_initial_header_not_found:
-    "TCP connections whose first bytes are not the beginning of the exchange, and times that more of it had to be waited for.",
+    "TCP connections whose server was sent metadata and answered without, and times that fewer than 8 bytes of a prefix had come.",
   envoy_metadata_exchange_header_not_found:
     "TCP connections whose first bytes begin like the exchange and hold no metadata.",
   envoy_metadata_exchange_metadata_added: "TCP connections on which the proxy sent its own metadata.",

@@ -35,8 +35,10 @@ export const LABEL_HELP: { readonly [label: string]: string } = {
 
 /** By the names of FAULT_REASONS. */
 export const FAULT_HELP: { readonly [reason: string]: string } = {
-  peer_malformed: "A peer's metadata header was no base64 of a Struct. The peer counts as unknown.",
-  peer_too_large: "A peer's metadata header was longer than `max_header_bytes`. The peer counts as unknown.",
+  peer_malformed:
+    "A peer's metadata header was no base64 of a Struct, or what stood before a TCP stream no Struct. The peer counts as unknown.",
+  peer_too_large:
+    "A peer's metadata header, or what would be one before a TCP stream, was longer than `max_header_bytes`. The peer counts as unknown.",
   peer_untrusted:
     "A peer sent metadata without the certificate that `trust` asks for. The peer counts as unknown and gets no answer.",
   peer_contradicts_identity:
@@ -44,7 +46,7 @@ export const FAULT_HELP: { readonly [reason: string]: string } = {
   own_metadata_too_large:
     "The proxy's own metadata was longer than `max_header_bytes`. It is sent without `additional_labels`, or not at all. Counted once per configuration and worker.",
   label_sets_full:
-    "The cap on label sets was reached. The request went to the overflow series, whose labels all read `other`.",
+    "The cap on label sets was reached. The request, or TCP connection, went to the overflow series, whose labels all read `other`.",
   streams_full: "The cap on requests in flight was reached. The request was counted without its peer.",
   connections_full:
     "The cap on TCP connections was reached. The connection was counted when it ended, without its peer.",
