@@ -22,7 +22,7 @@ export const METRIC_HELP: { readonly [name: string]: string } = {
   envoy_metadata_exchange_alpn_protocol_found: "TCP connections whose peer takes part in the metadata exchange.",
   envoy_metadata_exchange_alpn_protocol_not_found: "TCP connections whose peer takes no part in the metadata exchange.",
   envoy_metadata_exchange_initial_header_not_found:
-    "TCP connections whose server was sent metadata and answered without, and times that fewer than 8 bytes of a prefix had come.",
+    "TCP connections whose server was to say who it is and began without, and times that fewer than 8 bytes of what may be it had come.",
   envoy_metadata_exchange_header_not_found:
     "TCP connections whose first bytes begin like the exchange and hold no metadata.",
   envoy_metadata_exchange_metadata_added: "TCP connections on which the proxy sent its own metadata.",
