@@ -21,7 +21,7 @@ export interface GraphEdge {
   /** null when no report said. */
   readonly mtls: boolean | null;
   /** TCP in the window; a collector that tells of HTTP alone leaves it out. */
-  readonly tcp?: TcpTraffic;
+  readonly tcp: TcpTraffic;
 }
 
 /** Sent is what went to the source, in the metrics' words. */

@@ -18,8 +18,6 @@ interface Column {
   readonly cell: (row: Row) => string;
 }
 
-const NO_TCP: TcpTraffic = { connections_opened: 0, connections_closed: 0, sent_bytes: 0, received_bytes: 0 };
-
 const HTTP_COLUMNS: readonly Column[] = [
   { title: "SOURCE", alignRight: false, cell: ({ edge, name }) => name(edge.source) },
   { title: "DESTINATION", alignRight: false, cell: ({ edge, name }) => name(edge.destination) },
@@ -79,7 +77,7 @@ function rowsOf({ nodes, edges, window_seconds: windowSeconds }: Graph): Row[] {
   const known = nodes.filter(({ workload }) => workload !== UNKNOWN);
   const workloads = new Map(known.map(({ id, workload }) => [id, workload]));
   const name = (id: string) => workloads.get(id) ?? id;
-  return edges.map((edge) => ({ edge, tcp: edge.tcp ?? NO_TCP, windowSeconds, name }));
+  return edges.map((edge) => ({ edge, tcp: edge.tcp, windowSeconds, name }));
 }
 
 function render(columns: readonly Column[], shown: readonly Row[], width: number): string[] {

@@ -31,11 +31,14 @@ export function filterConfig(direction: Direction, wasmFile: string, settings: C
  * the VM of the HTTP filter of its direction.
  */
 export function tcpFilterConfig(direction: Direction, wasmFile: string, settings: Config = {}): Config {
+  const { fail_open, ...plugin } = pluginConfig(direction, wasmFile, settings);
+  // A server's filter must not be passed by: its clients send ahead what is meant for it alone.
+  const onFault = direction === "inbound" ? { failure_policy: "FAIL_RELOAD" } : { fail_open };
   return {
     name: "envoy.filters.network.wasm",
     typed_config: {
       "@type": "type.googleapis.com/envoy.extensions.filters.network.wasm.v3.Wasm",
-      config: pluginConfig(direction, wasmFile, settings),
+      config: { ...plugin, ...onFault },
     },
   };
 }
