@@ -1,7 +1,8 @@
-// npm run bench:tcp [-- --rounds N]: what the filter adds to TCP, on Envoy's worker thread.
+// npm run bench:tcp [-- --rounds N] [--only REGEX]: what the filter adds to TCP, on Envoy's worker thread.
 //
 //   bulk     one connection carries 256 MiB: throughput with the filter in terms of throughput without, by the clock and by the worker's CPU
 //   messages 1 KiB to and fro: microseconds of the worker's CPU per round trip
+//   connections  opened, 1 KiB to and fro, closed: microseconds of the worker's CPU each
 //   ticks    10,000 idle connections: milliseconds of the worker's CPU per 5 s, less what Envoy takes without the filter
 //
 // One Envoy, one worker, one listener per variant, rounds of slices in random order; medians with bootstrap 95 % confidence intervals.
@@ -19,6 +20,7 @@ import { pin, WorkerClock } from "./worker.ts";
 
 const BULK_BYTES = 256 * 1024 * 1024;
 const ROUND_TRIPS = 5000;
+const SHORT_CONNECTIONS = 500;
 const DEFAULT_ROUNDS = 30;
 const IDLE_CONNECTIONS = 10_000;
 const TICK_SECONDS = 5;
@@ -43,10 +45,19 @@ interface Cost {
 /** What a slice does with a listener. */
 type Slice = (port: number) => Promise<void>;
 
-const SLICES: Readonly<Record<string, Slice>> = {
+const BULK: Readonly<Record<string, Slice>> = {
   "bulk, to the client": (port) => download(port, BULK_BYTES),
   "bulk, to the server": (port) => upload(port, BULK_BYTES),
-  messages: (port) => roundTrips(port, ROUND_TRIPS),
+};
+/** Slices that are so many times the same. */
+const REPEATED: Readonly<Record<string, { readonly times: number; readonly slice: Slice }>> = {
+  messages: { times: ROUND_TRIPS, slice: (port) => roundTrips(port, ROUND_TRIPS) },
+  connections: {
+    times: SHORT_CONNECTIONS,
+    slice: async (port) => {
+      for (let i = 0; i < SHORT_CONNECTIONS; i++) await roundTrips(port, 1);
+    },
+  },
 };
 
 /** `last`: the filter that ends each chain. */
@@ -61,12 +72,12 @@ function variants(last: Config): Variant[] {
   ];
 }
 
-async function main(rounds: number): Promise<void> {
-  await measureTraffic(rounds);
-  await measureTicks();
+async function main(rounds: number, only: RegExp): Promise<void> {
+  await measureTraffic(rounds, only);
+  if (only.test("ticks")) await measureTicks();
 }
 
-async function measureTraffic(rounds: number): Promise<void> {
+async function measureTraffic(rounds: number, only: RegExp): Promise<void> {
   const upstream = await startTcpUpstream();
   const all = variants(tcpProxyConfig(CLUSTER));
   const envoy = await BenchEnvoy.start(all, portOf(upstream));
@@ -74,10 +85,11 @@ async function measureTraffic(rounds: number): Promise<void> {
     const isPinned = pin(envoy.pid);
     const clock = new WorkerClock(envoy.pid);
     console.log(`${cpus().length} cores, load ${loadavg()[0]?.toFixed(2)}, ${isPinned ? "pinned" : "not pinned"}`);
-    for (const [name, slice] of Object.entries(SLICES)) {
-      const costs = await measure(all, envoy.ports, slice, clock, rounds);
-      if (name === "messages") reportMessages(costs);
-      else reportBulk(name, costs);
+    for (const [name, slice] of Object.entries(BULK)) {
+      if (only.test(name)) reportBulk(name, await measure(all, envoy.ports, slice, clock, rounds));
+    }
+    for (const [name, { times, slice }] of Object.entries(REPEATED)) {
+      if (only.test(name)) reportRepeated(name, times, await measure(all, envoy.ports, slice, clock, rounds));
     }
   } finally {
     envoy.stop();
@@ -126,11 +138,11 @@ function reportBulk(title: string, costs: ReadonlyMap<string, Cost[]>): void {
   }
 }
 
-function reportMessages(costs: ReadonlyMap<string, Cost[]>): void {
-  const perTrip = (name: string) => (costs.get(name) ?? []).map(({ cpuSeconds }) => (cpuSeconds / ROUND_TRIPS) * 1e6);
-  console.log(`\nmessages: ${median(perTrip(ALONE)).toFixed(1)} us per round trip with ${ALONE}`);
+function reportRepeated(title: string, times: number, costs: ReadonlyMap<string, Cost[]>): void {
+  const each = (name: string) => (costs.get(name) ?? []).map(({ cpuSeconds }) => (cpuSeconds / times) * 1e6);
+  console.log(`\n${title}: ${median(each(ALONE)).toFixed(1)} us each with ${ALONE}`);
   for (const name of FILTERED) {
-    const added = perTrip(name).map((cost, round) => cost - (perTrip(ALONE)[round] as number));
+    const added = each(name).map((cost, round) => cost - (each(ALONE)[round] as number));
     const { low, high } = medianInterval(added);
     console.log(`  ${name}: ${median(added).toFixed(1)} us more (${low.toFixed(1)} to ${high.toFixed(1)})`);
   }
@@ -170,5 +182,5 @@ async function watchIdle(port: number, clock: WorkerClock): Promise<number[]> {
   return perTick;
 }
 
-const { values } = parseArgs({ options: { rounds: { type: "string" } } });
-await main(Number(values.rounds ?? DEFAULT_ROUNDS));
+const { values } = parseArgs({ options: { rounds: { type: "string" }, only: { type: "string" } } });
+await main(Number(values.rounds ?? DEFAULT_ROUNDS), new RegExp(values.only ?? ""));

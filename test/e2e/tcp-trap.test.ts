@@ -24,11 +24,7 @@ beforeAll(async () => {
   await buildTrappingFilter(wasmFile);
   mesh = await startTcpMesh({ isMutualTls: false, service: echo });
   await mesh.db.setListener(withWasm(mesh.listener("db")));
-  for (
-    let tries = 0;
-    !(await mesh.db.admin("/config_dump?mask=dynamic_listeners.active_state")).includes(wasmFile);
-    tries++
-  ) {
+  for (let tries = 0; !(await isInForce()); tries++) {
     if (tries > 100) throw new Error("the proxy did not take the listener");
     await sleep(100);
   }
@@ -37,6 +33,14 @@ afterAll(async () => {
   await mesh?.stop();
   await rm(folder, { recursive: true });
 });
+
+/** Whether the server's proxy runs the build that traps. */
+async function isInForce(): Promise<boolean> {
+  const dump = JSON.parse(await mesh.db.admin("/config_dump?resource=dynamic_listeners")) as {
+    configs: { active_state?: unknown }[];
+  };
+  return dump.configs.some(({ active_state }) => JSON.stringify(active_state ?? "").includes(wasmFile));
+}
 
 function withWasm(listener: Config): Config {
   return JSON.parse(JSON.stringify(listener).replaceAll(filterWasmPath(), wasmFile)) as Config;
