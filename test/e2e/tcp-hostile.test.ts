@@ -5,8 +5,19 @@ import { expect, test } from "vitest";
 import { exchangedMetadata, PRODUCTPAGE } from "../host/mesh.ts";
 import { tcpSamples } from "./tcp-counts.ts";
 import { dial } from "./tcp-line.ts";
-import { startTcpMesh } from "./tcp-mesh.ts";
+import { startTcpMesh, type TcpMesh } from "./tcp-mesh.ts";
 import { encodePrefix } from "./tcp-prefix.ts";
+
+const FORGED = encodePrefix({ id: PRODUCTPAGE.id, metadata: exchangedMetadata(PRODUCTPAGE) });
+
+/** The caller's proxy is a gateway that tells nobody who it is. */
+async function startBehindGateway(): Promise<TcpMesh> {
+  const mesh = await startTcpMesh({ isMutualTls: false, exchange: {} });
+  const gateway = { direction: "gateway", metadata_exchange: { tcp: { send: "never" } } };
+  await mesh.caller.setListener(mesh.listener("caller", gateway));
+  await sleep(1_500);
+  return mesh;
+}
 
 test("a prefix longer than the listener's buffer is taken off", async () => {
   const mesh = await startTcpMesh({ isMutualTls: false, filters: "db" });
@@ -29,14 +40,10 @@ test("a prefix longer than the listener's buffer is taken off", async () => {
 }, 60_000);
 
 test("an outsider who stops in the middle of a prefix is refused at a gateway, and counted", async () => {
-  const mesh = await startTcpMesh({ isMutualTls: false, exchange: {} });
+  const mesh = await startBehindGateway();
   try {
-    const gateway = { direction: "gateway", metadata_exchange: { tcp: { send: "never" } } };
-    await mesh.caller.setListener(mesh.listener("caller", gateway));
-    await sleep(1_500);
-    const prefix = encodePrefix({ id: PRODUCTPAGE.id, metadata: exchangedMetadata(PRODUCTPAGE) });
     const line = await mesh.dial();
-    await line.write(prefix.subarray(0, 30));
+    await line.write(FORGED.subarray(0, 30));
     await line.readToEnd;
     const closed = async () => (await tcpSamples(mesh.caller)).find(({ name }) => name.includes("closed"))?.value;
     await expect.poll(closed, { timeout: 5000 }).toBe(1);
@@ -47,14 +54,10 @@ test("an outsider who stops in the middle of a prefix is refused at a gateway, a
 }, 60_000);
 
 test("no outsider speaks for the mesh through a gateway by a second prefix", async () => {
-  const mesh = await startTcpMesh({ isMutualTls: false, exchange: {} });
+  const mesh = await startBehindGateway();
   try {
-    const gateway = { direction: "gateway", metadata_exchange: { tcp: { send: "never" } } };
-    await mesh.caller.setListener(mesh.listener("caller", gateway));
-    await sleep(1_500);
-    const prefix = encodePrefix({ id: PRODUCTPAGE.id, metadata: exchangedMetadata(PRODUCTPAGE) });
     const line = await mesh.dial();
-    await line.write(Buffer.concat([prefix, prefix, Buffer.from("ping")]));
+    await line.write(Buffer.concat([FORGED, FORGED, Buffer.from("ping")]));
     await sleep(500);
     line.reset();
     await sleep(2_500);

@@ -1,20 +1,29 @@
 // What hostile or careless peers, configurations, clocks and limits do to TCP connections, and must not.
 
 import { describe, expect, test } from "vitest";
-import { LABELS } from "../../filter/vocabulary/labels.ts";
 import { HTTP_METRICS, MESSAGE_METRICS, TCP_METRICS } from "../../filter/vocabulary/metrics.ts";
 import { PEER_METADATA_HEADER } from "../../filter/vocabulary/peer-metadata.ts";
 import type { ConnectionOptions, TcpConnection } from "../host/connection.ts";
 import type { Host } from "../host/host.ts";
-import { exchangedMetadata, PRODUCTPAGE, REVIEWS, startInbound, startOutbound, withMetadata } from "../host/mesh.ts";
+import {
+  exchangedMetadata,
+  makeNode,
+  PRODUCTPAGE,
+  REVIEWS,
+  startInbound,
+  startOutbound,
+  withMetadata,
+} from "../host/mesh.ts";
 import { encodeAny, frame, prefixOf, structPrefix } from "../host/prefix.ts";
 import { encodeStruct } from "../host/struct.ts";
 import {
   CONNECTION_FROM_PRODUCTPAGE,
   CONNECTION_TO_REVIEWS,
   connectionObservation,
+  observedSums,
   startTcpInbound,
   startTcpOutbound,
+  statSums,
   tcpCounts,
   tcpSeries,
 } from "../host/tcp.ts";
@@ -83,14 +92,15 @@ describe("a waypoint that exchanges with both sides", () => {
     reporter: "SERVER_GATEWAY",
     metadata_exchange: { directions: ["downstream", "upstream"], tcp: { send: "always" } },
   };
+  const RATINGS_ANSWER = prefixOf(makeNode("ratings", "v1", "127.0.1.4"));
   const BOTH = { ...CONNECTION_TO_REVIEWS, downstreamTls: CONNECTION_FROM_PRODUCTPAGE.downstreamTls };
 
   test("knows its client still when the server answers after the bound", () => {
     const host = startInbound({ configuration });
     const connection = connect(host, BOTH).fromClient(Buffer.concat([PREFIX, Buffer.from("ping")]));
     host.advance(1_500);
-    connection.fromServer(Buffer.concat([ANSWER, Buffer.from("pong!")])).finish();
-    const late = { source_workload: "productpage-v1", destination_workload: "reviews-v2" };
+    connection.fromServer(Buffer.concat([RATINGS_ANSWER, Buffer.from("pong!")])).finish();
+    const late = { source_workload: "productpage-v1", destination_workload: "ratings-v1" };
     expect(tcpCounts(host, late).sent).toBe(5);
   });
 
@@ -99,9 +109,17 @@ describe("a waypoint that exchanges with both sides", () => {
     const connection = connect(host, BOTH);
     host.advance(1_500);
     connection.fromClient(Buffer.concat([PREFIX, Buffer.from("ping")]));
-    connection.fromServer(Buffer.concat([ANSWER, Buffer.from("pong!")])).finish();
-    expect(observedSums(connection)).toEqual(statSums(host));
+    connection.fromServer(Buffer.concat([RATINGS_ANSWER, Buffer.from("pong!")])).finish();
+    expect(observedSums([connection])).toEqual(statSums(host));
   });
+});
+
+test("a server without the filter that sends our own prefix back is not taken for us", () => {
+  const host = startTcpOutbound({ metadata_exchange: { tcp: { send: "always" } } });
+  const connection = connect(host, { cluster: { name: "echo" } }).fromClient("ping");
+  connection.fromServer(connection.toServer).finish();
+  expect(connection.toClient.toString()).toBe("ping");
+  expect(tcpCounts(host, { destination_workload: "unknown" })).toEqual({ opened: 1, closed: 1, sent: 4, received: 4 });
 });
 
 describe("held bytes that go on when the bound is over", () => {
@@ -267,29 +285,3 @@ test("a gateway takes off a prefix whatever the order of the fields in its Any",
   connection.fromClient(Buffer.concat([turned, Buffer.from("ping")]));
   expect(connection.toServer.toString()).toBe("ping");
 });
-
-/** What a connection's observation adds up to, as series: "metric {labels}" -> number, without zeros. */
-function observedSums(connection: TcpConnection): Record<string, number> {
-  const sums: Record<string, number> = {};
-  const { parts = [], closed = 0 } = connectionObservation(connection) ?? {};
-  for (const part of parts) {
-    [1n, BigInt(closed), part.sentBytes, part.receivedBytes].forEach((number, metric) => {
-      if (((part.metrics >> metric) & 1) === 0 || number === 0n) return;
-      const key = `${TCP_METRICS[metric]?.name} ${JSON.stringify(part.labels)}`;
-      sums[key] = (sums[key] ?? 0) + Number(number);
-    });
-  }
-  return sums;
-}
-
-/** The same of the stats; a label that a metric does not carry reads "". */
-function statSums(host: Host): Record<string, number> {
-  const sums: Record<string, number> = {};
-  TCP_METRICS.forEach(({ name }, metric) => {
-    for (const series of tcpSeries(host, metric)) {
-      const labels = Object.fromEntries(LABELS.map((label) => [label, series.labels[label] ?? ""]));
-      if (series.value > 0n) sums[`${name} ${JSON.stringify(labels)}`] = Number(series.value);
-    }
-  });
-  return sums;
-}

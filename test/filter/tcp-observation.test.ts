@@ -14,10 +14,11 @@ import {
   CONNECTION_FROM_PRODUCTPAGE,
   CONNECTION_TO_REVIEWS,
   connectionObservation,
+  observedSums,
   startTcpInbound,
   startTcpOutbound,
+  statSums,
   tcpLabels,
-  tcpSeries,
 } from "../host/tcp.ts";
 
 const PREFIX = prefixOf(PRODUCTPAGE);
@@ -37,35 +38,6 @@ function observed(connection: TcpConnection) {
   const observation = connectionObservation(connection);
   if (observation === undefined) throw new Error("the connection has no observation");
   return observation;
-}
-
-/** What the observations of these connections add up to, as series: "metric {labels}" -> number, without zeros. */
-function fromObservations(connections: readonly TcpConnection[]): Record<string, number> {
-  const sums: Record<string, number> = {};
-  for (const connection of connections) {
-    const { parts, closed } = observed(connection);
-    for (const part of parts) {
-      const numbers = [1n, BigInt(closed), part.sentBytes, part.receivedBytes];
-      numbers.forEach((number, metric) => {
-        if (((part.metrics >> metric) & 1) === 0 || number === 0n) return;
-        const key = `${TCP_METRICS[metric]?.name} ${JSON.stringify(part.labels)}`;
-        sums[key] = (sums[key] ?? 0) + Number(number);
-      });
-    }
-  }
-  return sums;
-}
-
-/** The same of the stats; a label that a metric does not carry reads "". */
-function fromStats(host: Host): Record<string, number> {
-  const sums: Record<string, number> = {};
-  TCP_METRICS.forEach(({ name }, metric) => {
-    for (const series of tcpSeries(host, metric)) {
-      const labels = Object.fromEntries(LABELS.map((label) => [label, series.labels[label] ?? ""]));
-      if (series.value > 0n) sums[`${name} ${JSON.stringify(labels)}`] = Number(series.value);
-    }
-  });
-  return sums;
 }
 
 describe("the peer", () => {
@@ -117,7 +89,7 @@ describe("the observation", () => {
     const labels = { ...tcpLabels(host), response_code: "", grpc_response_status: "" };
     expect(observed(connection).closed).toBe(1);
     expect(observed(connection).parts).toEqual([{ metrics: ALL, sentBytes: 5n, receivedBytes: 4n, labels }]);
-    expect(fromObservations([connection])).toEqual(fromStats(host));
+    expect(observedSums([connection])).toEqual(statSums(host));
   });
 
   test("bears the connection's id, the first one's 0 included", () => {
@@ -137,11 +109,11 @@ describe("the observation", () => {
       expect(observed(connection).parts).toMatchObject([
         { sentBytes: BigInt(4 * round), receivedBytes: BigInt(1 + 2 * round) },
       ]);
-      expect(fromObservations([connection])).toEqual(fromStats(host));
+      expect(observedSums([connection])).toEqual(statSums(host));
     }
     connection.finish();
     expect(observed(connection).closed).toBe(1);
-    expect(fromObservations([connection])).toEqual(fromStats(host));
+    expect(observedSums([connection])).toEqual(statSums(host));
   });
 
   test("is there from the tick that ended the waiting, and for a connection without a byte", () => {
@@ -163,7 +135,7 @@ describe("the observation", () => {
     const host = startTcpOutbound();
     const connection = host.connection({ ...CONNECTION_TO_REVIEWS, isConnecting: true }).refuse();
     expect(observed(connection).parts[0]?.labels).toMatchObject({ response_flags: "UF,URX" });
-    expect(fromObservations([connection])).toEqual(fromStats(host));
+    expect(observedSums([connection])).toEqual(statSums(host));
   });
 
   test("of a late peer has two parts, of which the first keeps its labels: bytes in both, opened and closed in the first", () => {
@@ -179,7 +151,7 @@ describe("the observation", () => {
       { metrics: BYTES, sentBytes: 6n, receivedBytes: 4n, labels: { source_workload: "productpage-v1" } },
     ]);
     expect((parts[0]?.metrics ?? 0) & (OPENED | CLOSED)).toBe(OPENED | CLOSED);
-    expect(fromObservations([connection])).toEqual(fromStats(host));
+    expect(observedSums([connection])).toEqual(statSums(host));
   });
 
   test("of connections of every kind adds up to the stats", () => {
@@ -194,7 +166,7 @@ describe("the observation", () => {
       if (first.length > 0) connection.fromClient(first).fromClient("12345");
       return index % 2 === 0 ? connection.finish() : connection.reset();
     });
-    expect(fromObservations(connections)).toEqual(fromStats(host));
+    expect(observedSums(connections)).toEqual(statSums(host));
   });
 });
 
@@ -215,7 +187,7 @@ describe("the observation under a configuration that changes the metrics", () =>
       expect(observed(connection).parts).toMatchObject([
         { metrics: ALL & ~(1 << metric), sentBytes: 5n, receivedBytes: 4n },
       ]);
-      expect(fromObservations([connection])).toEqual(fromStats(host));
+      expect(observedSums([connection])).toEqual(statSums(host));
     },
   );
 
@@ -224,7 +196,7 @@ describe("the observation under a configuration that changes the metrics", () =>
     const { parts } = observed(connection);
     expect(parts.map(({ metrics }) => metrics).sort()).toEqual([CLOSED, ALL & ~CLOSED].sort());
     expect(parts.find(({ metrics }) => metrics === CLOSED)?.labels).toMatchObject({ source_app: "" });
-    expect(fromObservations([connection])).toEqual(fromStats(host));
+    expect(observedSums([connection])).toEqual(statSums(host));
   });
 
   test("says what the stats say when the peer is late, too", () => {
@@ -232,6 +204,6 @@ describe("the observation under a configuration that changes the metrics", () =>
     const connection = connect(host).fromServer("220");
     host.advance(BOUND_MS);
     connection.fromClient(PREFIX).fromClient("HELO").finish();
-    expect(fromObservations([connection])).toEqual(fromStats(host));
+    expect(observedSums([connection])).toEqual(statSums(host));
   });
 });

@@ -1,5 +1,6 @@
 // TCP connections of the mesh of mesh.ts, productpage -> reviews, as each proxy sees them, and what was counted for them.
 
+import { LABELS } from "../../filter/vocabulary/labels.ts";
 import { EXCHANGE_METRICS, Exchange, TCP_METRICS, TcpMetric } from "../../filter/vocabulary/metrics.ts";
 import { OBSERVATION, WASM_STATE_PREFIX } from "../../filter/vocabulary/peer-metadata.ts";
 import type { TcpConnection } from "./connection.ts";
@@ -89,4 +90,32 @@ export function exchangeCounts(host: Host): Partial<Record<keyof typeof Exchange
 export function connectionObservation(connection: TcpConnection): TcpObservation | undefined {
   const bytes = connection.filterState.get(WASM_STATE_PREFIX + OBSERVATION);
   return bytes && readTcpObservation(bytes);
+}
+
+/** What the observations of connections add up to, as series: "metric {labels}" -> number, without zeros. */
+export function observedSums(connections: readonly TcpConnection[]): Record<string, number> {
+  const sums: Record<string, number> = {};
+  for (const connection of connections) {
+    const { parts = [], closed = 0 } = connectionObservation(connection) ?? {};
+    for (const part of parts) {
+      [1n, BigInt(closed), part.sentBytes, part.receivedBytes].forEach((number, metric) => {
+        if (((part.metrics >> metric) & 1) === 0 || number === 0n) return;
+        const key = `${TCP_METRICS[metric]?.name} ${JSON.stringify(part.labels)}`;
+        sums[key] = (sums[key] ?? 0) + Number(number);
+      });
+    }
+  }
+  return sums;
+}
+
+/** The same of the stats; a label that a metric does not carry reads "". */
+export function statSums(host: Host): Record<string, number> {
+  const sums: Record<string, number> = {};
+  TCP_METRICS.forEach(({ name }, metric) => {
+    for (const series of tcpSeries(host, metric)) {
+      const labels = Object.fromEntries(LABELS.map((label) => [label, series.labels[label] ?? ""]));
+      if (series.value > 0n) sums[`${name} ${JSON.stringify(labels)}`] = Number(series.value);
+    }
+  });
+  return sums;
 }
