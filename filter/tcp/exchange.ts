@@ -22,7 +22,6 @@ import {
   valuePtr,
   valueSize,
 } from "../host.ts";
-import { ownMetadata } from "../node.ts";
 import { learnDownstreamPeer, learnUpstreamPeer } from "../peer.ts";
 import { DOWNSTREAM_PEER_SAN, PEER_PRINCIPAL, UPSTREAM_PEER_SAN } from "../request.ts";
 import { exchangeSides, isDownstreamProofNeeded, isUpstreamProofNeeded, Role } from "../role.ts";
@@ -227,10 +226,6 @@ function heardUpstream(connection: Connection, config: Config): void {
   }
   const header = peerHeader(config.exchange);
   if (header === null) return;
-  if (isOwn(header, config.exchange)) {
-    countExchange(Exchange.HeaderNotFound); // somebody without the filter sent our own back
-    return;
-  }
   connection.upstreamPeer = learnUpstreamPeer(changetype<usize>(header), header.byteLength, config.exchange);
 }
 
@@ -246,12 +241,6 @@ function peerHeader(exchange: ExchangeConfig): ArrayBuffer | null {
   }
   noteColdWork(1 + <u32>(metadataSize >> 9));
   return encodeBase64(metadataPtr, metadataSize);
-}
-
-function isOwn(header: ArrayBuffer, exchange: ExchangeConfig): bool {
-  const own = ownMetadata(exchange);
-  const size = own.byteLength;
-  return header.byteLength === size && memory.compare(changetype<usize>(header), changetype<usize>(own), size) === 0;
 }
 
 function waitForMore(connection: Connection): void {

@@ -114,12 +114,12 @@ describe("a waypoint that exchanges with both sides", () => {
   });
 });
 
-test("a server without the filter that sends our own prefix back is not taken for us", () => {
+test("a workload that calls itself is known at both ends", () => {
   const host = startTcpOutbound({ metadata_exchange: { tcp: { send: "always" } } });
-  const connection = connect(host, { cluster: { name: "echo" } }).fromClient("ping");
-  connection.fromServer(connection.toServer).finish();
-  expect(connection.toClient.toString()).toBe("ping");
-  expect(tcpCounts(host, { destination_workload: "unknown" })).toEqual({ opened: 1, closed: 1, sent: 4, received: 4 });
+  const connection = connect(host, CONNECTION_TO_REVIEWS).fromClient("ping");
+  connection.fromServer(Buffer.concat([PREFIX, Buffer.from("pong!")])).finish();
+  const itself = { source_workload: "productpage-v1", destination_workload: "productpage-v1" };
+  expect(tcpCounts(host, itself)).toEqual({ opened: 1, closed: 1, sent: 5, received: 4 });
 });
 
 describe("held bytes that go on when the bound is over", () => {
