@@ -27,6 +27,14 @@ const ALLOWED: Record<string, readonly string[]> = {
     "collector/self.ts",
   ],
   "collector/resolver": ["collector/proto", "collector/series", "collector/vocabulary.ts"],
+  "collector/analysis": [
+    "collector/proto",
+    "collector/record",
+    "collector/resolver",
+    "collector/series",
+    "collector/vocabulary.ts",
+    "collector/error.ts",
+  ],
   "collector/receiver": [
     "collector/proto",
     "collector/record",
@@ -38,6 +46,9 @@ const ALLOWED: Record<string, readonly string[]> = {
   "collector/series": ["collector/record/record.ts", "collector/self.ts", "collector/vocabulary.ts"],
   "collector/service-graph": ["collector/series", "collector/vocabulary.ts"],
   "collector/web": [
+    "collector/analysis",
+    "collector/proto",
+    "collector/resolver",
     "collector/series",
     "collector/service-graph",
     "collector/self.ts",

@@ -8,7 +8,8 @@
 //
 // Bytes come from outside: every offset is checked, nothing is followed twice, and what is taken is bounded.
 
-/** Slots of table FlatNode in the schema's order, those that become labels. */
+/** Slots of table FlatNode in the schema's order: the name, and those that become labels. */
+const NAME_SLOT = 0;
 const NAMESPACE_SLOT = 1;
 const LABELS_SLOT = 2;
 const WORKLOAD_NAME_SLOT = 4;
@@ -41,6 +42,13 @@ export function decodeFlatNode(bytes: Buffer, start: number, stop: number): Flat
     labels: readLabels(reader, root),
   };
   return reader.isMalformed ? null : node;
+}
+
+/** The name alone, of a pod mostly: it becomes no label. "" when there is none to be read. */
+export function readFlatNodeName(bytes: Buffer, start: number, stop: number): string {
+  const reader = new FlatReader(bytes.subarray(start, stop));
+  const name = reader.text(reader.follow(0), NAME_SLOT);
+  return reader.isMalformed ? "" : name;
 }
 
 function readLabels(reader: FlatReader, root: number): Map<string, string> {

@@ -322,7 +322,7 @@ const REFUSED_FIELDS: ReadonlySet<number> = new Set([2, 6, 8, 9, 12, 13, 16, 25,
 const FIRST_SHIFTED_FIELD = 28;
 
 /** Short names joined by commas in the order of RESPONSE_FLAGS; `-` for none. A flag that has no name yet reads as its number. */
-function flagNames(fields: readonly number[]): string {
+export function flagNames(fields: readonly number[]): string {
   if (fields.length === 0) return NO_FLAGS;
   return fields.map((field) => (field > FIRST_SHIFTED_FIELD ? field : flagName(field))).join(",");
 }

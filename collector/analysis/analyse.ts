@@ -1,0 +1,244 @@
+// Analysis: one access-log entry -> the sides of its call. A sidecar sees one side; a gateway or waypoint two, since it is called and
+// calls. Total: no bytes make it throw; what is malformed, or no end of a request, has no sides.
+//
+// Who called whom is what the entry's metrics are counted under: the filter's label set where the entry carries it, else the labels
+// that follow from the entry's fields. The numbers are the entry's own.
+
+import { AnalysisEntry, type Span } from "../proto/als-analysis.ts";
+import {
+  type CommonEntry,
+  HttpEntry,
+  NOT_SET,
+  TCP_CONNECTION_END,
+  TCP_PERIODIC,
+  TcpEntry,
+} from "../proto/als-entry.ts";
+import { AlsDecoder, type Sender } from "../record/from-als.ts";
+import { Attribution, flagNames } from "../resolver/attribution.ts";
+import { Peers } from "../resolver/workload.ts";
+import { unpackLabels } from "../series/key.ts";
+import {
+  Label,
+  NO_FLAGS,
+  REPORTER_DESTINATION,
+  REPORTER_SOURCE,
+  REPORTER_WAYPOINT,
+  RESPONSE_FLAGS,
+} from "../vocabulary.ts";
+import { ConnectionBytes } from "./connection-bytes.ts";
+import { pathTemplate } from "./endpoint.ts";
+import { type Parties, readParties } from "./parties.ts";
+import { type DetectPoint, PROTOCOLS, ROLES, type Role, type Side, type TlsMode } from "./side.ts";
+import { isSuccess, type Outcome } from "./success.ts";
+
+/** Flags of a call for which no server was found, or none that takes it. */
+const NO_UPSTREAM_FLAGS: readonly string[] = ["NR", "UH", "UF", "UO", "NC", "DF"];
+const REPORTERS: readonly string[] = [REPORTER_SOURCE, REPORTER_DESTINATION, REPORTER_WAYPOINT];
+/** Last instant that a Date can hold, Unix ms. */
+const MAX_TIME_MS = 8.64e15;
+
+/** What an entry says that is the same on both its sides. */
+interface Call extends Outcome {
+  readonly endpoint: string | null;
+  readonly requestBytes: number | null;
+  readonly responseBytes: number | null;
+  readonly hasLatency: boolean;
+  /** When the response went out, for the time that it was held. */
+  readonly responseSent: Span;
+}
+
+export class Analyser {
+  private readonly decoder = new AlsDecoder();
+  private readonly attribution = new Attribution();
+  private readonly peers = new Peers();
+  private readonly http = new HttpEntry();
+  private readonly tcp = new TcpEntry();
+  private readonly more = new AnalysisEntry();
+  private readonly connections: ConnectionBytes;
+
+  /** `now`: Unix ms. */
+  constructor(now: () => number = Date.now) {
+    this.connections = new ConnectionBytes(now);
+  }
+
+  /** Entries before this moment were not seen. */
+  restart(): void {
+    this.connections.restart();
+  }
+
+  /** The sides of the HTTP entry at bytes[start, stop) of a message that `sender` sent. */
+  analyseHttp(bytes: Buffer, start: number, stop: number, sender: Sender): Side[] {
+    const { http, more } = this;
+    let labelKey: string | null = null;
+    const outcome = this.decoder.decode(bytes, start, stop, sender, (record) => {
+      if (labelKey === null || record.requests === 1) labelKey = record.labelKey;
+      return null;
+    });
+    if (outcome !== "observation" && outcome !== "derived") return [];
+    if (!http.read(bytes, start, stop) || !more.read(bytes, start, stop)) return [];
+    const derived = labelsOf(this.attribution.resolve(bytes, http, sender));
+    const labels = labelKey === null ? derived : labelsOf(labelKey);
+    return this.sidesOf(bytes, http, sender, withReporter(labels, derived), {
+      protocol: protocolOf(labels) ?? protocolOf(derived) ?? "http",
+      code: http.responseCode || null,
+      grpcStatus: numberOf(labels[Label.GrpcResponseStatus]) ?? numberOf(derived[Label.GrpcResponseStatus]),
+      flags: knownFlags(labels) ?? flagsOf(flagNames(http.responseFlags)),
+      endpoint: more.path === "" ? null : `${more.method}:${pathTemplate(more.path)}`,
+      requestBytes: http.requestHeadersBytes + http.requestBodyBytes,
+      responseBytes: http.responseHeadersBytes + http.responseBodyBytes,
+      hasLatency: true,
+      responseSent: more.firstDownstreamTx,
+    });
+  }
+
+  /** The same of a TCP entry; its bytes are those since the connection's entry before it. */
+  analyseTcp(bytes: Buffer, start: number, stop: number, sender: Sender): Side[] {
+    const { tcp, more } = this;
+    let labelKey: string | null = null;
+    const outcome = this.decoder.decodeTcp(bytes, start, stop, sender, ({ parts }) => {
+      labelKey = parts[0]?.labelKey ?? null;
+      return null;
+    });
+    if (outcome !== "observation" && outcome !== "derived") return [];
+    if (!tcp.read(bytes, start, stop) || !more.read(bytes, start, stop)) return [];
+    const isOver = more.accessLogType === TCP_CONNECTION_END || more.accessLogType === NOT_SET;
+    if (!isOver && more.accessLogType !== TCP_PERIODIC) return []; // it only begins
+    const derived = labelsOf(this.attribution.resolveTcp(bytes, tcp, sender));
+    const labels = labelKey === null ? derived : labelsOf(labelKey);
+    const total = { received: tcp.receivedBytes, sent: tcp.sentBytes };
+    const gained = this.connections.difference(more.streamId, more.startTime.milliseconds, total, isOver);
+    return this.sidesOf(bytes, tcp, sender, withReporter(labels, derived), {
+      protocol: "tcp",
+      code: null,
+      grpcStatus: null,
+      flags: flagsOf(flagNames(tcp.responseFlags)),
+      endpoint: null,
+      requestBytes: gained?.received ?? null,
+      responseBytes: gained?.sent ?? null,
+      hasLatency: false,
+      responseSent: more.lastDownstreamTx,
+    });
+  }
+
+  private sidesOf(bytes: Buffer, entry: CommonEntry, sender: Sender, labels: readonly string[], call: Call): Side[] {
+    const hasUpstream = this.more.hasUpstream && !call.flags.some((flag) => NO_UPSTREAM_FLAGS.includes(flag));
+    const parties = readParties(bytes, entry, sender, labels, hasUpstream, this.peers);
+    const role = roleOf(sender.id);
+    const side = (detectPoint: DetectPoint) => this.sideOf(detectPoint, role, sender, entry, parties, call);
+    const reporter = labels[Label.Reporter];
+    if (role === "router" || role === "waypoint" || reporter === REPORTER_WAYPOINT) {
+      const hasCalled = this.more.hasUpstream || entry.upstreamCluster !== ""; // else it answered by itself
+      return hasCalled ? [side("server"), side("client")] : [side("server")];
+    }
+    return [side(reporter === REPORTER_DESTINATION ? "server" : "client")];
+  }
+
+  private sideOf(
+    detectPoint: DetectPoint,
+    role: Role,
+    sender: Sender,
+    entry: CommonEntry,
+    parties: Parties,
+    call: Call,
+  ): Side {
+    const isServer = detectPoint === "server";
+    const { more } = this;
+    const startMs = isServer ? more.startTime.milliseconds : sum(more.startTime, more.firstUpstreamTx);
+    return {
+      time: timeOf(more.startTime),
+      proxy: sender.id,
+      role,
+      detectPoint,
+      source: isServer ? parties.downstream : parties.self,
+      destination: isServer ? parties.self : parties.upstream,
+      endpoint: call.endpoint,
+      protocol: call.protocol,
+      tls: isServer ? downstreamTls(more) : upstreamTls(entry),
+      code: call.code,
+      grpcStatus: call.grpcStatus,
+      flags: call.flags,
+      startMs,
+      latencyMs: call.hasLatency ? latencyOf(more, isServer) : null,
+      success: isSuccess(call, detectPoint),
+      requestBytes: call.requestBytes,
+      responseBytes: call.responseBytes,
+      internalRequestLatencyNs: notNegative(more.firstUpstreamTx.nanoseconds),
+      internalResponseLatencyNs: between(more.firstUpstreamRx, call.responseSent),
+    };
+  }
+}
+
+function labelsOf(labelKey: string): string[] {
+  return unpackLabels(labelKey) ?? [];
+}
+
+/** A configuration may have removed or overridden the reporter; which end the proxy is, the entry says too. */
+function withReporter(labels: string[], derived: readonly string[]): string[] {
+  if (REPORTERS.includes(labels[Label.Reporter] ?? "")) return labels;
+  return labels.with(Label.Reporter, derived[Label.Reporter] as string);
+}
+
+function roleOf(nodeId: string): Role {
+  return ROLES.find((role) => nodeId.startsWith(`${role}~`)) ?? "none";
+}
+
+function protocolOf(labels: readonly string[]) {
+  return PROTOCOLS.find((protocol) => protocol === labels[Label.RequestProtocol]);
+}
+
+function numberOf(text: string | undefined): number | null {
+  return text !== undefined && /^\d{1,2}$/.test(text) ? Number(text) : null;
+}
+
+/** `UF,URX` -> [UF, URX]. */
+function flagsOf(names: string): string[] {
+  return names === NO_FLAGS ? [] : names.split(",");
+}
+
+/** The label's flags: it knows some that a log entry has no field for. Null when a configuration wrote something else into it. */
+function knownFlags(labels: readonly string[]): string[] | null {
+  const flags = flagsOf(labels[Label.ResponseFlags] ?? "");
+  return flags.every((flag) => RESPONSE_FLAGS.includes(flag) || /^\d{1,2}$/.test(flag)) ? flags : null;
+}
+
+function downstreamTls({ hasTlsVersion, hasLocalIdentity, hasPeerIdentity }: AnalysisEntry): TlsMode {
+  if (!hasLocalIdentity && !hasTlsVersion) return "none";
+  return hasLocalIdentity && hasPeerIdentity ? "mutual" : "tls";
+}
+
+/** An entry has fields only for the downstream's TLS; of the upstream's, custom tags may tell. */
+function upstreamTls({ upstreamPeerUriSan, upstreamLocalUriSan }: CommonEntry): TlsMode | null {
+  if (upstreamPeerUriSan === "") return null;
+  return upstreamLocalUriSan === "" ? "tls" : "mutual";
+}
+
+/**
+ * Server: from the start until the last byte went out. Client: from the first byte to the upstream until its last byte; from the start
+ * if none was sent, until the caller's end if none came back.
+ */
+function latencyOf(more: AnalysisEntry, isServer: boolean): number | null {
+  const finished = more.lastDownstreamTx.nanoseconds ?? more.duration.nanoseconds;
+  const begin = isServer ? 0 : (more.firstUpstreamTx.nanoseconds ?? 0);
+  const end = isServer ? finished : (more.lastUpstreamRx.nanoseconds ?? finished);
+  return end === null ? null : Math.floor(Math.max(0, end - begin) / 1e6);
+}
+
+function sum(start: Span, offset: Span): number | null {
+  const startMs = start.milliseconds;
+  return startMs === null ? null : startMs + Math.max(0, offset.milliseconds ?? 0);
+}
+
+function between(begin: Span, end: Span): number | null {
+  const from = begin.nanoseconds;
+  const to = end.nanoseconds;
+  return from === null || to === null ? null : Math.max(0, to - from);
+}
+
+function notNegative(value: number | null): number | null {
+  return value === null ? null : Math.max(0, value);
+}
+
+function timeOf({ milliseconds }: Span): string | null {
+  if (milliseconds === null || Math.abs(milliseconds) > MAX_TIME_MS) return null;
+  return new Date(milliseconds).toISOString();
+}
