@@ -43,6 +43,7 @@ interface LimitsConfig {
   readonly edges: number;
   readonly streams: number;
   readonly connections: number;
+  readonly taps: number;
 }
 
 // === values ===
@@ -153,6 +154,7 @@ export const FILE_SCHEMA = section({
     edges: upTo(20_000),
     streams: upTo(1_000_000),
     connections: upTo(10_000_000),
+    taps: upTo(1000),
   }),
   log: section({ level }),
   shutdown: section({ drain: duration }),
@@ -202,6 +204,7 @@ function withDefaults({ grpc, http, scrape, limits, log, shutdown }: FileConfig,
       edges: limits?.edges ?? 2000,
       streams: limits?.streams ?? 4096,
       connections: limits?.connections ?? 200_000,
+      taps: limits?.taps ?? 8,
     },
     log: { level: logLevel ?? log?.level ?? "info" },
     shutdown: { drainMs: valid(parseDuration(shutdown?.drain ?? "2s")) },

@@ -1,5 +1,6 @@
 // The whole collector, wired from top to bottom. Read this first.
 //
+//                       |'--------- Taps: Analyser --Side---------------------------> /api/v1/tap
 //   Envoy --ALS--> AlsReceiver --AccessRecord, ConnectionRecord--.                  .--> WebServer /metrics
 //                                                                 >-- SeriesStore --<
 //   Envoy <--scrape-- Scraper ---------------------StatsReport----'                 '--> ServiceGraph --> /api/v1/graph
@@ -14,6 +15,7 @@ import { SeriesStore } from "./series/store.ts";
 import { ServiceGraph } from "./service-graph/graph.ts";
 import { VERSION } from "./version.ts";
 import { WebServer } from "./web/server.ts";
+import { Taps } from "./web/tap.ts";
 
 const GRAPH_TICK_MS = 1000;
 const RETIRE_TICK_MS = 10_000;
@@ -34,12 +36,15 @@ export async function startCollector(config: Config, logOf: (component: string) 
   const store = new SeriesStore(config.limits);
   const graph = new ServiceGraph(store, config.limits.edges);
 
+  const taps = new Taps(config.limits.taps);
+
   const { maxMessageBytes } = config.grpc;
   const grpc = new GrpcServer({ address: formatAddress(config.grpc.address), maxMessageBytes, log: logOf("grpc") });
   const als = new AlsReceiver({
     maxStreams: config.limits.streams,
     sink: (record) => store.observe(record),
     connectionSink: (record) => store.observeConnection(record),
+    tap: taps,
     self,
     log: logOf("als"),
   });
@@ -52,6 +57,7 @@ export async function startCollector(config: Config, logOf: (component: string) 
     ...config.http.address,
     store,
     graph,
+    taps,
     self,
     pending,
     version: VERSION,

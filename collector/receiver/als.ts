@@ -2,7 +2,7 @@
 // https://www.envoyproxy.io/docs/envoy/latest/api-v3/service/accesslog/v3/als.proto
 
 import type { Log } from "../log.ts";
-import { decodeAlsMessage } from "../proto/als.ts";
+import { type AlsMessage, decodeAlsMessage } from "../proto/als.ts";
 import {
   AlsDecoder,
   type ConnectionSink,
@@ -27,8 +27,17 @@ export interface AlsOptions {
   readonly sink: RecordSink;
   /** Takes TCP connections. */
   readonly connectionSink: ConnectionSink;
+  /** Somebody who reads along. */
+  readonly tap?: MessageTap;
   readonly self: SelfMetrics;
   readonly log: Log;
+}
+
+interface MessageTap {
+  /** Asked once per message: the whole cost of a tap that nobody uses. */
+  readonly isActive: boolean;
+  /** The bytes are the receiver's; what of them is needed later must be copied. */
+  take(bytes: Buffer, message: AlsMessage, sender: Sender): void;
 }
 
 /** Decodes the entry there and hands on what it says. */
@@ -101,6 +110,7 @@ class AlsStream implements StreamReader {
     this.takeEntries(tcpEntries, (start, stop) =>
       decoder.decodeTcp(bytes, start, stop, sender, options.connectionSink),
     );
+    if (options.tap?.isActive) options.tap.take(bytes, message, sender); // last: all is counted, whatever becomes of it
   }
 
   private takeEntries(spans: readonly number[], decode: DecodeEntry): void {

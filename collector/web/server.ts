@@ -12,6 +12,7 @@ import type { SeriesStore } from "../series/store.ts";
 import type { ServiceGraph } from "../service-graph/graph.ts";
 import { type Answer, failure, readGraph } from "./api.ts";
 import { CONTENT_TYPES, type Format, negotiateFormat, TrafficExposition, toOpenMetrics } from "./exposition.ts";
+import type { Taps } from "./tap.ts";
 
 const MAX_CONNECTIONS = 512;
 /** A connection over which nothing went for so long is closed, so a reader that stalls cannot hold /metrics open. */
@@ -27,6 +28,7 @@ export interface WebOptions {
   readonly port: number;
   readonly store: SeriesStore;
   readonly graph: ServiceGraph;
+  readonly taps: Taps;
   readonly self: SelfMetrics;
   /** What is not ready yet; empty when all is. */
   readonly pending: () => readonly string[];
@@ -61,8 +63,9 @@ export class WebServer {
     });
   }
 
-  /** Takes no new connection; answers under way may be read to their end, for `graceMs` at most. */
+  /** Takes no new connection; answers under way may be read to their end, for `graceMs` at most. Taps end now. */
   async stop(graceMs: number): Promise<void> {
+    this.options.taps.stop();
     const timer = setTimeout(() => this.server.closeAllConnections(), graceMs);
     await new Promise<void>((resolve) => {
       this.server.close(() => resolve());
@@ -100,6 +103,7 @@ export class WebServer {
   > = {
     "/metrics": (request, response) => this.sendMetrics(request, response),
     "/api/v1/graph": (_, response, query) => sendJson(response, readGraph(this.options.graph, query)),
+    "/api/v1/tap": (request, response, query) => this.tap(request, response, query),
     "/livez": (_, response) => sendText(response, 200, "ok\n"),
     "/readyz": (_, response) => this.sendReadiness(response),
     "/healthz": (_, response) => this.sendReadiness(response),
@@ -107,6 +111,11 @@ export class WebServer {
       sendJson(response, { status: 200, body: { version: this.options.version, node_version: process.version } });
     },
   };
+
+  private tap(request: IncomingMessage, response: ServerResponse, query: URLSearchParams): void {
+    const refusal = this.options.taps.serve(request, response, query);
+    if (refusal !== null) sendJson(response, refusal);
+  }
 
   private sendReadiness(response: ServerResponse): void {
     const pending = this.options.pending();

@@ -44,6 +44,7 @@ describe("loadConfig", () => {
         edges: 2000,
         streams: 4096,
         connections: 200_000,
+        taps: 8,
       },
       log: { level: "info" },
       shutdown: { drainMs: 2000 },
@@ -58,7 +59,7 @@ describe("loadConfig", () => {
 grpc: { address: "[::1]:0", max_message: 1KiB }
 http: { address: 0.0.0.0:80, insecure: true }
 scrape: { targets: ["127.0.0.1:15000", "https://a.example/envoy/"], interval: 500ms, timeout: 1m, max_body: 2GiB, concurrency: 2 }
-limits: { proxies: 1, label_sets: 2, cells: 4, retire_after: 1h, edges: 3, streams: 5, connections: 6 }
+limits: { proxies: 1, label_sets: 2, cells: 4, retire_after: 1h, edges: 3, streams: 5, connections: 6, taps: 7 }
 log: { level: warn }
 shutdown: { drain: 0s }`);
     expect(config).toEqual({
@@ -71,7 +72,16 @@ shutdown: { drain: 0s }`);
         maxBodyBytes: 2 ** 31,
         concurrency: 2,
       },
-      limits: { proxies: 1, labelSets: 2, cells: 4, retireAfterMs: 3_600_000, edges: 3, streams: 5, connections: 6 },
+      limits: {
+        proxies: 1,
+        labelSets: 2,
+        cells: 4,
+        retireAfterMs: 3_600_000,
+        edges: 3,
+        streams: 5,
+        connections: 6,
+        taps: 7,
+      },
       log: { level: "warn" },
       shutdown: { drainMs: 0 },
     });

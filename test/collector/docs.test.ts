@@ -3,6 +3,15 @@
 import { readFileSync } from "node:fs";
 import { join, resolve } from "node:path";
 import { expect, it } from "vitest";
+import { FIELDS } from "../../collector/analysis/filter.ts";
+import {
+  ANALYZERS,
+  DETECT_POINTS,
+  PROTOCOLS,
+  ROLES,
+  TLS_MODES,
+  UNKNOWN_REASONS,
+} from "../../collector/analysis/side.ts";
 import { DROP_REASONS, SCRAPE_RESULTS, SCRAPE_SKIP_REASONS, SelfMetrics, STREAM_ENDS } from "../../collector/self.ts";
 
 const ROOT = resolve(import.meta.dirname, "../..");
@@ -31,6 +40,17 @@ it("docs/api.md has a row for every metric of the collector", async () => {
   const metrics = await new SelfMetrics("test").registry.getMetricsAsJSON();
   const names = metrics.map(({ name }) => name).filter((name) => name.startsWith("meshtally_"));
   expect(rowsUnder("The collector's own metrics").sort()).toEqual(names.sort());
+});
+
+it("docs/api.md has every field and every word of a tap's lines", () => {
+  const section = read("docs/api.md").split("### What a line says\n")[1]?.split("### Which lines\n")[0] ?? "";
+  const firstCells = [...section.matchAll(/^\| (`[^|]*`) \|/gm)].map((row) => row[1] as string);
+  const named = firstCells.flatMap((cell) => [...cell.matchAll(/`(\w+)`/g)].map((match) => match[1] as string));
+  const fields = [...FIELDS.keys()].flatMap((path) => path.split("."));
+  expect(named.sort()).toEqual([...new Set(fields)].sort());
+  for (const word of [...ANALYZERS, ...DETECT_POINTS, ...PROTOCOLS, ...ROLES, ...TLS_MODES, ...UNKNOWN_REASONS]) {
+    expect(section).toContain(`\`${word}\``);
+  }
 });
 
 it("the examples scrape the admin port of envoy/sidecar.yaml", () => {
