@@ -177,6 +177,15 @@ describe("who called whom", () => {
     expect(http(observed({ reporter: "source" }), sender)[0]?.source).toEqual({ ...NOBODY, reason: "peer_not_named" });
   });
 
+  it("a gateway's that reports what comes in says nothing of whom it called, not by its own name either", () => {
+    const [server, client] = http(observed({ reporter: "destination" }), senderOf("router~1~gw-1.ns1~x", "inbound"));
+    expect([server?.source, server?.destination]).toEqual([
+      { ...S, instance: null },
+      { ...D, instance: "gw-1" },
+    ]);
+    expect(client?.destination).toEqual({ ...NOBODY, reason: "peer_not_named" });
+  });
+
   it("a waypoint's names both peers; itself it knows from its node", () => {
     const [server, client] = http(observed({ reporter: "waypoint" }), senderOf("waypoint~1~wp-1.ns1~x"));
     const self = { ...WEB, instance: "wp-1" };

@@ -62,6 +62,7 @@ describe("a filter", () => {
     ["parts in order", "endpoint=GET*views*id*", true],
     ["parts out of order", "endpoint=*id*views*", false],
     ["parts do not overlap", "source.service=web*b", false],
+    ["a middle does not overlap the end", "endpoint=GET*{id}*{id}", false],
     ["any text", "source.service=*", true],
     ["any text is not null", "destination.service=*", false],
     ["a text that is not known", "destination.service=null", true],

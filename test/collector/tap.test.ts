@@ -182,20 +182,41 @@ describe("a slow reader", () => {
     await sleep(20);
     const messages = 120;
     const perMessage = 500;
-    const message = messageOf([entry(503), ...Array.from({ length: perMessage - 1 }, () => entry(200))]);
-    await log(collector, ...Array.from({ length: messages }, () => message));
+    const numbered = (number: number) => ({
+      ...entry(number % perMessage === 0 ? 503 : 200),
+      request: { requestMethod: 1, path: "/", requestHeadersBytes: number },
+    });
+    const message = (first: number) =>
+      messageOf(Array.from({ length: perMessage }, (_, index) => numbered(first + index)));
+    await log(collector, ...Array.from({ length: messages }, (_, index) => message(1 + index * perMessage)));
     await until(() => quick.lines.length === messages); // while the other one stands still
     slow.response.resume();
     const lost = () => slow.lines.reduce((sum, line) => sum + ((line["lost"] as number | undefined) ?? 0), 0);
     const seen = () => slow.lines.filter((line) => "code" in line).length;
     await until(() => seen() + lost() === messages * perMessage);
     expect(lost()).toBeGreaterThan(0);
+    let last = 0; // each line stands where it belongs: what is missing before it was told before it
+    for (const { lost, requestBytes } of slow.lines) {
+      last += (lost as number | undefined) ?? 1;
+      if (lost === undefined) expect(requestBytes).toBe(last);
+    }
 
     await log(collector, messageOf([entry(418)]));
     await until(() => slow.lines.at(-1)?.["code"] === 418);
     const metrics = await (await fetch(`http://${collector.httpAddress}/metrics`)).text();
     expect(metrics).toContain(`meshtally_access_log_entries_total{labels="derived"} ${messages * perMessage + 1}`);
   });
+});
+
+it("a tap of which nothing is told for long stays open", async () => {
+  const taps = new Taps(8);
+  const server = createServer((request, response) => taps.serve(request, response, new URLSearchParams()));
+  server.timeout = 50;
+  await new Promise<void>((resolve) => server.listen(0, "127.0.0.1", resolve));
+  closers.push(() => server.close());
+  const client = await tap({ httpAddress: `127.0.0.1:${(server.address() as AddressInfo).port}` });
+  await sleep(400);
+  expect([taps.isActive, client.isEnded]).toEqual([true, false]);
 });
 
 describe("what is refused", () => {
