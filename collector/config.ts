@@ -12,7 +12,7 @@ const LOG_LEVELS = ["info", "warn", "error", "silent"] as const;
 type LogLevel = (typeof LOG_LEVELS)[number];
 
 export interface Config {
-  readonly grpc: { readonly address: Address; readonly maxMessageBytes: number };
+  readonly grpc: GrpcConfig;
   readonly http: { readonly address: Address };
   readonly scrape: ScrapeConfig;
   readonly limits: LimitsConfig;
@@ -24,6 +24,13 @@ export interface Address {
   readonly host: string;
   /** 0: any free port. */
   readonly port: number;
+}
+
+interface GrpcConfig {
+  readonly address: Address;
+  readonly maxMessageBytes: number;
+  /** 0: never ended for its age. */
+  readonly maxStreamAgeMs: number;
 }
 
 interface ScrapeConfig {
@@ -137,7 +144,7 @@ function section<Keys extends Record<string, TSchema>>(keys: Keys) {
 
 /** What a file may hold; docs/configuration.md has a row for each key. */
 export const FILE_SCHEMA = section({
-  grpc: section({ address, insecure: flag, max_message: size }),
+  grpc: section({ address, insecure: flag, max_message: size, max_stream_age: duration }),
   http: section({ address, insecure: flag }),
   scrape: section({
     targets: Type.Array(target, { description: "a list of targets" }),
@@ -187,6 +194,7 @@ function withDefaults({ grpc, http, scrape, limits, log, shutdown }: FileConfig,
     grpc: {
       address: valid(parseAddress(grpc?.address ?? "127.0.0.1:11800")),
       maxMessageBytes: valid(parseSize(grpc?.max_message ?? "4MiB")),
+      maxStreamAgeMs: valid(parseDuration(grpc?.max_stream_age ?? "5m")),
     },
     http: { address: valid(parseAddress(http?.address ?? "127.0.0.1:12800")) },
     scrape: {

@@ -38,8 +38,14 @@ export async function startCollector(config: Config, logOf: (component: string) 
 
   const taps = new Taps(config.limits.taps);
 
-  const { maxMessageBytes } = config.grpc;
-  const grpc = new GrpcServer({ address: formatAddress(config.grpc.address), maxMessageBytes, log: logOf("grpc") });
+  const { maxMessageBytes, maxStreamAgeMs } = config.grpc;
+  const grpc = new GrpcServer({
+    address: formatAddress(config.grpc.address),
+    maxMessageBytes,
+    maxStreamAgeMs,
+    isReady: () => pending().length === 0,
+    log: logOf("grpc"),
+  });
   const als = new AlsReceiver({
     maxStreams: config.limits.streams,
     sink: (record) => store.observe(record),

@@ -34,6 +34,8 @@ export type DropReason = (typeof DROP_REASONS)[number];
 export const STREAM_ENDS = [
   /** All that arrived was read. */
   "completed",
+  /** We ended it, for it was as old as `grpc.max_stream_age`; all that arrived was read. */
+  "aged",
   /** Not all: a message beyond `grpc.max_message`, our own stop, a reset in the middle. */
   "broken_off",
   /** It was one more than `limits.streams`, and nothing of it was read. */

@@ -1,8 +1,11 @@
 // The gRPC server: listens, frames, limits, answers health checks. Messages go on as raw bytes. The only importer of grpc-js.
 
+import type { ServerHttp2Stream } from "node:http2";
 import * as grpc from "@grpc/grpc-js";
 import { CollectorError } from "../error.ts";
 import type { Log } from "../log.ts";
+import { type FrameFault, FrameReader } from "./frames.ts";
+import { HEALTH_SERVICE, Health } from "./health.ts";
 import { LogLimit } from "./log-limit.ts";
 
 const DEFAULT_MAX_MESSAGE_BYTES = 4 * 1024 * 1024;
@@ -12,17 +15,25 @@ const MAX_STREAMS_PER_CONNECTION = 128;
 const KEEPALIVE_TIME_MS = 60_000;
 const KEEPALIVE_TIMEOUT_MS = 20_000;
 
-const HEALTH_SERVICE = "grpc.health.v1.Health";
-/** HealthCheckResponse { status: SERVING (1) or NOT_SERVING (2) } */
-const SERVING = Buffer.from([0x08, 0x01]);
-const NOT_SERVING = Buffer.from([0x08, 0x02]);
-const NO_BYTES = Buffer.alloc(0);
+/** An empty message in its frame: not packed, of length 0. */
+const EMPTY_FRAME = Buffer.alloc(5);
+const STATUS_OK = { "grpc-status": "0" };
+
+/** Streams reach their age so much earlier or later than the configuration says, so that they do not all begin anew together. */
+const AGE_JITTER = 0.1;
+
+const FRAME_FAULTS: Readonly<Record<FrameFault, { code: grpc.status; details: string }>> = {
+  too_large: { code: grpc.status.RESOURCE_EXHAUSTED, details: "message larger than grpc.max_message" },
+  malformed: { code: grpc.status.INTERNAL, details: "compressed message cannot be unpacked" },
+  encoding_unknown: { code: grpc.status.UNIMPLEMENTED, details: "expected grpc-encoding identity, gzip or deflate" },
+};
 
 /**
- * How a stream ended: "completed" when all that arrived was read, whether the client was done or gone (grpc-js does not tell);
- * "broken_off" when not: a message beyond the limit, our own stop, a reset in the middle.
+ * How a stream ended: "completed" when all that arrived was read, whether the client was done or gone (HTTP/2 does not tell);
+ * "aged" the same, after we had answered it for its age; "broken_off" when not all was read: a message beyond the limit, our own
+ * stop, a reset in the middle.
  */
-export type StreamEnd = "completed" | "broken_off";
+export type StreamEnd = "completed" | "aged" | "broken_off";
 
 /** Takes the messages of one client stream, in order, one at a time. */
 export interface StreamReader {
@@ -37,6 +48,10 @@ export interface GrpcOptions {
   readonly address: string;
   /** A longer message ends its stream with RESOURCE_EXHAUSTED. Default: 4 MiB, as gRPC's own. */
   readonly maxMessageBytes?: number;
+  /** A client stream that is so old, give or take a tenth, is answered with OK. Default: 0, never. */
+  readonly maxStreamAgeMs?: number;
+  /** Whether health is SERVING, besides that the server listens and does not stop. Default: always. */
+  readonly isReady?: () => boolean;
   readonly log: Log;
 }
 
@@ -44,12 +59,14 @@ export class GrpcServer {
   private readonly server: grpc.Server;
   private readonly options: GrpcOptions;
   private readonly faults: LogLimit;
-  private readonly services = new Set([""]);
+  private readonly health: Health;
+  private readonly watchers = new Set<grpc.ServerWritableStream<Buffer, Buffer>>();
   private isServing = false;
 
   constructor(options: GrpcOptions) {
     this.options = options;
     this.faults = new LogLimit(options.log);
+    this.health = new Health(() => this.isServing && (options.isReady?.() ?? true));
     grpc.setLogVerbosity(grpc.logVerbosity.NONE); // plain lines on stderr; what matters of them comes back as an error
     this.server = new grpc.Server({
       "grpc.max_receive_message_length": options.maxMessageBytes ?? DEFAULT_MAX_MESSAGE_BYTES,
@@ -63,10 +80,11 @@ export class GrpcServer {
   /**
    * Serves `service`'s client-streaming `method`. Each call opens a reader; a half-close is answered with an empty message. A call
    * for which there is none is answered with RESOURCE_EXHAUSTED, and nothing of it is read.
-   * A stream is read no faster than its reader takes messages: HTTP/2 flow control holds the client back.
+   * A stream is read no faster than its reader takes messages: HTTP/2 flow control holds the client back. One that is old enough is
+   * answered, too, and read on until its client, which knows then, has ended it: what was under way is not lost.
    */
   addClientStream(service: string, method: string, open: () => StreamReader | null): void {
-    this.services.add(service);
+    this.health.add(service);
     const definition = { ...rawMethod(service, method), requestStream: true, responseStream: false };
     this.server.addService({ [method]: definition }, { [method]: this.clientStream(open) });
   }
@@ -92,6 +110,8 @@ export class GrpcServer {
    */
   async stop(drainMs: number): Promise<void> {
     this.isServing = false;
+    this.health.tell();
+    for (const call of this.watchers) call.end();
     let timer: NodeJS.Timeout | undefined;
     const drained = new Promise<void>((resolve) => this.server.tryShutdown(() => resolve()));
     const expired = new Promise<void>((resolve) => {
@@ -109,32 +129,128 @@ export class GrpcServer {
         respond({ code: grpc.status.RESOURCE_EXHAUSTED, details: "too many streams" });
         return;
       }
-      let how: StreamEnd = "broken_off";
-      call.on("data", (bytes: Buffer) => {
-        try {
-          reader.message(bytes);
-        } catch (error: unknown) {
-          this.faults.error("reader", { err: error }, "reader of a stream failed on a message");
-        }
-      });
-      call.on("end", () => {
-        how = "completed";
-        respond(null, NO_BYTES);
-      });
-      call.on("error", (error: Error) => this.faults.warn("stream", { err: error }, "stream failed"));
-      call.on("close", () => reader.end(how));
+      new ClientStream(call, respond, reader, this.options, this.faults);
     };
   }
 
   private addHealthService(): void {
     const check: grpc.handleUnaryCall<Buffer, Buffer> = (call, respond) => {
-      // HealthCheckRequest { string service = 1 }: tag and length are one byte each for any name that is known.
-      const service = call.request.toString("utf8", 2);
-      if (this.services.has(service)) respond(null, this.isServing ? SERVING : NOT_SERVING);
+      const response = this.health.check(call.request);
+      if (response !== null) respond(null, response);
       else respond({ code: grpc.status.NOT_FOUND, details: "no such service" });
     };
-    const definition = { ...rawMethod(HEALTH_SERVICE, "Check"), requestStream: false, responseStream: false };
-    this.server.addService({ Check: definition }, { Check: check });
+    const watch: grpc.handleServerStreamingCall<Buffer, Buffer> = (call) => {
+      const unwatch = this.health.watch(call.request, (response) => call.write(response));
+      if (unwatch === null) {
+        call.emit("error", { code: grpc.status.RESOURCE_EXHAUSTED, details: "too many watch" });
+        return;
+      }
+      this.watchers.add(call);
+      call.on("close", () => {
+        unwatch();
+        this.watchers.delete(call);
+      });
+    };
+    const definitions = {
+      Check: { ...rawMethod(HEALTH_SERVICE, "Check"), requestStream: false, responseStream: false },
+      Watch: { ...rawMethod(HEALTH_SERVICE, "Watch"), requestStream: false, responseStream: true },
+    };
+    this.server.addService(definitions, { Check: check, Watch: watch });
+  }
+}
+
+/** What grpc-js keeps of a call, of no concern to its users; seen in 1.14.7, to which package.json holds it. */
+interface CallInternals {
+  readonly stream: ServerHttp2Stream;
+  /** `grpc-encoding` of what comes. */
+  readonly incomingEncoding: string;
+  /** Whether the status was sent, or is about to be. */
+  wantTrailers: boolean;
+}
+
+/**
+ * One client stream, read from HTTP/2 itself: grpc-js reads no further once it has sent a status, nor what arrived together with a
+ * client's reset, and an Envoy whose stream is answered resets it right behind its last entries.
+ */
+class ClientStream {
+  private readonly internals: CallInternals;
+  private readonly frames: FrameReader;
+  private readonly ageTimer: NodeJS.Timeout | undefined;
+  private isAged = false;
+  private hasEnded = false;
+  private isFaulty = false;
+
+  constructor(
+    private readonly call: grpc.ServerReadableStream<Buffer, Buffer>,
+    private readonly respond: grpc.sendUnaryData<Buffer>,
+    private readonly reader: StreamReader,
+    { maxMessageBytes = DEFAULT_MAX_MESSAGE_BYTES, maxStreamAgeMs = 0 }: GrpcOptions,
+    private readonly faults: LogLimit,
+  ) {
+    this.internals = (call as unknown as { call: CallInternals }).call;
+    const { stream, incomingEncoding } = this.internals;
+    this.frames = new FrameReader(maxMessageBytes, incomingEncoding, (bytes) => this.message(bytes));
+    if (maxStreamAgeMs > 0) {
+      const ageMs = maxStreamAgeMs * (1 + AGE_JITTER * (2 * Math.random() - 1));
+      this.ageTimer = setTimeout(() => this.age(), ageMs).unref();
+    }
+    stream.removeAllListeners("data").removeAllListeners("end");
+    stream.on("data", (chunk: Buffer) => this.read(chunk));
+    stream.on("end", () => this.end());
+    stream.on("error", (error: Error) => faults.warn("stream", { err: error }, "stream failed"));
+    stream.on("close", () => this.close());
+    stream.resume();
+  }
+
+  private read(chunk: Buffer): void {
+    if (this.isFaulty) return;
+    const fault = this.frames.read(chunk);
+    if (fault === null) return;
+    this.isFaulty = true;
+    this.respond(FRAME_FAULTS[fault]);
+  }
+
+  private message(bytes: Buffer): void {
+    try {
+      this.reader.message(bytes);
+    } catch (error: unknown) {
+      this.faults.error("reader", { err: error }, "reader of a stream failed on a message");
+    }
+  }
+
+  private end(): void {
+    this.hasEnded = true;
+    if (!this.isFaulty && !this.isAged) this.answer();
+  }
+
+  private age(): void {
+    if (this.hasEnded || this.isFaulty) return;
+    this.isAged = true;
+    this.answer();
+  }
+
+  private close(): void {
+    clearTimeout(this.ageTimer);
+    this.reader.end(this.howItEnded());
+  }
+
+  /** A client that has its answer may reset the stream instead of ending it, as Envoy does. */
+  private howItEnded(): StreamEnd {
+    if (this.isFaulty || !this.frames.isBetweenMessages) return "broken_off";
+    if (this.isAged) return "aged";
+    return this.hasEnded ? "completed" : "broken_off";
+  }
+
+  /** An empty message and OK, without a word to grpc-js, which would read no further. */
+  private answer(): void {
+    const { stream } = this.internals;
+    if (stream.closed) return;
+    this.call.sendMetadata(new grpc.Metadata());
+    this.internals.wantTrailers = true;
+    stream.once("wantTrailers", () => {
+      if (!stream.closed) stream.sendTrailers(STATUS_OK);
+    });
+    stream.end(EMPTY_FRAME);
   }
 }
 

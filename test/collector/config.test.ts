@@ -33,7 +33,7 @@ describe("loadConfig", () => {
   it("gives the defaults without a file, and for files that say nothing", () => {
     const defaults = loadConfig({ path: null, env: {} });
     expect(defaults).toEqual({
-      grpc: { address: { host: "127.0.0.1", port: 11800 }, maxMessageBytes: 4 * 2 ** 20 },
+      grpc: { address: { host: "127.0.0.1", port: 11800 }, maxMessageBytes: 4 * 2 ** 20, maxStreamAgeMs: 300_000 },
       http: { address: { host: "127.0.0.1", port: 12800 } },
       scrape: { targets: [], intervalMs: 5000, timeoutMs: 4000, maxBodyBytes: 2 ** 28, concurrency: 64 },
       limits: {
@@ -56,14 +56,14 @@ describe("loadConfig", () => {
 
   it("reads every key", () => {
     const config = load(`
-grpc: { address: "[::1]:0", max_message: 1KiB }
+grpc: { address: "[::1]:0", max_message: 1KiB, max_stream_age: 0s }
 http: { address: 0.0.0.0:80, insecure: true }
 scrape: { targets: ["127.0.0.1:15000", "https://a.example/envoy/"], interval: 500ms, timeout: 1m, max_body: 2GiB, concurrency: 2 }
 limits: { proxies: 1, label_sets: 2, cells: 4, retire_after: 1h, edges: 3, streams: 5, connections: 6, taps: 7 }
 log: { level: warn }
 shutdown: { drain: 0s }`);
     expect(config).toEqual({
-      grpc: { address: { host: "::1", port: 0 }, maxMessageBytes: 1024 },
+      grpc: { address: { host: "::1", port: 0 }, maxMessageBytes: 1024, maxStreamAgeMs: 0 },
       http: { address: { host: "0.0.0.0", port: 80 } },
       scrape: {
         targets: ["http://127.0.0.1:15000", "https://a.example/envoy"],

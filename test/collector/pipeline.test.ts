@@ -208,6 +208,32 @@ describe("the collector", () => {
     });
   });
 
+  it("says on its gRPC port whether it is ready, too", async () => {
+    let answer = (): void => {};
+    const server = createServer((_, response) => {
+      answer = () => response.writeHead(503).end();
+    });
+    await new Promise<void>((resolve) => server.listen(0, "127.0.0.1", resolve));
+    closers.push(() => {
+      server.closeAllConnections();
+      server.close();
+    });
+    const collector = await start([`http://127.0.0.1:${(server.address() as AddressInfo).port}`]);
+    const client = new grpc.Client(collector.grpcAddress, grpc.credentials.createInsecure());
+    closers.unshift(() => client.close());
+    const same = (bytes: Buffer) => bytes;
+    const call = client.makeServerStreamRequest("/grpc.health.v1.Health/Watch", same, same, Buffer.alloc(0));
+    const told: number[] = [];
+    call.on("data", (bytes: Buffer) => told.push(bytes[1] as number));
+    call.on("error", () => {}); // that it is over, at the end
+    await vi.waitUntil(() => told.length === 1);
+    answer();
+    await vi.waitUntil(() => told.length === 2);
+    await collector.stop();
+    await vi.waitUntil(() => told.length === 3);
+    expect(told).toEqual([2, 1, 2]); // NOT_SERVING, SERVING, NOT_SERVING
+  });
+
   it("is ready once the first round of scrapes was tried, also if it failed", async () => {
     const collector = await start(["http://127.0.0.1:1"]);
     await collector.scrapeNow();
