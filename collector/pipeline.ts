@@ -4,6 +4,8 @@
 //   Envoy --ALS--> AlsReceiver --AccessRecord, ConnectionRecord--.                  .--> WebServer /metrics
 //                                                                 >-- SeriesStore --<
 //   Envoy <--scrape-- Scraper ---------------------StatsReport----'                 '--> ServiceGraph --> /api/v1/graph
+//
+//   ProxyAccount of each proxy (AlsReceiver), ScrapeStatus of each target (Scraper) --> /api/v1/receivers
 
 import { type Config, formatAddress } from "./config.ts";
 import type { Log } from "./log.ts";
@@ -48,6 +50,7 @@ export async function startCollector(config: Config, logOf: (component: string) 
   });
   const als = new AlsReceiver({
     maxStreams: config.limits.streams,
+    maxProxies: config.limits.proxies,
     sink: (record) => store.observe(record),
     connectionSink: (record) => store.observeConnection(record),
     tap: taps,
@@ -64,6 +67,8 @@ export async function startCollector(config: Config, logOf: (component: string) 
     store,
     graph,
     taps,
+    accounts: als.accounts,
+    scrapeStatuses: () => scraper.statuses,
     self,
     pending,
     version: VERSION,

@@ -49,6 +49,8 @@ const ALLOWED: Record<string, readonly string[]> = {
     "collector/analysis",
     "collector/proto",
     "collector/resolver",
+    "collector/receiver/accounts.ts",
+    "collector/receiver/scrape.ts",
     "collector/series",
     "collector/service-graph",
     "collector/self.ts",

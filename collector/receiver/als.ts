@@ -10,7 +10,10 @@ import {
   type RecordSink,
   type Sender,
 } from "../record/from-als.ts";
+import type { AccessRecord, ConnectionRecord } from "../record/record.ts";
+import { UNKNOWN_DESTINATION, UNKNOWN_SOURCE, UnknownPeers } from "../record/unknown-peers.ts";
 import type { DropReason, SelfMetrics } from "../self.ts";
+import { type ProxyAccount, ProxyAccounts, type Taken } from "./accounts.ts";
 import type { GrpcServer, StreamEnd, StreamReader } from "./grpc.ts";
 import { LogLimit } from "./log-limit.ts";
 
@@ -23,6 +26,8 @@ const SILENT: readonly DropReason[] = ["not_final", "no_request"];
 export interface AlsOptions {
   /** Most streams open at once: each may hold a message that has not come to its end. Default: as many as come. */
   readonly maxStreams?: number;
+  /** Most proxies that have an account of their own. Default: as many as come. */
+  readonly maxProxies?: number;
   /** Takes requests. */
   readonly sink: RecordSink;
   /** Takes TCP connections. */
@@ -43,15 +48,30 @@ interface MessageTap {
 /** Decodes the entry there and hands on what it says. */
 type DecodeEntry = (start: number, stop: number) => LabelsOrigin | DropReason;
 
+/** What all streams of a receiver share. */
+interface Shared {
+  readonly options: AlsOptions;
+  readonly drops: LogLimit;
+  readonly decoder: AlsDecoder;
+  readonly accounts: ProxyAccounts;
+  readonly sinks: PeerSinks;
+}
+
 export class AlsReceiver {
-  private readonly options: AlsOptions;
-  private readonly drops: LogLimit;
-  private readonly decoder = new AlsDecoder();
+  /** What each proxy sent. */
+  readonly accounts: ProxyAccounts;
+  private readonly shared: Shared;
   private streams = 0;
 
   constructor(options: AlsOptions) {
-    this.options = options;
-    this.drops = new LogLimit(options.log);
+    this.accounts = new ProxyAccounts(options.maxProxies ?? Number.POSITIVE_INFINITY);
+    this.shared = {
+      options,
+      drops: new LogLimit(options.log),
+      decoder: new AlsDecoder(),
+      accounts: this.accounts,
+      sinks: new PeerSinks(options),
+    };
   }
 
   register(server: GrpcServer): void {
@@ -60,77 +80,128 @@ export class AlsReceiver {
 
   /** The reader of one more stream; null when there are too many. */
   open(): StreamReader | null {
-    const { maxStreams = Number.POSITIVE_INFINITY, self } = this.options;
+    const { options, drops, accounts } = this.shared;
+    const { maxStreams = Number.POSITIVE_INFINITY, self } = options;
     if (this.streams >= maxStreams) {
       self.accessLogStreamsEnded.inc({ how: "refused" });
-      this.drops.warn("refused", { limit: maxStreams }, "access-log stream refused");
+      accounts.unnamed.addEnded("refused");
+      accounts.unnamed.fail("stream refused: more than limits.streams");
+      drops.warn("refused", { limit: maxStreams }, "access-log stream refused");
       return null;
     }
     this.streams++;
-    return new AlsStream(this.options, this.decoder, this.drops, () => this.streams--);
+    return new AlsStream(this.shared, () => this.streams--);
   }
+}
+
+/** The sinks, with a note of which ends the label sets left unknown that went into them. */
+class PeerSinks {
+  /** UNKNOWN_SOURCE, UNKNOWN_DESTINATION, of all that went in since somebody set it to 0. */
+  unknown = 0;
+  private readonly peers = new UnknownPeers();
+
+  constructor(private readonly options: AlsOptions) {}
+
+  readonly http = (record: AccessRecord): DropReason | null => {
+    this.unknown |= this.peers.of(record.labelKey);
+    return this.options.sink(record);
+  };
+
+  readonly tcp = (record: ConnectionRecord): DropReason | null => {
+    for (const { labelKey } of record.parts) this.unknown |= this.peers.of(labelKey);
+    return this.options.connectionSink(record);
+  };
 }
 
 class AlsStream implements StreamReader {
   /** Named by the stream's first message, or by a later one that replaces it. */
   private sender: Sender | null = null;
+  private account: ProxyAccount;
 
   constructor(
-    private readonly options: AlsOptions,
-    private readonly decoder: AlsDecoder,
-    private readonly drops: LogLimit,
+    private readonly shared: Shared,
     private readonly onEnd: () => void,
   ) {
-    options.self.accessLogStreams.inc();
+    this.account = shared.accounts.enter("");
+    shared.options.self.accessLogStreams.inc();
   }
 
   end(how: StreamEnd): void {
+    const { options, drops, accounts } = this.shared;
     this.onEnd();
-    this.options.self.accessLogStreams.dec();
-    this.options.self.accessLogStreamsEnded.inc({ how });
-    if (how === "broken_off") this.drops.warn(how, { proxy: this.sender?.id ?? "" }, "access-log stream broken off");
+    accounts.leave(this.account);
+    this.account.addEnded(how);
+    options.self.accessLogStreams.dec();
+    options.self.accessLogStreamsEnded.inc({ how });
+    if (how !== "broken_off") return;
+    this.account.fail("stream broken off");
+    drops.warn(how, { proxy: this.sender?.id ?? "" }, "access-log stream broken off");
   }
 
   message(bytes: Buffer): void {
-    this.options.self.accessLogMessages.inc();
+    const { options, decoder, sinks } = this.shared;
+    options.self.accessLogMessages.inc();
     const message = decodeAlsMessage(bytes);
     if (message === null) {
       this.drop("message_malformed", 1);
       return;
     }
     const { identifier, httpEntries, tcpEntries } = message;
-    if (identifier !== null) this.sender = this.decoder.identify(identifier);
-    const { sender } = this;
+    if (identifier !== null) this.identify(decoder.identify(identifier));
+    const { sender, account } = this;
+    if (httpEntries.length + tcpEntries.length > 0) account.lastEntryMs = Date.now();
     if (sender === null || sender.id === "") {
       this.drop("node_missing", (httpEntries.length + tcpEntries.length) / 2);
       return;
     }
-    const { decoder, options } = this;
-    this.takeEntries(httpEntries, (start, stop) => decoder.decode(bytes, start, stop, sender, options.sink));
-    this.takeEntries(tcpEntries, (start, stop) =>
-      decoder.decodeTcp(bytes, start, stop, sender, options.connectionSink),
+    this.takeEntries(httpEntries, account.http, (start, stop) =>
+      decoder.decode(bytes, start, stop, sender, sinks.http),
+    );
+    this.takeEntries(tcpEntries, account.tcp, (start, stop) =>
+      decoder.decodeTcp(bytes, start, stop, sender, sinks.tcp),
     );
     if (options.tap?.isActive) options.tap.take(bytes, message, sender); // last: all is counted, whatever becomes of it
   }
 
-  private takeEntries(spans: readonly number[], decode: DecodeEntry): void {
-    const { accessLogEntries } = this.options.self;
+  private identify(sender: Sender): void {
+    this.sender = sender;
+    const { accounts } = this.shared;
+    if (sender.id === this.account.proxy) return;
+    accounts.leave(this.account);
+    this.account = accounts.enter(sender.id);
+  }
+
+  private takeEntries(spans: readonly number[], total: Taken, decode: DecodeEntry): void {
+    const { options, sinks } = this.shared;
+    const { accessLogEntries } = options.self;
     const taken = { observation: 0, derived: 0 };
     for (let i = 0; i + 1 < spans.length; i += 2) {
+      sinks.unknown = 0;
       const outcome = this.takeEntry(spans[i] as number, spans[i + 1] as number, decode);
-      if (outcome === "observation" || outcome === "derived") taken[outcome]++;
-      else this.drop(outcome, 1);
+      if (outcome !== "observation" && outcome !== "derived") {
+        this.drop(outcome, 1);
+        continue;
+      }
+      taken[outcome]++;
+      if (sinks.unknown !== 0) this.countUnknown(sinks.unknown);
     }
+    total.observation += taken.observation;
+    total.derived += taken.derived;
     // Once per message: for prom-client one increment is as much work as one entry is for us.
     if (taken.observation > 0) accessLogEntries.inc({ labels: "observation" }, taken.observation);
     if (taken.derived > 0) accessLogEntries.inc({ labels: "derived" }, taken.derived);
+  }
+
+  private countUnknown(flags: number): void {
+    if ((flags & UNKNOWN_SOURCE) !== 0) this.account.unknownSource++;
+    if ((flags & UNKNOWN_DESTINATION) !== 0) this.account.unknownDestination++;
   }
 
   private takeEntry(start: number, stop: number, decode: DecodeEntry): LabelsOrigin | DropReason {
     try {
       return decode(start, stop);
     } catch (error: unknown) {
-      this.drops.error(
+      this.shared.drops.error(
         "exception",
         { err: error, proxy: this.sender?.id ?? "" },
         "access-log entry could not be taken in",
@@ -141,8 +212,10 @@ class AlsStream implements StreamReader {
 
   private drop(reason: DropReason, count: number): void {
     if (count === 0) return;
-    this.options.self.accessLogDropped.inc({ reason }, count);
+    this.account.addNotTaken(reason, count);
+    this.shared.options.self.accessLogDropped.inc({ reason }, count);
     if (SILENT.includes(reason)) return;
-    this.drops.warn(reason, { reason, count, proxy: this.sender?.id ?? "" }, "access-log entries dropped");
+    this.account.fail(`access-log entries not taken: ${reason}`);
+    this.shared.drops.warn(reason, { reason, count, proxy: this.sender?.id ?? "" }, "access-log entries dropped");
   }
 }

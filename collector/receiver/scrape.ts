@@ -17,10 +17,13 @@ const READ_METRICS = [...HTTP_METRICS, ...TCP_METRICS].map(({ name }) => name);
 
 /**
  * Envoy matches `filter` against the whole stat name, before it cuts the tags out (seen on 1.40.0):
- * `wasmcustom.reporter=.=source;.;...;.;istio_requests_total`, `wasmcustom.meshtally_filter_start_time_milliseconds`.
+ * `wasmcustom.reporter=.=source;.;...;.;istio_requests_total`, `wasmcustom.meshtally_filter_start_time_milliseconds`,
+ * `access_logs.grpc_access_log.logs_written`.
  */
 const NAME_FILTER =
-  `${FIELD_SEPARATOR.replaceAll(".", "\\.")}(${READ_METRICS.join("|")})$` + `|^wasmcustom\\.${START_TIME_METRIC}$`;
+  `${FIELD_SEPARATOR.replaceAll(".", "\\.")}(${READ_METRICS.join("|")})$` +
+  `|^wasmcustom\\.${START_TIME_METRIC}$` +
+  "|^access_logs\\.grpc_access_log\\.logs_(written|dropped)$";
 const STATS_PATH = `/stats/prometheus?usedonly&filter=${encodeURIComponent(NAME_FILTER)}`;
 const SERVER_INFO_PATH = "/server_info";
 
@@ -53,6 +56,21 @@ export interface ScraperOptions {
   readonly log: Log;
 }
 
+/** What is known of one target, for /api/v1/receivers. */
+export interface ScrapeStatus {
+  readonly target: string;
+  /** Node id of who was behind it last; null when nobody has said. */
+  proxy: string | null;
+  /** How the last reading ended, and when, Unix ms; null before the first. */
+  result: ScrapeResult | null;
+  atMs: number;
+  /** Why it came to nothing; "" if it did not. */
+  detail: string;
+  /** Access-log entries that the process took to send, and that it dropped instead, by its own stats; null when they do not say. */
+  logsWritten: number | null;
+  logsDropped: number | null;
+}
+
 export class Scraper {
   private readonly targets: readonly Target[];
   private readonly slots: Slots;
@@ -78,6 +96,11 @@ export class Scraper {
   /** Whether every target was read, or tried to be, at least once. True when there is none. */
   get isReady(): boolean {
     return this.isRoundTried;
+  }
+
+  /** One for each target. */
+  get statuses(): readonly ScrapeStatus[] {
+    return this.targets.map(({ status }) => status);
   }
 
   start(): void {
@@ -172,6 +195,7 @@ interface Reading {
 }
 
 class Target {
+  readonly status: ScrapeStatus;
   /** Which process was read last, and what it calls itself. */
   private known: { readonly lifeMs: number; readonly nodeId: string } | null = null;
   private turn: Promise<void> = Promise.resolve();
@@ -188,6 +212,7 @@ class Target {
     private readonly options: ScraperOptions,
   ) {
     this.faults = new LogLimit(options.log);
+    this.status = { target: url, proxy: null, result: null, atMs: 0, detail: "", logsWritten: null, logsDropped: null };
   }
 
   inTurn(work: () => Promise<void>): Promise<void> {
@@ -210,7 +235,7 @@ class Target {
       this.report(await this.read(abort.signal), {});
     } catch (error: unknown) {
       if (stopping.aborted) return;
-      if (!(error instanceof ScrapeFault)) this.report("internal", { err: error });
+      if (!(error instanceof ScrapeFault)) this.report("internal", { err: error, detail: String(error) });
       else this.report(isLate ? "timeout" : error.result, { detail: error.message });
     } finally {
       clearTimeout(timer);
@@ -218,7 +243,10 @@ class Target {
     }
   }
 
-  private report(result: ScrapeResult, fields: object): void {
+  private report(result: ScrapeResult, fields: { readonly detail?: string; readonly err?: unknown }): void {
+    this.status.result = result;
+    this.status.atMs = Date.now();
+    this.status.detail = fields.detail ?? "";
     this.options.self.scrapes.inc({ result });
     if (result === "ok") return;
     this.faults.warn(result, { target: this.url, result, ...fields }, "proxy could not be scraped");
@@ -231,7 +259,10 @@ class Target {
   private async read(signal: AbortSignal): Promise<ScrapeResult> {
     const reading = await this.readStats(signal);
     const { lifeMs } = reading.report;
-    if (lifeMs === 0) return "no_start_time";
+    if (lifeMs === 0) {
+      await this.learnName(signal);
+      return "no_start_time";
+    }
     if (this.known?.lifeMs === lifeMs) return this.handOn(reading, this.known.nodeId);
     const nodeId = await this.readNodeId(signal);
     const again = await this.readStats(signal);
@@ -242,6 +273,7 @@ class Target {
 
   /** The readings of a target come in turn, so what fell since the one before began anew. */
   private handOn({ report, untagged }: Reading, proxy: string): ScrapeResult {
+    this.status.proxy = proxy;
     this.tellUntagged(untagged, proxy);
     const before = this.resets.count;
     const cumulative = this.resets.accumulate(report);
@@ -253,10 +285,27 @@ class Target {
     const parser = new StatsParser(this.texts);
     await this.get(STATS_PATH, this.options.maxBodyBytes, signal, (chunk) => parser.write(chunk));
     const report = parser.end("");
+    this.readLosses(parser);
     const { scrapeSkipped } = this.options.self;
     if (parser.malformedLines > 0) scrapeSkipped.inc({ reason: "malformed" }, parser.malformedLines);
     if (parser.foreignLabelSets > 0) scrapeSkipped.inc({ reason: "foreign" }, parser.foreignLabelSets);
     return { report, untagged: [...parser.untagged] };
+  }
+
+  /** A counter that was never raised is not on the page, for that has used stats alone: beside the other one it reads 0. */
+  private readLosses({ logsWritten, logsDropped }: StatsParser): void {
+    const hasLogger = logsWritten !== null || logsDropped !== null;
+    this.status.logsWritten = hasLogger ? (logsWritten ?? 0) : null;
+    this.status.logsDropped = hasLogger ? (logsDropped ?? 0) : null;
+  }
+
+  /** Of a process that nothing is counted of: only so that the page can say which. If it does not say, another scrape asks again. */
+  private async learnName(signal: AbortSignal): Promise<void> {
+    if (this.status.proxy !== null) return;
+    this.status.proxy = await this.readNodeId(signal).catch((error: unknown) => {
+      if (error instanceof ScrapeFault) return null;
+      throw error;
+    });
   }
 
   /** Counted each time, logged once: it lasts until somebody changes the proxy's bootstrap and starts it anew. */

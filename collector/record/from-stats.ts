@@ -35,6 +35,11 @@ const FAMILY_PREFIX = "istio_re";
 const TCP_METRIC_OF = new Map<string, number>(TCP_METRICS.map(({ name }, metric) => [name, metric]));
 const TCP_FAMILY_PREFIX = "istio_tcp_";
 
+/** What Envoy's gRPC access loggers count, all of them together. */
+const LOGGER_PREFIX = "envoy_access_logs_grpc_access_log_";
+const LOGS_WRITTEN = `${LOGGER_PREFIX}logs_written`;
+const LOGS_DROPPED = `${LOGGER_PREFIX}logs_dropped`;
+
 /** What Envoy makes of both separators, `=.=` and `;.;`, in a metric's name. */
 const SEPARATOR_IN_NAME = "___";
 /** How the last label that a name bears is told from the metric. */
@@ -98,6 +103,10 @@ export class StatsParser {
    */
   readonly untagged = new Set<string>();
 
+  /** Entries that the proxy's gRPC access loggers took, and that they dropped, by its own count; null where it shows none. */
+  logsWritten: number | null = null;
+  logsDropped: number | null = null;
+
   private rest = "";
   /** Where in the text that is read such a name comes next. Looked for only at lines of other names. */
   private untaggedAt = -1;
@@ -142,6 +151,7 @@ export class StatsParser {
     if (!text.startsWith(FAMILY_PREFIX, at)) {
       if (text.startsWith(TCP_FAMILY_PREFIX, at)) this.readTcpLine(text, at, end);
       else if (text.startsWith(START_TIME_METRIC, at)) this.readStartTime(text, at, end);
+      else if (text.startsWith(LOGGER_PREFIX, at)) this.readLoggerLine(text, at, end);
       else if (!text.startsWith("#", at)) this.noteUntagged(text, at, end);
       return;
     }
@@ -253,6 +263,17 @@ export class StatsParser {
     for (const label of LABELS) {
       if (name.includes(SEPARATOR_IN_NAME + label + SEPARATOR_IN_NAME)) this.untagged.add(label);
     }
+  }
+
+  /** `envoy_access_logs_grpc_access_log_logs_written{} 12`, at text[at, end); seen on Envoy 1.40.0. */
+  private readLoggerLine(text: string, at: number, end: number): void {
+    const open = text.indexOf("{", at);
+    const close = text.lastIndexOf("}", end);
+    const value = open >= 0 && close > open ? parseValue(text, close + 1, end) : null;
+    const name = text.slice(at, open);
+    if (value === null) this.malformedLines++;
+    else if (name === LOGS_WRITTEN) this.logsWritten = value;
+    else if (name === LOGS_DROPPED) this.logsDropped = value;
   }
 
   /** `meshtally_filter_start_time_milliseconds{} 1785000000123` */

@@ -7,11 +7,14 @@ import { pipeline } from "node:stream/promises";
 import { createGzip } from "node:zlib";
 import { CollectorError } from "../error.ts";
 import type { Log } from "../log.ts";
+import type { ProxyAccounts } from "../receiver/accounts.ts";
+import type { ScrapeStatus } from "../receiver/scrape.ts";
 import type { SelfMetrics } from "../self.ts";
 import type { SeriesStore } from "../series/store.ts";
 import type { ServiceGraph } from "../service-graph/graph.ts";
 import { type Answer, failure, readGraph } from "./api.ts";
 import { CONTENT_TYPES, type Format, negotiateFormat, TrafficExposition, toOpenMetrics } from "./exposition.ts";
+import { readReceivers } from "./receivers.ts";
 import type { Taps } from "./tap.ts";
 
 const MAX_CONNECTIONS = 512;
@@ -29,6 +32,8 @@ export interface WebOptions {
   readonly store: SeriesStore;
   readonly graph: ServiceGraph;
   readonly taps: Taps;
+  readonly accounts: ProxyAccounts;
+  readonly scrapeStatuses: () => readonly ScrapeStatus[];
   readonly self: SelfMetrics;
   /** What is not ready yet; empty when all is. */
   readonly pending: () => readonly string[];
@@ -104,6 +109,9 @@ export class WebServer {
     "/metrics": (request, response) => this.sendMetrics(request, response),
     "/api/v1/graph": (_, response, query) => sendJson(response, readGraph(this.options.graph, query)),
     "/api/v1/tap": (request, response, query) => this.tap(request, response, query),
+    "/api/v1/receivers": (_, response, query) => {
+      sendJson(response, readReceivers(this.options.accounts, this.options.scrapeStatuses(), query));
+    },
     "/livez": (_, response) => sendText(response, 200, "ok\n"),
     "/readyz": (_, response) => this.sendReadiness(response),
     "/healthz": (_, response) => this.sendReadiness(response),
@@ -183,6 +191,10 @@ function sendText(response: ServerResponse, status: number, text: string): void 
 
 function sendJson(response: ServerResponse, { status, body }: Answer): void {
   const text = `${JSON.stringify(body)}\n`;
-  response.writeHead(status, { "content-type": "application/json", "content-length": Buffer.byteLength(text) });
+  response.writeHead(status, {
+    "content-type": "application/json",
+    "content-length": Buffer.byteLength(text),
+    "x-content-type-options": "nosniff", // names in it are the proxies', so anything
+  });
   response.end(text);
 }

@@ -13,6 +13,7 @@ import {
   UNKNOWN_REASONS,
 } from "../../collector/analysis/side.ts";
 import { DROP_REASONS, SCRAPE_RESULTS, SCRAPE_SKIP_REASONS, SelfMetrics, STREAM_ENDS } from "../../collector/self.ts";
+import { HINTS } from "../../collector/web/receivers.ts";
 
 const ROOT = resolve(import.meta.dirname, "../..");
 const read = (path: string) => readFileSync(join(ROOT, path), "utf8");
@@ -24,13 +25,14 @@ function rowsUnder(heading: string): string[] {
       .split(/^#+ /m)
       .find((text) => text.startsWith(`${heading}\n`)) ?? "";
   const rows = [...section.matchAll(/^\| (`.+?`) \|/gm)].map((row) => (row[1] as string).replaceAll("`", ""));
-  return rows.filter((name) => !["how", "reason", "result"].includes(name));
+  return rows.filter((name) => !["how", "reason", "result", "hint"].includes(name));
 }
 
 it.each([
   ["How streams ended", STREAM_ENDS],
   ["Why entries are dropped", DROP_REASONS],
   ["How scrapes end", SCRAPE_RESULTS],
+  ["Hints", Object.values(HINTS)],
   ["Why lines of a scrape are passed over", SCRAPE_SKIP_REASONS],
 ])("docs/api.md has a row for every label value: %s", (heading, values) => {
   expect(rowsUnder(heading)).toEqual([...values]);

@@ -57,6 +57,32 @@ describe("StatsParser", () => {
     expect(whole.samples[0]?.labelKey).toBe(key({ source_workload: "bücher" }));
   });
 
+  it.each([
+    [
+      "both",
+      "envoy_access_logs_grpc_access_log_logs_written{} 12\nenvoy_access_logs_grpc_access_log_logs_dropped{} 3\n",
+      12,
+      3,
+      0,
+    ],
+    ["one of them", 'envoy_access_logs_grpc_access_log_logs_written{a="b"} 12\n', 12, null, 0],
+    ["another logger's", "envoy_access_logs_open_telemetry_access_log_logs_written{} 12\n", null, null, 0],
+    ["another count of it", "envoy_access_logs_grpc_access_log_logs_written_more{} 12\n", null, null, 0],
+    [
+      "no numbers",
+      "envoy_access_logs_grpc_access_log_logs_dropped{} x\nenvoy_access_logs_grpc_access_log_logs_\n",
+      null,
+      null,
+      2,
+    ],
+  ])("reads what the proxy's access loggers counted: %s", (_name, body, logsWritten, logsDropped, malformedLines) => {
+    const parser = new StatsParser(new LabelTexts());
+    parser.write(Buffer.from(body));
+    parser.end("p");
+    const { logsWritten: written, logsDropped: dropped, malformedLines: malformed } = parser;
+    expect([written, dropped, malformed]).toEqual([logsWritten, logsDropped, malformedLines]);
+  });
+
   it("says lifeMs 0 and requests -1 when the scrape has neither", () => {
     const report = read(histogram("istio_request_bytes", text(), { "+Inf": 1 }, 1));
     expect(report.lifeMs).toBe(0);

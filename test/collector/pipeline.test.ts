@@ -208,6 +208,31 @@ describe("the collector", () => {
     });
   });
 
+  it("tells of each proxy what it sends, and what is missing, with any name as text", async () => {
+    const collector = await start([await startAdmin(() => 5)]);
+    const name = '<img src=x>~"\u2028';
+    const entry = { request: { path: "/" }, response: { responseCode: { value: 200 } } };
+    await log(collector, encodeMessage({ identifier: { node: { id: name } }, httpLogs: { logEntry: [entry] } }));
+    await collector.scrapeNow();
+    const response = await get(collector, "/api/v1/receivers");
+    expect(response.headers.get("content-type")).toBe("application/json");
+    expect(response.headers.get("x-content-type-options")).toBe("nosniff");
+    expect(await response.json()).toMatchObject({
+      proxies: [
+        {
+          proxy: name,
+          role: "none",
+          access_log: { entries: { http: { observation: 0, derived: 1 } } },
+          scrapes: [],
+          hint: "None of its entries has an observation of the filter. It sends access logs, and is not scraped.",
+        },
+        { proxy: "sidecar~web", role: "sidecar", access_log: null, scrapes: [{ result: "ok", logs_written: null }] },
+      ],
+    });
+    const one = await (await get(collector, "/api/v1/receivers?proxy=%3Cimg")).json();
+    expect(one.proxies).toHaveLength(1);
+  });
+
   it("says on its gRPC port whether it is ready, too", async () => {
     let answer = (): void => {};
     const server = createServer((_, response) => {

@@ -32,6 +32,8 @@ class Admin {
   /** Paths asked for, query included. */
   readonly asked: string[] = [];
   onServerInfo = (): void => {};
+  /** Lines besides. */
+  more = "";
 
   readonly listener: RequestListener = ({ url = "" }, response) => {
     this.asked.push(url);
@@ -46,7 +48,7 @@ class Admin {
   stats(): string {
     return (
       `istio_requests_total{${text()}} ${this.requests}\n` +
-      `meshtally_filter_start_time_milliseconds{} ${this.lifeMs}\n`
+      `meshtally_filter_start_time_milliseconds{} ${this.lifeMs}\n${this.more}`
     );
   }
 
@@ -108,6 +110,57 @@ describe("Scraper", () => {
     expect("wasmcustom.reporter=.=source;.;istio_request_messages_total").not.toMatch(filter);
     expect("wasmcustom.reason=.=host_call;.;meshtally_filter_faults_total").not.toMatch(filter);
     expect("cluster.istio_requests_total.upstream_rq").not.toMatch(filter);
+  });
+
+  describe("its status of a target", () => {
+    const LOGGED = "envoy_access_logs_grpc_access_log_logs_written{} 7\n";
+
+    it("is of who was read, with what its access loggers say of themselves", async () => {
+      const admin = new Admin();
+      const target = await listen(admin.listener);
+      const { scraper } = setUp([target]);
+      const unread = { target, proxy: null, result: null, atMs: 0, detail: "", logsWritten: null, logsDropped: null };
+      expect(scraper.statuses).toEqual([unread]);
+      await scraper.scrapeNow();
+      const read = { ...unread, proxy: "node-1", result: "ok", atMs: expect.any(Number) };
+      expect(scraper.statuses).toEqual([read]);
+      admin.more = LOGGED;
+      await scraper.scrapeNow();
+      expect(scraper.statuses).toEqual([{ ...read, logsWritten: 7, logsDropped: 0 }]);
+    });
+
+    it("names a proxy without the filter, too, once it says who it is", async () => {
+      const admin = new Admin();
+      let isNamed = false;
+      const target = await listen((request, response) => {
+        if (request.url?.startsWith("/stats")) response.end(LOGGED);
+        else if (isNamed) admin.listener(request, response);
+        else response.end("{}");
+      });
+      const { scraper, results } = setUp([target]);
+      await scraper.scrapeNow();
+      expect(scraper.statuses).toMatchObject([{ proxy: null, result: "no_start_time", logsWritten: 7 }]);
+      isNamed = true;
+      for (let round = 0; round < 3; round++) await scraper.scrapeNow();
+      expect(scraper.statuses).toMatchObject([{ proxy: "node-1", result: "no_start_time" }]);
+      expect(admin.count("/server_info")).toBe(1);
+      expect(await results()).toEqual({ no_start_time: 4 });
+    });
+
+    it("keeps who it was when it cannot be read any more, and says why", async () => {
+      const admin = new Admin();
+      let isGone = false;
+      const target = await listen((request, response) => {
+        if (isGone) response.writeHead(503).end();
+        else admin.listener(request, response);
+      });
+      const { scraper } = setUp([target]);
+      await scraper.scrapeNow();
+      isGone = true;
+      await scraper.scrapeNow();
+      const detail = "/stats/prometheus answered 503";
+      expect(scraper.statuses).toMatchObject([{ proxy: "node-1", result: "http_status", detail }]);
+    });
   });
 
   it("asks a proxy for its node only when its process is another", async () => {

@@ -1,0 +1,98 @@
+// Accounts: what each proxy's access-log streams brought, for /api/v1/receivers. Counting is adding to a plain number.
+
+import type { DropReason, STREAM_ENDS } from "../self.ts";
+
+type Ended = (typeof STREAM_ENDS)[number];
+
+/** Entries of one kind that were taken, by where their labels came from. */
+export interface Taken {
+  observation: number;
+  derived: number;
+}
+
+/** One proxy's, since the collector started; or since the proxy made room for others and came again. Times are Unix ms, 0 for never. */
+export class ProxyAccount {
+  openStreams = 0;
+  /** Since when it has had a stream open without a break. */
+  connectedSinceMs = 0;
+  lastEntryMs = 0;
+  readonly http: Taken = { observation: 0, derived: 0 };
+  readonly tcp: Taken = { observation: 0, derived: 0 };
+  /** Entries taken in whose label set this end is `unknown`. */
+  unknownSource = 0;
+  unknownDestination = 0;
+  readonly notTaken: Partial<Record<DropReason, number>> = {};
+  readonly ended: Partial<Record<Ended, number>> = {};
+  lastEnded: Ended | null = null;
+  lastError: { readonly text: string; readonly atMs: number } | null = null;
+
+  /** `proxy`: the node id; "" for an account of proxies that are not told apart. */
+  constructor(readonly proxy: string) {}
+
+  addNotTaken(reason: DropReason, count: number): void {
+    this.notTaken[reason] = (this.notTaken[reason] ?? 0) + count;
+  }
+
+  addEnded(how: Ended): void {
+    this.ended[how] = (this.ended[how] ?? 0) + 1;
+    this.lastEnded = how;
+  }
+
+  fail(text: string): void {
+    this.lastError = { text, atMs: Date.now() };
+  }
+}
+
+/** The accounts of at most `limit` proxies. Beyond it, the proxy whose last stream ended first makes room for another. */
+export class ProxyAccounts {
+  /** Of streams that have named no node (yet). */
+  readonly unnamed = new ProxyAccount("");
+  /** Of all proxies for which there was no room: as many others had a stream open. */
+  readonly beyondLimit = new ProxyAccount("");
+  private readonly open = new Map<string, ProxyAccount>();
+  /** Those without a stream, longest first. */
+  private readonly idle = new Map<string, ProxyAccount>();
+
+  constructor(private readonly limit: number) {}
+
+  /** Those that have a name. */
+  *[Symbol.iterator](): Generator<ProxyAccount> {
+    yield* this.open.values();
+    yield* this.idle.values();
+  }
+
+  /** The account to which one more stream belongs from now on; "" names no proxy. */
+  enter(proxy: string): ProxyAccount {
+    const account = proxy === "" ? this.unnamed : this.find(proxy);
+    if (account.openStreams === 0) account.connectedSinceMs = Date.now();
+    account.openStreams++;
+    return account;
+  }
+
+  /** That stream belongs to it no more. */
+  leave(account: ProxyAccount): void {
+    account.openStreams--;
+    if (account.openStreams > 0) return;
+    account.connectedSinceMs = 0;
+    if (!this.open.delete(account.proxy)) return; // one of the two without a name
+    this.idle.set(account.proxy, account);
+  }
+
+  private find(proxy: string): ProxyAccount {
+    const known = this.open.get(proxy);
+    if (known) return known;
+    const account = this.idle.get(proxy) ?? this.admit(proxy);
+    if (account === this.beyondLimit) return account;
+    this.idle.delete(proxy);
+    this.open.set(proxy, account);
+    return account;
+  }
+
+  private admit(proxy: string): ProxyAccount {
+    if (this.open.size + this.idle.size < this.limit) return new ProxyAccount(proxy);
+    const [longestIdle] = this.idle.keys();
+    if (longestIdle === undefined) return this.beyondLimit;
+    this.idle.delete(longestIdle);
+    return new ProxyAccount(proxy);
+  }
+}

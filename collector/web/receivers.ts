@@ -1,0 +1,164 @@
+// GET /api/v1/receivers: what comes from whom, and a word on what does not. "I configured it, and there is nothing to see."
+
+import type { ProxyAccount, ProxyAccounts, Taken } from "../receiver/accounts.ts";
+import type { ScrapeStatus } from "../receiver/scrape.ts";
+import type { Answer } from "./api.ts";
+
+/** One answer has at most so many proxies: some 10 MB. */
+const MAX_ROWS = 10_000;
+const ROLES = ["sidecar", "router", "waypoint"];
+
+/** All sentences of `hint`; docs/api.md explains each. */
+export const HINTS = {
+  noAccessLog: "It is scraped, and has sent no access log.",
+  noLogger: "Its stats show no entry that a gRPC access logger wrote.",
+  logsElsewhere: "Its access logger writes entries, and none comes here.",
+  brokenOff: "Its last access-log stream broke off, and it has opened none since.",
+  noEntry: "It has opened an access-log stream, and sent no entry.",
+  noneTaken: "None of its entries was taken.",
+  noObservation: "None of its entries has an observation of the filter.",
+  notScraped: "It sends access logs, and is not scraped.",
+  sameName: "Several targets have this node id.",
+  notScrapedYet: "It was not scraped yet.",
+  noFilter: "Its stats show no filter.",
+  scrapeFailed: "Its last scrape came to nothing.",
+  dropped: "It dropped access-log entries itself.",
+} as const;
+type Hint = keyof typeof HINTS;
+
+/** What is known of one proxy; either may be missing, not both. */
+interface Sender {
+  /** Null when it has not said who it is. */
+  readonly proxy: string | null;
+  readonly account: ProxyAccount | null;
+  readonly scrapes: readonly ScrapeStatus[];
+}
+
+/** GET /api/v1/receivers?proxy=TEXT: those whose node id has TEXT in it; by default all. */
+export function readReceivers(
+  accounts: ProxyAccounts,
+  scrapes: readonly ScrapeStatus[],
+  query: URLSearchParams,
+  maxRows = MAX_ROWS,
+): Answer {
+  const text = query.get("proxy") ?? "";
+  const senders = [...sendersOf(accounts, scrapes)].filter(({ proxy }) => text === "" || proxy?.includes(text));
+  senders.sort(byProxy);
+  const { unnamed, beyondLimit } = accounts;
+  const body = {
+    proxies: senders.slice(0, maxRows).map(renderSender),
+    left_out: Math.max(0, senders.length - maxRows),
+    unnamed: renderAccount(unnamed),
+    beyond_limit: renderAccount(beyondLimit),
+  };
+  return { status: 200, body };
+}
+
+function* sendersOf(accounts: ProxyAccounts, scrapes: readonly ScrapeStatus[]): Generator<Sender> {
+  const scrapesOf = new Map<string, ScrapeStatus[]>();
+  for (const scrape of scrapes) {
+    if (scrape.proxy === null) yield { proxy: null, account: null, scrapes: [scrape] };
+    else scrapesOf.set(scrape.proxy, [...(scrapesOf.get(scrape.proxy) ?? []), scrape]);
+  }
+  for (const account of accounts) {
+    const { proxy } = account;
+    yield { proxy, account, scrapes: scrapesOf.get(proxy) ?? [] };
+    scrapesOf.delete(proxy);
+  }
+  for (const [proxy, own] of scrapesOf) yield { proxy, account: null, scrapes: own };
+}
+
+/** By node id; those without one last, by target. */
+function byProxy(a: Sender, b: Sender): number {
+  if (a.proxy === null || b.proxy === null) {
+    if (a.proxy !== b.proxy) return a.proxy === null ? 1 : -1;
+    return compare(a.scrapes[0]?.target ?? "", b.scrapes[0]?.target ?? "");
+  }
+  return compare(a.proxy, b.proxy);
+}
+
+function compare(a: string, b: string): number {
+  return a < b ? -1 : Number(a > b);
+}
+
+function renderSender(sender: Sender): object {
+  const { proxy, account, scrapes } = sender;
+  return {
+    proxy,
+    role: proxy === null ? null : roleOf(proxy),
+    access_log: account === null ? null : renderAccount(account),
+    scrapes: scrapes.map(renderScrape),
+    hint: hintOf(sender),
+  };
+}
+
+/** `sidecar~10.0.0.1~web.default~...` -> "sidecar". */
+function roleOf(proxy: string): string {
+  const [first = ""] = proxy.split("~", 1);
+  return proxy.includes("~") && ROLES.includes(first) ? first : "none";
+}
+
+function renderAccount(account: ProxyAccount): object {
+  const { http, tcp, lastError } = account;
+  return {
+    streams: account.openStreams,
+    connected_since: time(account.connectedSinceMs),
+    streams_ended: account.ended,
+    last_entry: time(account.lastEntryMs),
+    entries: { http: { ...http }, tcp: { ...tcp } },
+    entries_not_taken: account.notTaken,
+    unknown_source: account.unknownSource,
+    unknown_destination: account.unknownDestination,
+    last_error: lastError === null ? null : { text: lastError.text, time: time(lastError.atMs) },
+  };
+}
+
+function renderScrape({ target, result, atMs, detail, logsWritten, logsDropped }: ScrapeStatus): object {
+  return {
+    target,
+    result,
+    time: time(atMs),
+    error: detail === "" ? null : detail,
+    logs_written: logsWritten,
+    logs_dropped: logsDropped,
+  };
+}
+
+/** RFC 3339 of Unix ms; null for 0, never. */
+function time(ms: number): string | null {
+  return ms === 0 ? null : new Date(ms).toISOString();
+}
+
+/** What an operator should know or do, in sentences; null when all is as it should be. */
+function hintOf(sender: Sender): string | null {
+  const hints = [...accessLogHints(sender), ...scrapeHints(sender)];
+  return hints.length === 0 ? null : hints.map((hint) => HINTS[hint]).join(" ");
+}
+
+function* accessLogHints({ account, scrapes }: Sender): Generator<Hint> {
+  if (account === null) {
+    yield "noAccessLog";
+    if (scrapes.some(({ logsWritten }) => logsWritten !== null)) yield "logsElsewhere";
+    else if (scrapes.some(({ result }) => result === "ok" || result === "no_start_time")) yield "noLogger";
+    return;
+  }
+  const { observation, derived } = taken(account);
+  if (account.openStreams === 0 && account.lastEnded === "broken_off") yield "brokenOff";
+  if (account.lastEntryMs === 0) yield "noEntry";
+  else if (observation + derived === 0) yield "noneTaken";
+  else if (observation === 0) yield "noObservation";
+}
+
+function* scrapeHints({ scrapes }: Sender): Generator<Hint> {
+  if (scrapes.length === 0) yield "notScraped";
+  if (scrapes.length > 1) yield "sameName";
+  const results = scrapes.map(({ result }) => result);
+  if (results.includes(null)) yield "notScrapedYet";
+  if (results.includes("no_start_time")) yield "noFilter";
+  if (results.some((result) => result !== null && result !== "no_start_time" && result !== "ok")) yield "scrapeFailed";
+  if (scrapes.some(({ logsDropped }) => (logsDropped ?? 0) > 0)) yield "dropped";
+}
+
+function taken({ http, tcp }: ProxyAccount): Taken {
+  return { observation: http.observation + tcp.observation, derived: http.derived + tcp.derived };
+}
