@@ -38,7 +38,7 @@ export async function startCollector(config: Config, logOf: (component: string) 
   const store = new SeriesStore(config.limits);
   const graph = new ServiceGraph(store, config.limits.edges);
 
-  const taps = new Taps(config.limits.taps);
+  const taps = new Taps(config.limits.taps, self);
 
   const { maxMessageBytes, maxStreamAgeMs } = config.grpc;
   const grpc = new GrpcServer({

@@ -154,6 +154,16 @@ export class SelfMetrics {
     labelNames: ["label"] as const,
     registers: [this.registry],
   });
+  readonly taps = new Gauge({
+    name: "meshtally_taps",
+    help: "Readers of /api/v1/tap now.",
+    registers: [this.registry],
+  });
+  readonly tapLinesLost = new Counter({
+    name: "meshtally_tap_lines_lost_total",
+    help: "Lines of /api/v1/tap that their readers were too slow for.",
+    registers: [this.registry],
+  });
   private readonly labelSets = new Gauge({
     name: "meshtally_label_sets",
     help: "Distinct label sets held: of HTTP metrics, of TCP metrics.",

@@ -8,6 +8,7 @@ import { type Filter, parseFilter } from "../analysis/filter.ts";
 import type { Side } from "../analysis/side.ts";
 import type { AlsMessage } from "../proto/als.ts";
 import type { Sender } from "../resolver/attribution.ts";
+import type { SelfMetrics } from "../self.ts";
 import { type Answer, failure } from "./api.ts";
 
 /** What is held for a reader until it reads on, besides what the system holds. */
@@ -23,7 +24,10 @@ export class Taps {
   private readonly analyser = new Analyser();
   private readonly readers = new Set<Reader>();
 
-  constructor(private readonly limit: number) {}
+  constructor(
+    private readonly limit: number,
+    private readonly self: SelfMetrics,
+  ) {}
 
   /** The message's entries, for those who read. */
   take(bytes: Buffer, { httpEntries, tcpEntries }: AlsMessage, sender: Sender): void {
@@ -58,7 +62,7 @@ export class Taps {
     response.flushHeaders();
     request.socket.setTimeout(0); // a tap may be silent for long
     request.socket.setKeepAlive(true, KEEP_ALIVE_MS);
-    this.add(new Reader(response, filter, isEvents), response);
+    this.add(new Reader(response, filter, isEvents, () => this.self.tapLinesLost.inc()), response);
     return null;
   }
 
@@ -71,8 +75,10 @@ export class Taps {
     if (!this.isActive) this.analyser.restart();
     this.readers.add(reader);
     this.isActive = true;
+    this.self.taps.inc();
     response.on("close", () => {
       this.readers.delete(reader);
+      this.self.taps.dec();
       this.isActive = this.readers.size > 0;
     });
   }
@@ -98,6 +104,7 @@ class Reader {
     private readonly response: ServerResponse,
     readonly filter: Filter,
     private readonly isEvents: boolean,
+    private readonly onLost: () => void,
   ) {
     response.on("drain", () => this.tellLost());
     response.on("error", () => response.destroy()); // the connection broke: `close` follows
@@ -106,8 +113,12 @@ class Reader {
   /** Takes the line, or counts it as lost: from the first that found no room until all that is held was read. */
   offer(line: string): void {
     const held = this.response.writableLength + this.pending.length + line.length;
-    if (this.lost > 0 || held > MAX_BUFFERED_BYTES) this.lost++;
-    else this.pending += this.frame(line);
+    if (this.lost === 0 && held <= MAX_BUFFERED_BYTES) {
+      this.pending += this.frame(line);
+      return;
+    }
+    this.lost++;
+    this.onLost();
   }
 
   flush(): void {

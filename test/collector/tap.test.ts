@@ -209,7 +209,7 @@ describe("a slow reader", () => {
 });
 
 it("a tap of which nothing is told for long stays open", async () => {
-  const taps = new Taps(8);
+  const taps = new Taps(8, new SelfMetrics("test"));
   const server = createServer((request, response) => taps.serve(request, response, new URLSearchParams()));
   server.timeout = 50;
   await new Promise<void>((resolve) => server.listen(0, "127.0.0.1", resolve));
@@ -275,7 +275,7 @@ describe("while nobody taps", () => {
   });
 
   it("a tap is active from its first reader until the last one is gone", async () => {
-    const taps = new Taps(8);
+    const taps = new Taps(8, new SelfMetrics("test"));
     const server = createServer((request, response) => taps.serve(request, response, new URLSearchParams()));
     await new Promise<void>((resolve) => server.listen(0, "127.0.0.1", resolve));
     closers.push(() => server.close());
