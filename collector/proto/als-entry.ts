@@ -9,6 +9,7 @@
 // Repeated occurrences of a message are merged, as protobuf demands, except in a map's value, where the last one counts.
 
 import { DOWNSTREAM_PEER, OBSERVATION, UPSTREAM_PEER, WASM_STATE_PREFIX } from "../vocabulary.ts";
+import { AddressField, readAddressText } from "./address.ts";
 import { FilterState, MapEntryReader } from "./map-entry.ts";
 import { bytesTag, varintTag, WireReader } from "./wire.ts";
 
@@ -18,12 +19,15 @@ const REQUEST = bytesTag(3);
 const RESPONSE = bytesTag(4);
 
 // AccessLogCommon
+const DOWNSTREAM_REMOTE_ADDRESS = bytesTag(2);
 const DOWNSTREAM_LOCAL_ADDRESS = bytesTag(3);
 const TLS_PROPERTIES = bytesTag(4);
 const TIME_TO_LAST_DOWNSTREAM_TX = bytesTag(12);
+const UPSTREAM_REMOTE_ADDRESS = bytesTag(13);
 const UPSTREAM_CLUSTER = bytesTag(15);
 const RESPONSE_FLAGS = bytesTag(16);
 const ROUTE_NAME = bytesTag(19);
+const DOWNSTREAM_DIRECT_REMOTE_ADDRESS = bytesTag(20);
 const FILTER_STATE_OBJECTS = bytesTag(21);
 const CUSTOM_TAGS = bytesTag(22);
 const DURATION = bytesTag(23);
@@ -37,13 +41,6 @@ const PEER_CERTIFICATE = bytesTag(5);
 const SUBJECT_ALT_NAME = bytesTag(1);
 const SAN_URI = bytesTag(1);
 const SAN_DNS = bytesTag(2);
-
-// Address, SocketAddress, Pipe
-const SOCKET_ADDRESS = bytesTag(1);
-const PIPE = bytesTag(2);
-const IP = bytesTag(2);
-const PORT = varintTag(3);
-const PIPE_PATH = bytesTag(1);
 
 // ConnectionProperties
 const RECEIVED_BYTES = varintTag(1);
@@ -104,7 +101,6 @@ const sectionFields = new WireReader();
 const fields = new WireReader();
 const certificateFields = new WireReader();
 const sanFields = new WireReader();
-const addressFields = new WireReader();
 const mapEntry = new MapEntryReader();
 
 /** Fast path: the kind of an entry, and the observation in it. */
@@ -164,6 +160,11 @@ export abstract class CommonEntry {
   sni = "";
   upstreamCluster = "";
   routeName = "";
+  /** The client's, which an HTTP header may have named; and that of the connection's other end, if it differs. */
+  readonly downstreamRemote = new AddressField();
+  readonly downstreamDirectRemote = new AddressField();
+  readonly downstreamLocal = new AddressField();
+  readonly upstreamRemote = new AddressField();
   /** Field numbers of the members of ResponseFlags that are set, ascending. */
   readonly responseFlags: number[] = [];
 
@@ -206,6 +207,18 @@ export abstract class CommonEntry {
     switch (field.tag) {
       case TLS_PROPERTIES:
         return this.readTls(bytes, field.start, field.stop);
+      case DOWNSTREAM_REMOTE_ADDRESS:
+        this.downstreamRemote.set(field.start, field.stop);
+        return true;
+      case DOWNSTREAM_DIRECT_REMOTE_ADDRESS:
+        this.downstreamDirectRemote.set(field.start, field.stop);
+        return true;
+      case DOWNSTREAM_LOCAL_ADDRESS:
+        this.downstreamLocal.set(field.start, field.stop);
+        return true;
+      case UPSTREAM_REMOTE_ADDRESS:
+        this.upstreamRemote.set(field.start, field.stop);
+        return true;
       case UPSTREAM_CLUSTER:
         this.upstreamCluster = field.text();
         return true;
@@ -291,6 +304,10 @@ export abstract class CommonEntry {
     this.sni = "";
     this.upstreamCluster = "";
     this.routeName = "";
+    this.downstreamRemote.clear();
+    this.downstreamDirectRemote.clear();
+    this.downstreamLocal.clear();
+    this.upstreamRemote.clear();
     this.responseFlags.length = 0;
     this.wasmUpstreamPeer.clear();
     this.wasmDownstreamPeer.clear();
@@ -436,7 +453,10 @@ export class TcpEntry extends CommonEntry {
 
   protected override readCommonProperty(bytes: Buffer, field: WireReader): boolean {
     if (field.tag !== DOWNSTREAM_LOCAL_ADDRESS) return super.readCommonProperty(bytes, field);
-    return this.readAddress(bytes, field.start, field.stop);
+    const text = readAddressText(bytes, field.start, field.stop);
+    if (text === null) return false;
+    this.downstreamLocalAddress = text || this.downstreamLocalAddress;
+    return super.readCommonProperty(bytes, field);
   }
 
   private readConnection(bytes: Buffer, start: number, stop: number): boolean {
@@ -448,38 +468,12 @@ export class TcpEntry extends CommonEntry {
     return !sectionFields.isMalformed;
   }
 
-  private readAddress(bytes: Buffer, start: number, stop: number): boolean {
-    fields.open(bytes, start, stop);
-    while (fields.next()) {
-      if (fields.tag !== SOCKET_ADDRESS && fields.tag !== PIPE) continue;
-      const address = readAddressOf(fields.tag, bytes, fields.start, fields.stop);
-      if (address === null) return false;
-      this.downstreamLocalAddress = address;
-    }
-    return !fields.isMalformed;
-  }
-
   protected override clear(): void {
     super.clear();
     this.downstreamLocalAddress = "";
     this.receivedBytes = 0;
     this.sentBytes = 0;
   }
-}
-
-/** The text of a SocketAddress or a Pipe; null when malformed. */
-function readAddressOf(tag: number, bytes: Buffer, start: number, stop: number): string | null {
-  let host = "";
-  let port = 0;
-  addressFields.open(bytes, start, stop);
-  while (addressFields.next()) {
-    if (tag === PIPE && addressFields.tag === PIPE_PATH) host = addressFields.text();
-    if (tag === SOCKET_ADDRESS && addressFields.tag === IP) host = addressFields.text();
-    if (tag === SOCKET_ADDRESS && addressFields.tag === PORT) port = addressFields.low >>> 0;
-  }
-  if (addressFields.isMalformed) return null;
-  if (tag === PIPE) return host;
-  return host.includes(":") ? `[${host}]:${port}` : `${host}:${port}`;
 }
 
 /** google.protobuf.Duration. */

@@ -30,7 +30,7 @@ describe("the oracle agrees", () => {
   test("on every field of 400 random entries", () => {
     const draw = random(2);
     for (let i = 0; i < 400; i++) {
-      const bytes = encodeEntry(randomEntry(draw));
+      const bytes = encodeEntry(withAddresses(draw, randomEntry(draw)));
       const entry = read(bytes);
       expect(entry && fieldsOf(bytes, entry)).toEqual(expectedFields(readEntry(bytes)));
     }
@@ -65,7 +65,7 @@ describe("the oracle agrees", () => {
   test("on entries whose messages come in pieces: they are merged", () => {
     const draw = random(4);
     for (let i = 0; i < 400; i++) {
-      const bytes = Buffer.concat([encodeEntry(randomEntry(draw)), encodeEntry(randomEntry(draw))]);
+      const bytes = Buffer.concat([0, 1].map(() => encodeEntry(withAddresses(draw, randomEntry(draw)))));
       const entry = read(bytes);
       expect(entry && fieldsOf(bytes, entry)).toEqual(expectedFields(readEntry(bytes)));
     }
@@ -77,7 +77,7 @@ test("an entry read after another shows nothing of it", () => {
   const entry = new HttpEntry();
   const empty = expectedFields({});
   for (let i = 0; i < 100; i++) {
-    const bytes = encodeEntry(randomEntry(draw));
+    const bytes = encodeEntry(withAddresses(draw, randomEntry(draw)));
     entry.read(bytes, 0, bytes.length);
     entry.read(Buffer.alloc(0), 0, 0);
     expect(fieldsOf(Buffer.alloc(0), entry)).toEqual(empty);
@@ -136,6 +136,29 @@ test("durations are cut to whole milliseconds, and negative ones are none", () =
   expect(duration({})).toMatchObject({ isPresent: true, milliseconds: 0 });
   expect(read(encodeEntry({}))?.duration).toMatchObject({ isPresent: false });
 });
+
+test.each([
+  ["a socket address", { socketAddress: { address: "10.0.0.7", portValue: 80 } }, { ip: "10.0.0.7", port: 80 }],
+  ["one without a port", { socketAddress: { address: "fd00::7" } }, { ip: "fd00::7", port: 0 }],
+  ["a blank one", { socketAddress: { address: "", portValue: 80 } }, null],
+  ["a pipe", { pipe: { path: "/run/db.sock" } }, null],
+  ["an internal address", internal("10.0.0.7:8080"), { ip: "10.0.0.7", port: 8080 }],
+  ["an internal address of IPv6", internal("[fd00::7]:8080"), { ip: "fd00::7", port: 8080 }],
+  ["an internal address of three parts", internal("10.0.0.7:8080:x"), null],
+  ["an internal address without an id", internal(""), null],
+])("of %s, what is an IP and a port is read", (_name, address, expected) => {
+  const bytes = encodeEntry({ commonProperties: { upstreamRemoteAddress: address } });
+  expect(read(bytes)?.upstreamRemote.read(bytes)).toEqual(expected);
+});
+
+test("an address whose bytes are broken is none, and the entry goes on", () => {
+  const bytes = common(lengthDelimited(13, Buffer.from([0x0a, 5])));
+  expect(read(bytes)?.upstreamRemote.read(bytes)).toBeNull();
+});
+
+function internal(endpointId: string): Fields {
+  return { envoyInternalAddress: { serverListenerName: "connect_originate", endpointId } };
+}
 
 test("a filter state of another type, or whose BytesValue is broken, is no peer, and the entry goes on", () => {
   const broken = { type_url: "type.googleapis.com/google.protobuf.BytesValue", value: Buffer.from([0x0a, 9]) };
@@ -201,6 +224,16 @@ test.each([
   expect(read(bytes)).toBeNull();
 });
 
+function withAddresses(draw: () => number, entry: Fields): Fields {
+  const addresses = Object.fromEntries(
+    ADDRESS_FIELDS.filter(() => draw() < 0.6).map((name) => [
+      name,
+      { socketAddress: { address: draw() < 0.5 ? "10.0.0.7" : "fd00::7", portValue: 5432 } },
+    ]),
+  );
+  return { ...entry, commonProperties: { ...(entry["commonProperties"] as Fields | undefined), ...addresses } };
+}
+
 /** A set bool by hand. */
 function varintField(field: number): Buffer {
   const tag = [];
@@ -213,9 +246,13 @@ function common(bytes: Buffer): Buffer {
 }
 
 function commonFieldsOf(bytes: Buffer, entry: CommonEntry) {
-  const { wasmUpstreamPeer, wasmDownstreamPeer, upstreamPeer, downstreamPeer, ...fields } = entry;
+  const { wasmUpstreamPeer, wasmDownstreamPeer, upstreamPeer, downstreamPeer, ...rest } = entry;
+  const { downstreamRemote, downstreamDirectRemote, downstreamLocal, upstreamRemote, ...fields } = rest;
   return {
     ...fields,
+    addresses: [downstreamRemote, downstreamDirectRemote, downstreamLocal, upstreamRemote].map((field) =>
+      field.read(bytes),
+    ),
     peers: [wasmUpstreamPeer, wasmDownstreamPeer, upstreamPeer, downstreamPeer].map((state) => bytesOf(bytes, state)),
   };
 }
@@ -246,6 +283,13 @@ const FLAG_NUMBERS: Record<string, number> = {
   downstreamRemoteReset: 28,
 };
 
+const ADDRESS_FIELDS = [
+  "downstreamRemoteAddress",
+  "downstreamDirectRemoteAddress",
+  "downstreamLocalAddress",
+  "upstreamRemoteAddress",
+];
+
 interface OracleDuration {
   readonly seconds?: number;
   readonly nanos?: number;
@@ -273,6 +317,7 @@ function expectedCommonFields(properties: Fields) {
       if (state === undefined || state.type_url.endsWith("/a.B")) return null;
       return state.type_url.endsWith("/google.protobuf.Struct") ? Buffer.from(state.value) : unwrap(state);
     }),
+    addresses: ADDRESS_FIELDS.map((name) => socketAddress(properties[name] as OracleAddress | undefined)),
     upstreamPeerUriSan: tags["upstream_peer_uri_san"] ?? "",
     upstreamLocalUriSan: tags["upstream_local_uri_san"] ?? "",
     upstreamWorkload: tags["upstream_workload"] ?? "",
@@ -320,6 +365,11 @@ function expectedTcpFields(entry: Fields) {
 interface OracleAddress {
   readonly socketAddress?: { readonly address: string; readonly portValue: number };
   readonly pipe?: { readonly path: string };
+}
+
+function socketAddress(address: OracleAddress | undefined) {
+  if (!address?.socketAddress) return null;
+  return { ip: address.socketAddress.address, port: address.socketAddress.portValue };
 }
 
 function addressText({ socketAddress, pipe }: OracleAddress = {}): string {
