@@ -3,10 +3,13 @@
 
 import { readFileSync } from "node:fs";
 import { isIP } from "node:net";
+import { dirname, resolve } from "node:path";
 import { type Static, type TSchema, Type } from "@sinclair/typebox";
 import { Ajv, type ErrorObject } from "ajv";
 import { isMap, isNode, isScalar, LineCounter, parseDocument, visit } from "yaml";
 import { CollectorError, quote } from "./error.ts";
+import { ANALYZERS, type Analyzer } from "./identity/chain.ts";
+import { DEFAULT_INSTANCE_RULE, DEFAULT_SERVICE_RULE, parseNameRule } from "./identity/names.ts";
 
 const LOG_LEVELS = ["info", "warn", "error", "silent"] as const;
 type LogLevel = (typeof LOG_LEVELS)[number];
@@ -15,6 +18,7 @@ export interface Config {
   readonly grpc: GrpcConfig;
   readonly http: { readonly address: Address };
   readonly scrape: ScrapeConfig;
+  readonly identity: IdentityConfig;
   readonly limits: LimitsConfig;
   readonly log: { readonly level: LogLevel };
   readonly shutdown: { readonly drainMs: number };
@@ -40,6 +44,19 @@ interface ScrapeConfig {
   readonly targets: readonly string[];
   readonly maxBodyBytes: number;
   readonly concurrency: number;
+}
+
+interface IdentityConfig {
+  /** What names the ends of a call, in the order of trying. */
+  readonly chain: readonly Analyzer[];
+  /** Templates without a fault (identity/names.ts). */
+  readonly names: { readonly service: string; readonly instance: string };
+  readonly kubernetes: {
+    readonly objects: readonly string[];
+    readonly intervalMs: number;
+    readonly maxBytes: number;
+    readonly domain: string;
+  };
 }
 
 interface LimitsConfig {
@@ -117,6 +134,7 @@ const FORMATS: Readonly<Record<string, (text: string) => boolean>> = {
   size: (text) => (parseSize(text) ?? 0) > 0,
   address: (text) => parseAddress(text) !== null,
   target: (text) => parseTarget(text) !== null,
+  domain: (text) => /^[a-z0-9]([a-z0-9.-]*[a-z0-9])?$/.test(text),
 };
 
 // A schema's description is what its fault says was expected.
@@ -131,6 +149,10 @@ const target = Type.String({
   format: "target",
   description: "host:port or http(s) URL without user of an Envoy's admin interface, such as 127.0.0.1:15000",
 });
+const domain = Type.String({ format: "domain", description: "a domain such as cluster.local" });
+const path = Type.String({ minLength: 1, description: "the path of a file or folder" });
+const template = Type.String({ description: "a template such as ${SERVICE}.${NAMESPACE}" });
+const analyzer = Type.Unsafe<Analyzer>({ enum: ANALYZERS, description: `one of ${ANALYZERS.join(", ")}` });
 const flag = Type.Boolean({ description: "true or false" });
 const level = Type.Unsafe<LogLevel>({ enum: LOG_LEVELS, description: `one of ${LOG_LEVELS.join(", ")}` });
 
@@ -152,6 +174,16 @@ export const FILE_SCHEMA = section({
     timeout: interval,
     max_body: size,
     concurrency: upTo(1000),
+  }),
+  identity: section({
+    chain: Type.Array(analyzer, { uniqueItems: true, description: "a list of analyzers, each once" }),
+    names: section({ service: template, instance: template }),
+    kubernetes: section({
+      objects: Type.Array(path, { description: "a list of paths" }),
+      interval,
+      max_size: size,
+      domain,
+    }),
   }),
   limits: section({
     proxies: upTo(1_000_000),
@@ -186,10 +218,15 @@ export function loadConfig({ path, env }: ConfigSource): Config {
   const file = readFile(path, faults);
   const logLevel = readLogLevel(env, faults);
   if (file === null || faults.length > 0) throw new CollectorError("config_invalid", faults.join("\n"));
-  return withDefaults(file, logLevel);
+  return withDefaults(file, logLevel, path === null ? "." : dirname(path));
 }
 
-function withDefaults({ grpc, http, scrape, limits, log, shutdown }: FileConfig, logLevel: LogLevel | null): Config {
+/** Paths are relative to `folder`, the file's. */
+function withDefaults(
+  { grpc, http, scrape, identity, limits, log, shutdown }: FileConfig,
+  logLevel: LogLevel | null,
+  folder: string,
+): Config {
   return {
     grpc: {
       address: valid(parseAddress(grpc?.address ?? "127.0.0.1:11800")),
@@ -203,6 +240,19 @@ function withDefaults({ grpc, http, scrape, limits, log, shutdown }: FileConfig,
       timeoutMs: valid(parseDuration(scrape?.timeout ?? "4s")),
       maxBodyBytes: valid(parseSize(scrape?.max_body ?? "256MiB")),
       concurrency: scrape?.concurrency ?? 64,
+    },
+    identity: {
+      chain: identity?.chain ?? ANALYZERS,
+      names: {
+        service: identity?.names?.service ?? DEFAULT_SERVICE_RULE,
+        instance: identity?.names?.instance ?? DEFAULT_INSTANCE_RULE,
+      },
+      kubernetes: {
+        objects: (identity?.kubernetes?.objects ?? []).map((text) => resolve(folder, text)),
+        intervalMs: valid(parseDuration(identity?.kubernetes?.interval ?? "10s")),
+        maxBytes: valid(parseSize(identity?.kubernetes?.max_size ?? "256MiB")),
+        domain: identity?.kubernetes?.domain ?? "cluster.local",
+      },
     },
     limits: {
       proxies: limits?.proxies ?? 5000,
@@ -291,6 +341,8 @@ class Source {
     if (!validate(value)) for (const error of validate.errors ?? []) this.reportSchema(error);
     this.checkExposure(value, "grpc");
     this.checkExposure(value, "http");
+    this.checkNameRule(value, "service");
+    this.checkNameRule(value, "instance");
     return value as FileConfig;
   }
 
@@ -303,11 +355,8 @@ class Source {
     });
   }
 
-  /** Null reads as an empty section: all its keys are commented out. */
   private value(): unknown {
-    const value: unknown = this.document.toJS() ?? {};
-    if (!isSection(value)) return value;
-    return Object.fromEntries(Object.entries(value).map(([key, inner]) => [key, inner ?? {}]));
+    return withSections(this.document.toJS(), FILE_SCHEMA);
   }
 
   private reportSchema({ instancePath, keyword, params, parentSchema, data }: ErrorObject): void {
@@ -334,6 +383,19 @@ class Source {
     this.report(this.offsetOf(path), path, quote(listener["address"]), expected);
   }
 
+  /** A template's fault is told with the place in it. */
+  private checkNameRule(value: unknown, name: "service" | "instance"): void {
+    const identity = isSection(value) ? value["identity"] : undefined;
+    const names = isSection(identity) ? identity["names"] : undefined;
+    const text = isSection(names) ? names[name] : undefined;
+    if (typeof text !== "string") return;
+    const parsed = parseNameRule(text);
+    if (parsed.ok) return;
+    const { character, found, expected } = parsed.fault;
+    const path = ["identity", "names", name];
+    this.report(this.offsetOf(path), path, `${found} at character ${character} of ${quote(text)}`, expected);
+  }
+
   private report(offset: number, path: Path, found: string, expected: string): void {
     const subject = path.length === 0 ? "the file" : path.join(".");
     this.faults.push({ offset, text: `${subject}: found ${found}, expected ${expected}` });
@@ -349,6 +411,19 @@ class Source {
     const pair = isMap(parent) ? parent.items.find((item) => isScalar(item.key) && item.key.value === key) : undefined;
     return (isScalar(pair?.key) && pair.key.range?.[0]) || 0;
   }
+}
+
+/** Where the schema has a section, null reads as an empty one: all its keys are commented out. */
+function withSections(value: unknown, schema: TSchema): unknown {
+  if (schema["type"] !== "object") return value;
+  if (value === null) return {};
+  if (!isSection(value)) return value;
+  const { properties } = schema as unknown as { properties: Readonly<Record<string, TSchema>> };
+  const entries = Object.entries(value).map(([key, inner]) => {
+    const of = Object.hasOwn(properties, key) ? properties[key] : undefined;
+    return [key, of === undefined ? inner : withSections(inner, of)];
+  });
+  return Object.fromEntries(entries);
 }
 
 /** A URL without what stands before its @, which may be a password. */

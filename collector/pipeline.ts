@@ -1,6 +1,8 @@
 // The whole collector, wired from top to bottom. Read this first.
 //
 //                       |'--------- Taps: Analyser --Side---------------------------> /api/v1/tap
+//   files of Kubernetes objects --> KubernetesObjects
+//                                       |
 //   Envoy --ALS--> AlsReceiver --AccessRecord, ConnectionRecord--.                  .--> WebServer /metrics
 //                                                                 >-- SeriesStore --<
 //   Envoy <--scrape-- Scraper ---------------------StatsReport----'                 '--> ServiceGraph --> /api/v1/graph
@@ -8,6 +10,8 @@
 //   ProxyAccount of each proxy (AlsReceiver), ScrapeStatus of each target (Scraper) --> /api/v1/receivers
 
 import { type Config, formatAddress } from "./config.ts";
+import { KubernetesObjects } from "./identity/kubernetes.ts";
+import { nameRule } from "./identity/names.ts";
 import type { Log } from "./log.ts";
 import { AlsReceiver } from "./receiver/als.ts";
 import { GrpcServer } from "./receiver/grpc.ts";
@@ -32,11 +36,25 @@ export interface Collector {
   stop(): Promise<void>;
 }
 
+/** Without objects nobody is asked for an address, so no entry's addresses are decoded. */
+function analyzersOf({ identity: { chain, kubernetes } }: Config): Config["identity"]["chain"] {
+  return kubernetes.objects.length > 0 ? chain : chain.filter((analyzer) => analyzer !== "k8s-mesh");
+}
+
 /** Starts all of it. Rejects, with nothing left open, when an address cannot be listened on. */
 export async function startCollector(config: Config, logOf: (component: string) => Log): Promise<Collector> {
   const self = new SelfMetrics(VERSION);
   const store = new SeriesStore(config.limits);
   const graph = new ServiceGraph(store, config.limits.edges);
+
+  const { kubernetes, names } = config.identity;
+  const objects = new KubernetesObjects({
+    ...kubernetes,
+    paths: kubernetes.objects,
+    rules: { service: nameRule(names.service), instance: nameRule(names.instance), domain: kubernetes.domain },
+    self,
+    log: logOf("identity"),
+  });
 
   const taps = new Taps(config.limits.taps, self);
 
@@ -54,6 +72,7 @@ export async function startCollector(config: Config, logOf: (component: string) 
     sink: (record) => store.observe(record),
     connectionSink: (record) => store.observeConnection(record),
     tap: taps,
+    chain: { analyzers: analyzersOf(config), lookup: objects },
     self,
     log: logOf("als"),
   });
@@ -67,6 +86,7 @@ export async function startCollector(config: Config, logOf: (component: string) 
     store,
     graph,
     taps,
+    identities: objects,
     accounts: als.accounts,
     scrapeStatuses: () => scraper.statuses,
     self,
@@ -75,9 +95,13 @@ export async function startCollector(config: Config, logOf: (component: string) 
     log: logOf("web"),
   });
 
-  const grpcPort = await grpc.start();
+  await objects.start(); // first, so that no entry is named without them
+  const grpcPort = await grpc.start().catch(async (error: unknown) => {
+    await objects.stop();
+    throw error;
+  });
   const httpPort = await web.start().catch(async (error: unknown) => {
-    await grpc.stop(0);
+    await Promise.all([grpc.stop(0), objects.stop()]);
     throw error;
   });
   scraper.start();
@@ -93,7 +117,7 @@ export async function startCollector(config: Config, logOf: (component: string) 
     stop: async () => {
       isStopping = true;
       const { drainMs } = config.shutdown;
-      await Promise.all([scraper.stop(), grpc.stop(drainMs)]);
+      await Promise.all([scraper.stop(), objects.stop(), grpc.stop(drainMs)]);
       for (const timer of timers) clearInterval(timer);
       await web.stop(drainMs); // last, so that what was drained can still be read
     },

@@ -82,6 +82,18 @@ export const SCRAPE_SKIP_REASONS = [
   "foreign",
 ] as const;
 
+/** How reading the files of Kubernetes objects ended; the label `result`. */
+export const RELOAD_RESULTS = [
+  "ok",
+  /** A file or folder is not there, or may not be read. */
+  "unreadable",
+  /** A file is no YAML or JSON of Kubernetes objects, or is cut off. */
+  "malformed",
+  /** The files together are longer than `identity.kubernetes.max_size`. */
+  "too_large",
+] as const;
+export type ReloadResult = (typeof RELOAD_RESULTS)[number];
+
 /** Numbers of HTTP metrics and of TCP metrics; the label `metrics`. */
 interface ByShape {
   readonly http: number;
@@ -164,6 +176,18 @@ export class SelfMetrics {
     help: "Lines of /api/v1/tap that their readers were too slow for.",
     registers: [this.registry],
   });
+  readonly identityObjects = new Gauge({
+    name: "meshtally_identity_objects",
+    help: "Kubernetes objects in force, by kind; `skipped` are those of kinds that name nobody.",
+    labelNames: ["kind"] as const,
+    registers: [this.registry],
+  });
+  readonly identityReloads = new Counter({
+    name: "meshtally_identity_reloads_total",
+    help: "Readings of changed files of Kubernetes objects, by result.",
+    labelNames: ["result"] as const,
+    registers: [this.registry],
+  });
   private readonly labelSets = new Gauge({
     name: "meshtally_label_sets",
     help: "Distinct label sets held: of HTTP metrics, of TCP metrics.",
@@ -210,6 +234,7 @@ export class SelfMetrics {
     for (const reason of DROP_REASONS) this.accessLogDropped.inc({ reason }, 0);
     for (const how of STREAM_ENDS) this.accessLogStreamsEnded.inc({ how }, 0);
     for (const result of SCRAPE_RESULTS) this.scrapes.inc({ result }, 0);
+    for (const result of RELOAD_RESULTS) this.identityReloads.inc({ result }, 0);
     for (const reason of SCRAPE_SKIP_REASONS) this.scrapeSkipped.inc({ reason }, 0);
   }
 

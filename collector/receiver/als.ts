@@ -6,6 +6,7 @@ import { type AlsMessage, decodeAlsMessage } from "../proto/als.ts";
 import {
   AlsDecoder,
   type ConnectionSink,
+  type IdentityChain,
   type LabelsOrigin,
   type RecordSink,
   type Sender,
@@ -34,6 +35,8 @@ export interface AlsOptions {
   readonly connectionSink: ConnectionSink;
   /** Somebody who reads along. */
   readonly tap?: MessageTap;
+  /** Names the ends of entries without an observation. Default: as they say themselves. */
+  readonly chain?: IdentityChain;
   readonly self: SelfMetrics;
   readonly log: Log;
 }
@@ -68,7 +71,7 @@ export class AlsReceiver {
     this.shared = {
       options,
       drops: new LogLimit(options.log),
-      decoder: new AlsDecoder(),
+      decoder: new AlsDecoder(options.chain),
       accounts: this.accounts,
       sinks: new PeerSinks(options),
     };

@@ -14,7 +14,7 @@ import {
   TcpEntry,
 } from "../proto/als-entry.ts";
 import type { FilterState } from "../proto/map-entry.ts";
-import { Attribution, identifySender, type Sender } from "../resolver/attribution.ts";
+import { Attribution, type IdentityChain, identifySender, type Sender } from "../resolver/attribution.ts";
 import type { DropReason } from "../self.ts";
 import {
   HTTP_METRICS,
@@ -54,14 +54,19 @@ export type RecordSink = (record: AccessRecord) => DropReason | null;
 /** The same for what an entry tells of a TCP connection. */
 export type ConnectionSink = (record: ConnectionRecord) => DropReason | null;
 
-export type { Sender };
+export type { IdentityChain, Sender };
 
 export class AlsDecoder {
   private readonly scan = new EntryScan();
   private readonly entry = new HttpEntry();
   private readonly tcpEntry = new TcpEntry();
   private readonly labelKeys = new LabelKeys();
-  private readonly attribution = new Attribution();
+  private readonly attribution: Attribution;
+
+  /** `chain` names the ends of entries without an observation, beyond what they say themselves. */
+  constructor(chain?: IdentityChain) {
+    this.attribution = new Attribution(chain);
+  }
 
   /** Who sends the entries after this identifier. */
   identify(identifier: AlsIdentifier): Sender {

@@ -1,6 +1,9 @@
 // Derives the label values of a log entry that carries no observation, by the rules by which filter/labels.ts derives them
 // from the request or connection itself (docs/metrics.md): same facts, same values. What an entry has no field for, custom tags may bring.
 
+import { ANALYZERS, type Analyzer } from "../identity/chain.ts";
+import type { AddressLookup, Identity } from "../identity/lookup.ts";
+import type { AddressField } from "../proto/address.ts";
 import type { AlsIdentifier } from "../proto/als.ts";
 import type { CommonEntry, HttpEntry, TcpEntry } from "../proto/als-entry.ts";
 import { packLabels } from "../series/key.ts";
@@ -26,18 +29,25 @@ import {
   spiffeNamespace,
   UNKNOWN,
 } from "../vocabulary.ts";
-import { ownWorkload, Peers, UNKNOWN_PEER, type Workload } from "./workload.ts";
+import { isNamed, ownWorkload, Peers, UNKNOWN_PEER, type Workload } from "./workload.ts";
 
 /** The proxy that sends a stream of entries. */
 export interface Sender {
   /** Envoy node id. */
   readonly id: string;
+  /** Of node metadata. */
   readonly own: Workload;
+  /** The proxy's own address, which Istio's node ids have as their second part: `sidecar~10.0.0.1~…`; "" in others. */
+  readonly address: string;
   /** Which listener the log belongs to, when its name tells. */
   readonly direction: "inbound" | "outbound" | null;
   /** A gateway's callers choose the authority freely, so it never names a service. */
   readonly isGateway: boolean;
+  /** Not beside a workload, but on the way: what its listener's connections say of its own address is the service's. */
+  readonly isWaypoint: boolean;
 }
+
+const ISTIO_NODE_ID = /^[a-z]+~([^~]+)~/;
 
 /** A log named `...inbound...` or `...outbound...` says its direction; one named both, or neither, does not. */
 export function identifySender({ nodeId, logName, metadata }: AlsIdentifier): Sender {
@@ -47,7 +57,9 @@ export function identifySender({ nodeId, logName, metadata }: AlsIdentifier): Se
     id: nodeId,
     own: ownWorkload(metadata),
     direction: isInbound === isOutbound ? null : isInbound ? "inbound" : "outbound",
+    address: ISTIO_NODE_ID.exec(nodeId)?.[1] ?? "",
     isGateway: nodeId.startsWith("router~"),
+    isWaypoint: nodeId.startsWith("waypoint~"),
   };
 }
 
@@ -82,19 +94,30 @@ interface Service {
 const MAX_CACHED_KEYS = 16_384;
 const MAX_CACHED_KEY_LENGTH = 4096;
 
+/** What names the ends of a call beyond what the entry itself says, and in which order they are asked. */
+export interface IdentityChain {
+  readonly analyzers: readonly Analyzer[];
+  /** Answers for k8s-mesh. */
+  readonly lookup: AddressLookup;
+}
+
+const NO_OBJECTS: IdentityChain = { analyzers: ANALYZERS, lookup: { find: () => null } };
+
 export class Attribution {
   private readonly peers = new Peers();
   private readonly labelKeys = new Map<string, string>();
 
+  constructor(private readonly chain: IdentityChain = NO_OBJECTS) {}
+
   /** The packed label set of an HTTP entry (series/key.ts). `bytes` are those that `entry` was read from. */
   resolve(bytes: Buffer, entry: HttpEntry, sender: Sender): string {
-    return this.labelKeyOf(readFacts(bytes, entry, sender, this.peers, entry.authority, httpOutcome(entry)));
+    return this.labelKeyOf(this.readFacts(bytes, entry, sender, entry.authority, httpOutcome(entry)));
   }
 
   /** The same of a TCP entry; the two labels that TCP metrics do not carry are empty. */
   resolveTcp(bytes: Buffer, entry: TcpEntry, sender: Sender): string {
-    const host = entry.sni || entry.downstreamLocalAddress;
-    return this.labelKeyOf(readFacts(bytes, entry, sender, this.peers, host, tcpOutcome(entry)));
+    const address = this.chain.analyzers.includes("address") ? entry.downstreamLocalAddress : "";
+    return this.labelKeyOf(this.readFacts(bytes, entry, sender, entry.sni || address, tcpOutcome(entry)));
   }
 
   private labelKeyOf(facts: Facts): string {
@@ -107,28 +130,111 @@ export class Attribution {
     this.labelKeys.set(key, labelKey);
     return labelKey;
   }
+
+  /** `host` is what the downstream asked for. */
+  private readFacts(bytes: Buffer, entry: CommonEntry, sender: Sender, host: string, outcome: Outcome): Facts {
+    const isDestination = isInbound(entry, sender);
+    return {
+      isDestination,
+      own: this.resolveOwn(bytes, entry, isDestination, sender),
+      peer: this.resolvePeer(bytes, entry, isDestination, sender),
+      ownPrincipal: isDestination ? entry.downstreamLocalUriSan : firstUri(entry.upstreamLocalUriSan),
+      peerPrincipal: isDestination ? entry.downstreamPeerUriSan : firstUri(entry.upstreamPeerUriSan),
+      // A sidecar's client meant what it asked for, so there the host may name the service.
+      service: this.resolveService(bytes, entry, isDestination, sender, host),
+      outcome,
+    };
+  }
+
+  /** What the first of the chain says that names it; what node metadata says if none does. */
+  private resolveOwn(bytes: Buffer, entry: CommonEntry, isDestination: boolean, sender: Sender): Workload {
+    for (const analyzer of this.chain.analyzers) {
+      if (analyzer === "mx-mesh" && isNamed(sender.own)) return sender.own;
+      const known = analyzer === "k8s-mesh" ? this.workloadAtOwn(bytes, entry, isDestination, sender) : null;
+      if (known !== null) return known;
+    }
+    return sender.own;
+  }
+
+  private workloadAtOwn(bytes: Buffer, entry: CommonEntry, isDestination: boolean, sender: Sender): Workload | null {
+    const byId = sender.address === "" ? null : this.chain.lookup.find(sender.address, 0);
+    if (byId !== null) return this.peers.resolveIdentity(byId);
+    if (sender.isWaypoint) return null;
+    const isServer = isDestination || sender.isGateway;
+    return this.workloadAt(bytes, isServer ? entry.downstreamLocal : downstreamRemote(entry));
+  }
+
+  /** What the first of the chain says that names it; what the exchange left of one that nobody names. */
+  private resolvePeer(bytes: Buffer, entry: CommonEntry, isDestination: boolean, sender: Sender): Workload {
+    let unnamed = UNKNOWN_PEER;
+    for (const analyzer of this.chain.analyzers) {
+      const peer =
+        analyzer === "mx-mesh"
+          ? this.exchangedPeer(bytes, entry, isDestination)
+          : analyzer === "k8s-mesh"
+            ? this.workloadAtPeer(bytes, entry, isDestination, sender)
+            : null;
+      if (peer === null) continue;
+      if (isNamed(peer)) return peer;
+      unnamed = peer;
+    }
+    return unnamed;
+  }
+
+  /** What the peer told, else (for a client) what the endpoint's metadata says. */
+  private exchangedPeer(bytes: Buffer, entry: CommonEntry, isDestination: boolean): Workload | null {
+    const { peers } = this;
+    const wasmState = isDestination ? entry.wasmDownstreamPeer : entry.wasmUpstreamPeer;
+    const istioState = isDestination ? entry.downstreamPeer : entry.upstreamPeer;
+    const peer = peers.resolveState(bytes, wasmState) ?? peers.resolveState(bytes, istioState);
+    if (peer !== null) return peer;
+    return isDestination ? null : peers.resolveEndpoint(entry.upstreamWorkload);
+  }
+
+  /** A server's client, or the endpoint that a client reached; of one that reached none, what it had connected to. */
+  private workloadAtPeer(bytes: Buffer, entry: CommonEntry, isDestination: boolean, sender: Sender): Workload | null {
+    if (isDestination) return this.workloadAt(bytes, downstreamRemote(entry));
+    const upstream = this.workloadAt(bytes, entry.upstreamRemote);
+    if (upstream !== null || sender.isGateway) return upstream; // what a gateway's client connected to is the gateway
+    return this.workloadAt(bytes, entry.downstreamLocal);
+  }
+
+  private workloadAt(bytes: Buffer, field: AddressField): Workload | null {
+    const identity = this.identityAt(bytes, field);
+    return identity === null ? null : this.peers.resolveIdentity(identity);
+  }
+
+  private identityAt(bytes: Buffer, field: AddressField): Identity | null {
+    const address = field.read(bytes);
+    return address === null ? null : this.chain.lookup.find(address.ip, address.port);
+  }
+
+  /** By route and cluster; what neither names, by address, which says more than the name by which a client asked. */
+  private resolveService(
+    bytes: Buffer,
+    entry: CommonEntry,
+    isDestination: boolean,
+    sender: Sender,
+    host: string,
+  ): Service {
+    const asked = isDestination || sender.isGateway ? "" : host;
+    const service = serviceOfRoute(entry, asked);
+    if (service !== null) return service;
+    const called = isDestination ? null : this.calledService(bytes, entry, sender);
+    return called ?? { host: asked, name: asked, namespace: "" };
+  }
+
+  /** What a client connected to is the service itself, mostly; else its endpoint tells. */
+  private calledService(bytes: Buffer, entry: CommonEntry, sender: Sender): Service | null {
+    if (!this.chain.analyzers.includes("k8s-mesh")) return null;
+    const local = sender.isGateway ? null : this.identityAt(bytes, entry.downstreamLocal);
+    return local?.called ?? this.identityAt(bytes, entry.upstreamRemote)?.called ?? null;
+  }
 }
 
-/** `host` is what the downstream asked for. */
-function readFacts(
-  bytes: Buffer,
-  entry: CommonEntry,
-  sender: Sender,
-  peers: Peers,
-  host: string,
-  outcome: Outcome,
-): Facts {
-  const isDestination = isInbound(entry, sender);
-  return {
-    isDestination,
-    own: sender.own,
-    peer: resolvePeer(bytes, entry, isDestination, peers),
-    ownPrincipal: isDestination ? entry.downstreamLocalUriSan : firstUri(entry.upstreamLocalUriSan),
-    peerPrincipal: isDestination ? entry.downstreamPeerUriSan : firstUri(entry.upstreamPeerUriSan),
-    // A sidecar's client meant what it asked for, so there the host may name the service.
-    service: resolveService(entry, isDestination || sender.isGateway ? "" : host),
-    outcome,
-  };
+/** The other end of the downstream connection, and not what an HTTP header names as its client. */
+function downstreamRemote({ downstreamDirectRemote, downstreamRemote: named }: CommonEntry): AddressField {
+  return downstreamDirectRemote.isPresent ? downstreamDirectRemote : named;
 }
 
 function httpOutcome(entry: HttpEntry): Outcome {
@@ -230,15 +336,6 @@ function isInbound({ upstreamCluster }: CommonEntry, { direction }: Sender): boo
   return upstreamCluster.startsWith("inbound|") || upstreamCluster.startsWith("InboundPassthrough");
 }
 
-/** What the peer told, else (for a client) what the endpoint's metadata says. */
-function resolvePeer(bytes: Buffer, entry: CommonEntry, isDestination: boolean, peers: Peers): Workload {
-  const wasmState = isDestination ? entry.wasmDownstreamPeer : entry.wasmUpstreamPeer;
-  const istioState = isDestination ? entry.downstreamPeer : entry.upstreamPeer;
-  const peer = peers.resolveState(bytes, wasmState) ?? peers.resolveState(bytes, istioState);
-  if (peer !== null) return peer;
-  return isDestination ? UNKNOWN_PEER : peers.resolveEndpoint(entry.upstreamWorkload);
-}
-
 /** The eight labels of one side; of either side, by either reporter. */
 function workloadLabels(values: string[], side: Side, of: Workload, namespace: string, principal: string): void {
   values[side.workload] = of.workload;
@@ -262,15 +359,15 @@ function serviceLabels(values: string[], { isDestination, own, service }: Facts)
     : cleanValue(service.namespace || peerNamespace);
 }
 
-/** Route, then cluster, then the cluster's first service (custom tags); `asked` is the name until one of them knows better. */
-function resolveService(entry: CommonEntry, asked: string): Service {
+/** Route, then cluster, then the cluster's first service (custom tags); `asked` stands in for what they leave open. Null for none of them. */
+function serviceOfRoute(entry: CommonEntry, asked: string): Service | null {
   const { routeName, upstreamCluster, destinationServiceHost, destinationServiceName, destinationServiceNamespace } =
     entry;
   if (routeName === ROUTE_BLOCK_ALL) return { host: asked, name: BLACK_HOLE_CLUSTER, namespace: "" };
   if (routeName === ROUTE_ALLOW_ANY) return { host: asked, name: PASSTHROUGH_CLUSTER, namespace: "" };
   if (CATCH_ALL_CLUSTERS.includes(upstreamCluster)) return { host: asked, name: upstreamCluster, namespace: "" };
   if (destinationServiceHost === "" && destinationServiceName === "" && destinationServiceNamespace === "") {
-    return { host: asked, name: asked, namespace: "" };
+    return null;
   }
   const host = destinationServiceHost || asked;
   return { host, name: destinationServiceName || firstSegment(host), namespace: destinationServiceNamespace };

@@ -1,6 +1,7 @@
 // Workload: one end of a call as its labels call it. The logging proxy's own comes from its node metadata, the peer's from the
 // metadata exchange (mx-mesh). Values are clean and final: what is missing already reads as its label will.
 
+import type { Identity } from "../identity/lookup.ts";
 import { BytesCache } from "../proto/bytes-cache.ts";
 import { decodeFlatNode } from "../proto/flat-node.ts";
 import type { FilterState } from "../proto/map-entry.ts";
@@ -102,6 +103,20 @@ function peerFromEndpoint(text: string): Workload {
   return peer({ workload, namespace, canonicalService, canonicalRevision, cluster });
 }
 
+/** One end as Kubernetes describes it; null for a service, behind which anyone of its workloads may be. */
+function workloadOf({ kind, workload, namespace, canonicalService, labels }: Identity): Workload | null {
+  if (kind === "service") return null;
+  const app = labels.get(RECOMMENDED_APP_LABEL) || labels.get(APP_LABEL);
+  const version = labels.get(RECOMMENDED_VERSION_LABEL) || labels.get(VERSION_LABEL);
+  const canonicalRevision = labels.get(CANONICAL_REVISION_LABEL) || version;
+  return peer({ workload, namespace, canonicalService, canonicalRevision, app, version });
+}
+
+/** Whether it says who it is. Metadata may be there and hold nothing of that. */
+export function isNamed({ workload, namespace, canonicalService }: Workload): boolean {
+  return [workload, namespace, canonicalService].some((name) => name !== "" && name !== UNKNOWN);
+}
+
 /** Missing and empty facts read `unknown`, the canonical revision `latest`. */
 function peer(facts: { readonly [fact in Exclude<keyof Workload, "serial">]?: string | undefined }): Workload {
   return {
@@ -131,12 +146,22 @@ export class Peers {
   private readonly flatNodes = new BytesCache<Workload | null>(MAX_CACHED_PEERS, MAX_CACHED_BYTES);
   private readonly structs = new BytesCache<Workload | null>(MAX_CACHED_PEERS, MAX_CACHED_BYTES);
   private readonly endpoints = new Map<string, Workload>();
+  private readonly identities = new WeakMap<Identity, { readonly workload: Workload | null }>();
 
   /** The peer that a filter state describes; null when there is none or it cannot be read. */
   resolveState(bytes: Buffer, { kind, start, stop }: FilterState): Workload | null {
     if (kind === "none") return null;
     if (kind === "bytes") return this.flatNodes.resolve(bytes, start, stop, peerFromFlatNode);
     return this.structs.resolve(bytes, start, stop, peerFromStruct);
+  }
+
+  /** What Kubernetes says; null when it names no workload. */
+  resolveIdentity(identity: Identity): Workload | null {
+    const known = this.identities.get(identity);
+    if (known !== undefined) return known.workload;
+    const workload = workloadOf(identity);
+    this.identities.set(identity, { workload });
+    return workload;
   }
 
   /** The server that endpoint metadata `istio.workload` describes. */

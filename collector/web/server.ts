@@ -6,6 +6,7 @@ import { Readable } from "node:stream";
 import { pipeline } from "node:stream/promises";
 import { createGzip } from "node:zlib";
 import { CollectorError } from "../error.ts";
+import type { AddressLookup } from "../identity/lookup.ts";
 import type { Log } from "../log.ts";
 import type { ProxyAccounts } from "../receiver/accounts.ts";
 import type { ScrapeStatus } from "../receiver/scrape.ts";
@@ -14,6 +15,7 @@ import type { SeriesStore } from "../series/store.ts";
 import type { ServiceGraph } from "../service-graph/graph.ts";
 import { type Answer, failure, readGraph } from "./api.ts";
 import { CONTENT_TYPES, type Format, negotiateFormat, TrafficExposition, toOpenMetrics } from "./exposition.ts";
+import { readIdentity } from "./identity.ts";
 import { readReceivers } from "./receivers.ts";
 import type { Taps } from "./tap.ts";
 
@@ -32,6 +34,8 @@ export interface WebOptions {
   readonly store: SeriesStore;
   readonly graph: ServiceGraph;
   readonly taps: Taps;
+  /** Who is behind an address. */
+  readonly identities: AddressLookup;
   readonly accounts: ProxyAccounts;
   readonly scrapeStatuses: () => readonly ScrapeStatus[];
   readonly self: SelfMetrics;
@@ -112,6 +116,7 @@ export class WebServer {
     "/api/v1/receivers": (_, response, query) => {
       sendJson(response, readReceivers(this.options.accounts, this.options.scrapeStatuses(), query));
     },
+    "/api/v1/identity": (_, response, query) => sendJson(response, readIdentity(this.options.identities, query)),
     "/livez": (_, response) => sendText(response, 200, "ok\n"),
     "/readyz": (_, response) => this.sendReadiness(response),
     "/healthz": (_, response) => this.sendReadiness(response),

@@ -1,9 +1,11 @@
 import { mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join, resolve } from "node:path";
+import type { TSchema } from "@sinclair/typebox";
 import { afterAll, describe, expect, it } from "vitest";
 import { type Config, FILE_SCHEMA, formatAddress, loadConfig } from "../../collector/config.ts";
 import { CollectorError } from "../../collector/error.ts";
+import { DEFAULT_INSTANCE_RULE, DEFAULT_SERVICE_RULE } from "../../collector/identity/names.ts";
 import { VERSION } from "../../collector/version.ts";
 
 const ROOT = resolve(import.meta.dirname, "../..");
@@ -36,6 +38,11 @@ describe("loadConfig", () => {
       grpc: { address: { host: "127.0.0.1", port: 11800 }, maxMessageBytes: 4 * 2 ** 20, maxStreamAgeMs: 300_000 },
       http: { address: { host: "127.0.0.1", port: 12800 } },
       scrape: { targets: [], intervalMs: 5000, timeoutMs: 4000, maxBodyBytes: 2 ** 28, concurrency: 64 },
+      identity: {
+        chain: ["mx-mesh", "k8s-mesh", "address"],
+        names: { service: DEFAULT_SERVICE_RULE, instance: DEFAULT_INSTANCE_RULE },
+        kubernetes: { objects: [], intervalMs: 10_000, maxBytes: 2 ** 28, domain: "cluster.local" },
+      },
       limits: {
         proxies: 5000,
         labelSets: 50_000,
@@ -49,7 +56,14 @@ describe("loadConfig", () => {
       log: { level: "info" },
       shutdown: { drainMs: 2000 },
     });
-    for (const text of ["", "# nothing\n", "{}", "scrape:\n  # targets: []\n", "grpc:\nhttp:\n"]) {
+    for (const text of [
+      "",
+      "# nothing\n",
+      "{}",
+      "scrape:\n  # targets: []\n",
+      "grpc:\nhttp:\n",
+      "identity:\n  names:\n  kubernetes:\n",
+    ]) {
       expect(load(text)).toEqual(defaults);
     }
   });
@@ -59,6 +73,10 @@ describe("loadConfig", () => {
 grpc: { address: "[::1]:0", max_message: 1KiB, max_stream_age: 0s }
 http: { address: 0.0.0.0:80, insecure: true }
 scrape: { targets: ["127.0.0.1:15000", "https://a.example/envoy/"], interval: 500ms, timeout: 1m, max_body: 2GiB, concurrency: 2 }
+identity:
+  chain: [k8s-mesh]
+  names: { service: "\${NAME}", instance: "a" }
+  kubernetes: { objects: [/a, b.json], interval: 1m, max_size: 1MiB, domain: example.org }
 limits: { proxies: 1, label_sets: 2, cells: 4, retire_after: 1h, edges: 3, streams: 5, connections: 6, taps: 7 }
 log: { level: warn }
 shutdown: { drain: 0s }`);
@@ -71,6 +89,16 @@ shutdown: { drain: 0s }`);
         timeoutMs: 60_000,
         maxBodyBytes: 2 ** 31,
         concurrency: 2,
+      },
+      identity: {
+        chain: ["k8s-mesh"],
+        names: { service: "${NAME}", instance: "a" },
+        kubernetes: {
+          objects: ["/a", join(folder, "b.json")],
+          intervalMs: 60_000,
+          maxBytes: 2 ** 20,
+          domain: "example.org",
+        },
       },
       limits: {
         proxies: 1,
@@ -102,7 +130,7 @@ shutdown: { drain: 0s }`);
       "3:26: scrape.targets.1: found 7, expected host:port or http(s) URL without user of an Envoy's admin interface, such as 127.0.0.1:15000",
       '3:29: scrape.targets.2: found "ftp://x", expected host:port or http(s) URL without user of an Envoy\'s admin interface, such as 127.0.0.1:15000',
       "5:12: limits.proxies: found 0, expected a whole number from 1 to 1000000",
-      "6:1: loog: found an unknown key, expected log (known here: grpc, http, scrape, limits, log, shutdown)",
+      "6:1: loog: found an unknown key, expected log (known here: grpc, http, scrape, identity, limits, log, shutdown)",
       'LOG_LEVEL: found "loud", expected one of info, warn, error, silent',
     ]);
   });
@@ -112,6 +140,31 @@ shutdown: { drain: 0s }`);
       "an unknown key, with the nearest known one",
       "scrape: { intervall: 5s }",
       "1:11: scrape.intervall: found an unknown key, expected interval",
+    ],
+    [
+      "an analyzer that there is not",
+      "identity: { chain: [mx-mesh, k8s] }",
+      '1:30: identity.chain.1: found "k8s", expected one of mx-mesh, k8s-mesh, address',
+    ],
+    [
+      "an analyzer that stands twice",
+      "identity: { chain: [address, address] }",
+      '1:20: identity.chain: found ["address","address"], expected a list of analyzers, each once',
+    ],
+    [
+      "a name rule that cannot be read, with the place in it",
+      'identity: { names: { service: "a.${NAM}" } }',
+      '1:31: identity.names.service: found "NAM" at character 5 of "a.${NAM}", expected pod.metadata.{name, namespace, labels.KEY}, ',
+    ],
+    [
+      "an unknown key in a section of a section",
+      "identity: { kubernetes: { object: [a] } }",
+      "1:27: identity.kubernetes.object: found an unknown key, expected objects",
+    ],
+    [
+      "a domain that is none",
+      "identity: { kubernetes: { domain: .local. } }",
+      '1:35: identity.kubernetes.domain: found ".local.", expected a domain such as cluster.local',
     ],
     ["a section that is none", "scrape: 7", "1:9: scrape: found 7, expected a section with keys"],
     ["a file that is no section", "- 1", "1:1: the file: found [1], expected a section with keys"],
@@ -227,28 +280,36 @@ shutdown: { drain: 0s }`);
 });
 
 /** "scrape.interval" and so on, from the schema. */
-const KEYS = Object.entries(FILE_SCHEMA.properties).flatMap(([section, { properties }]) =>
-  Object.keys(properties).map((key) => `${section}.${key}`),
-);
+const KEYS = keysOf(FILE_SCHEMA);
+
+function keysOf(schema: TSchema): string[] {
+  return Object.entries(schema["properties"] as Record<string, TSchema>).flatMap(([key, inner]) =>
+    inner["type"] === "object" ? keysOf(inner).map((rest) => `${key}.${rest}`) : [key],
+  );
+}
 
 describe("what is written about the configuration", () => {
   it("deploy/collector.yaml is valid, has every key, and gives the defaults, targets aside", () => {
     const text = readFileSync(join(ROOT, "deploy/collector.yaml"), "utf8");
     const config = load(text);
     expect({ ...config, scrape: { ...config.scrape, targets: [] } }).toEqual(loadConfig({ path: null, env: {} }));
-    for (const key of KEYS) expect(text).toMatch(new RegExp(`^  ${key.split(".")[1]}:`, "m"));
+    for (const key of KEYS) expect(text).toMatch(new RegExp(`^ +${key.split(".").at(-1)}:`, "m"));
   });
 
   it("docs/configuration.md has a row for every key, and no other, with its default", () => {
     const rows = [
-      ...readFileSync(join(ROOT, "docs/configuration.md"), "utf8").matchAll(/^\| `([a-z_]+\.[a-z_]+)` \| (.+?) \|/gm),
+      ...readFileSync(join(ROOT, "docs/configuration.md"), "utf8").matchAll(
+        /^\| `([a-z_]+(?:\.[a-z_]+)+)` \| (.+?) \|/gm,
+      ),
     ];
     expect(rows.map((row) => row[1]).sort()).toEqual([...KEYS].sort());
     const defaults = rows
       .filter((row) => row[2] !== "none")
       .map((row) => {
-        const [section, key] = (row[1] as string).split(".");
-        return `${section}: { ${key}: "${(row[2] as string).replaceAll("`", "")}" }`.replace(/"(\d+|false)"/, "$1");
+        const value = (row[2] as string).replaceAll("`", "");
+        const keys = (row[1] as string).split(".");
+        const text = /^(\d+|false|\[.*\])$/.test(value) ? value : `'${value}'`;
+        return keys.reduceRight((inner, key) => `{ ${key}: ${inner} }`, text);
       });
     for (const text of defaults) expect(load(text)).toEqual(loadConfig({ path: null, env: {} }));
   });

@@ -12,7 +12,14 @@ import {
   TLS_MODES,
   UNKNOWN_REASONS,
 } from "../../collector/analysis/side.ts";
-import { DROP_REASONS, SCRAPE_RESULTS, SCRAPE_SKIP_REASONS, SelfMetrics, STREAM_ENDS } from "../../collector/self.ts";
+import {
+  DROP_REASONS,
+  RELOAD_RESULTS,
+  SCRAPE_RESULTS,
+  SCRAPE_SKIP_REASONS,
+  SelfMetrics,
+  STREAM_ENDS,
+} from "../../collector/self.ts";
 import { HINTS } from "../../collector/web/receivers.ts";
 
 const ROOT = resolve(import.meta.dirname, "../..");
@@ -34,6 +41,7 @@ it.each([
   ["How scrapes end", SCRAPE_RESULTS],
   ["Hints", Object.values(HINTS)],
   ["Why lines of a scrape are passed over", SCRAPE_SKIP_REASONS],
+  ["How readings of Kubernetes objects end", RELOAD_RESULTS],
 ])("docs/api.md has a row for every label value: %s", (heading, values) => {
   expect(rowsUnder(heading)).toEqual([...values]);
 });

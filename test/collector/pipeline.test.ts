@@ -2,6 +2,7 @@
 
 import { createServer, request as httpRequest } from "node:http";
 import { type AddressInfo, connect } from "node:net";
+import { join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
 import { gunzipSync } from "node:zlib";
 import * as grpc from "@grpc/grpc-js";
@@ -48,7 +49,7 @@ async function startAdmin(requests: () => number, life?: () => number, more = ""
   return `http://127.0.0.1:${(server.address() as AddressInfo).port}`;
 }
 
-async function start(targets: readonly string[] = []): Promise<Collector> {
+async function start(targets: readonly string[] = [], objects: readonly string[] = []): Promise<Collector> {
   const defaults = loadConfig({ path: null, env: {} });
   const address = { host: "127.0.0.1", port: 0 };
   const config = {
@@ -56,6 +57,7 @@ async function start(targets: readonly string[] = []): Promise<Collector> {
     grpc: { ...defaults.grpc, address },
     http: { address },
     scrape: { ...defaults.scrape, targets },
+    identity: { ...defaults.identity, kubernetes: { ...defaults.identity.kubernetes, objects } },
   };
   const collector = await startCollector(config, () => silentLog);
   closers.unshift(() => collector.stop());
@@ -93,6 +95,42 @@ it.each([
 ])("accept-encoding %j takes gzip: %s", (header, isTaken) => expect(acceptsGzip(header)).toBe(isTaken));
 
 describe("the collector", () => {
+  it("says who is behind an address, by their names", async () => {
+    const collector = await start([], [join(import.meta.dirname, "../fixtures/kubernetes")]);
+    const answer = await get(collector, "/api/v1/identity?address=10.244.0.5");
+    expect(await answer.json()).toMatchObject({
+      address: "10.244.0.5",
+      kind: "pod",
+      service: "reviews.default",
+      instance: "reviews-v1-7d4c6b9f8d-x2x4z.default",
+      namespace: "default",
+      workload: "reviews-v1",
+      labels: { app: "reviews", version: "v1" },
+    });
+    const codes = ["", "?address=10.0.0.256", "?address=10.244.0.5&port=x", "?address=192.0.2.77"].map(
+      async (query) => (await get(collector, `/api/v1/identity${query}`)).status,
+    );
+    expect(await Promise.all(codes)).toEqual([400, 400, 400, 404]);
+  });
+
+  it("names by Kubernetes objects who is behind the addresses of an access log", async () => {
+    const collector = await start([], [join(import.meta.dirname, "../fixtures/kubernetes")]);
+    const remote = { socketAddress: { address: "10.244.0.5", portValue: 40000 } };
+    await log(
+      collector,
+      encodeMessage({
+        identifier: { node: { id: "sidecar" }, logName: "inbound" },
+        httpLogs: {
+          logEntry: [{ commonProperties: { downstreamRemoteAddress: remote }, request: { authority: "a" } }],
+        },
+      }),
+    );
+    const metrics = await (await get(collector, "/metrics")).text();
+    expect(metrics).toMatch(/^istio_requests_total\{.*source_workload="reviews-v1".*\} 1$/m);
+    expect(metrics).toContain('meshtally_identity_objects{kind="Pod"} 3\n');
+    expect(metrics).toContain('meshtally_identity_reloads_total{result="ok"} 1\n');
+  });
+
   it("shows on /metrics and in the graph what a scrape said", async () => {
     let requests = 5;
     const collector = await start([await startAdmin(() => requests)]);
