@@ -12,7 +12,7 @@ import { HostRules } from "./hosts.ts";
 import { Peer } from "./peer.ts";
 import { Role } from "./role.ts";
 import { ROUTE_ALLOW_ANY, ROUTE_BLOCK_ALL } from "./vocabulary/values.ts";
-import { copyOf } from "./wire/bytes.ts";
+import { copyOf, isText } from "./wire/bytes.ts";
 
 const RESPONSE_CODE = utf8("response\0code");
 const RESPONSE_FLAGS = utf8("response\0flags");
@@ -274,11 +274,6 @@ function startsWith(text: ArrayBuffer): bool {
 }
 
 function routeOf(): Route {
-  if (isValue(BLOCK_ALL)) return Route.BlockAll;
-  return isValue(ALLOW_ANY) ? Route.AllowAny : Route.Ordinary;
-}
-
-function isValue(text: ArrayBuffer): bool {
-  const length = <usize>text.byteLength;
-  return valueSize === length && memory.compare(valuePtr, changetype<usize>(text), length) === 0;
+  if (isText(valuePtr, valueSize, BLOCK_ALL)) return Route.BlockAll;
+  return isText(valuePtr, valueSize, ALLOW_ANY) ? Route.AllowAny : Route.Ordinary;
 }

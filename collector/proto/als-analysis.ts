@@ -2,6 +2,7 @@
 // The same reader for entries of both kinds, whose first field is AccessLogCommon; that of a TCP entry has no request.
 // https://github.com/envoyproxy/envoy/blob/main/api/envoy/data/accesslog/v3/accesslog.proto
 
+import { SecondsAndNanos } from "./duration.ts";
 import { bytesTag, varintTag, WireReader } from "./wire.ts";
 
 const COMMON_PROPERTIES = bytesTag(1);
@@ -33,8 +34,6 @@ const METHOD = varintTag(1);
 const PATH = bytesTag(5);
 
 // Duration, Timestamp
-const SECONDS = varintTag(1);
-const NANOS = varintTag(2);
 
 /** Envoy's stream ids are UUIDs; what is longer is none. */
 const MAX_STREAM_ID_BYTES = 128;
@@ -61,11 +60,7 @@ const certificateFields = new WireReader();
 const sanFields = new WireReader();
 
 /** google.protobuf.Duration or Timestamp. */
-export class Span {
-  isPresent = false;
-  private seconds = 0;
-  private nanos = 0;
-
+export class Span extends SecondsAndNanos {
   /** The whole of it; beyond 104 days to the nearest few. Null when the entry does not say. */
   get nanoseconds(): number | null {
     return this.isPresent ? this.seconds * 1e9 + this.nanos : null;
@@ -74,22 +69,6 @@ export class Span {
   /** Whole milliseconds, rounded down. */
   get milliseconds(): number | null {
     return this.isPresent ? this.seconds * 1000 + Math.floor(this.nanos / 1e6) : null;
-  }
-
-  clear(): void {
-    this.isPresent = false;
-    this.seconds = 0;
-    this.nanos = 0;
-  }
-
-  read(bytes: Buffer, start: number, stop: number): boolean {
-    this.isPresent = true;
-    fields.open(bytes, start, stop);
-    while (fields.next()) {
-      if (fields.tag === SECONDS) this.seconds = fields.int64();
-      else if (fields.tag === NANOS) this.nanos = fields.low;
-    }
-    return !fields.isMalformed;
   }
 }
 

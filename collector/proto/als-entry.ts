@@ -10,6 +10,7 @@
 
 import { DOWNSTREAM_PEER, OBSERVATION, UPSTREAM_PEER, WASM_STATE_PREFIX } from "../vocabulary.ts";
 import { AddressField, readAddressText } from "./address.ts";
+import { SecondsAndNanos } from "./duration.ts";
 import { FilterState, MapEntryReader } from "./map-entry.ts";
 import { bytesTag, varintTag, WireReader } from "./wire.ts";
 
@@ -61,8 +62,6 @@ const RESPONSE_HEADERS = bytesTag(4);
 const RESPONSE_TRAILERS = bytesTag(5);
 
 // Duration, UInt32Value
-const SECONDS = varintTag(1);
-const NANOS = varintTag(2);
 const UINT32_VALUE = varintTag(1);
 
 const CONTENT_TYPE = Buffer.from("content-type");
@@ -477,30 +476,10 @@ export class TcpEntry extends CommonEntry {
 }
 
 /** google.protobuf.Duration. */
-class Duration {
-  isPresent = false;
-  private seconds = 0;
-  private nanos = 0;
-
+class Duration extends SecondsAndNanos {
   /** Whole milliseconds, the rest cut off; 0 when it is not positive. */
   get milliseconds(): number {
     return Math.max(0, this.seconds * 1000 + Math.trunc(this.nanos / 1e6));
-  }
-
-  clear(): void {
-    this.isPresent = false;
-    this.seconds = 0;
-    this.nanos = 0;
-  }
-
-  read(bytes: Buffer, start: number, stop: number): boolean {
-    this.isPresent = true;
-    fields.open(bytes, start, stop);
-    while (fields.next()) {
-      if (fields.tag === SECONDS) this.seconds = fields.int64();
-      else if (fields.tag === NANOS) this.nanos = fields.low;
-    }
-    return !fields.isMalformed;
   }
 }
 

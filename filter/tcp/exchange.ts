@@ -28,6 +28,7 @@ import { exchangeSides, isDownstreamProofNeeded, isUpstreamProofNeeded, Role } f
 import { Root } from "../root.ts";
 import { Exchange, Fault } from "../vocabulary/metrics.ts";
 import { encodeBase64 } from "../wire/base64.ts";
+import { isText } from "../wire/bytes.ts";
 import { Connection } from "./connection.ts";
 import { dueOf } from "./due.ts";
 import { countExchange } from "./exchange-counters.ts";
@@ -141,9 +142,7 @@ function isOutside(cluster: Cluster, skipExternal: bool): bool {
 
 /** An endpoint that Istio marks as of the mesh understands over mutual TLS. In plain text Istio's own proxies do not. */
 function isMeshEndpoint(): bool {
-  if (!readProperty(TLS_MODE) || valueSize !== <usize>TLS_MODE_ISTIO.byteLength) return false;
-  if (memory.compare(valuePtr, changetype<usize>(TLS_MODE_ISTIO), valueSize) !== 0) return false;
-  return hasProperty(UPSTREAM_PEER_SAN);
+  return readProperty(TLS_MODE) && isText(valuePtr, valueSize, TLS_MODE_ISTIO) && hasProperty(UPSTREAM_PEER_SAN);
 }
 
 /** How many of the first bytes from the downstream go on: without its prefix, behind which a gateway looks for another. */

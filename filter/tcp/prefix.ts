@@ -9,6 +9,7 @@ import { utf8 } from "../host.ts";
 import { ownMetadata, ownNode } from "../node.ts";
 import { PEER_ID_HEADER, PEER_METADATA_HEADER } from "../vocabulary/peer-metadata.ts";
 import { decodeBase64, decodedSize } from "../wire/base64.ts";
+import { isText } from "../wire/bytes.ts";
 import { LENGTH_DELIMITED, Reader } from "../wire/protobuf.ts";
 import { StructReader, StructWriter, ValueKind } from "../wire/struct.ts";
 import { Writer } from "../wire/writer.ts";
@@ -129,10 +130,6 @@ function readMetadata(ptr: usize, size: usize): bool {
     hasMetadata = true;
   }
   return !fields.isMalformed;
-}
-
-function isText(ptr: usize, size: usize, text: ArrayBuffer): bool {
-  return size === <usize>text.byteLength && memory.compare(ptr, changetype<usize>(text), size) === 0;
 }
 
 /** What we send under this configuration; empty when our metadata is too long to be sent. */
