@@ -1,6 +1,6 @@
 // The gRPC server: listens, frames, limits, answers health checks. Messages go on as raw bytes. The only importer of grpc-js.
 
-import type { ServerHttp2Stream } from "node:http2";
+import type { Http2Session, ServerHttp2Stream } from "node:http2";
 import * as grpc from "@grpc/grpc-js";
 import { CollectorError } from "../error.ts";
 import type { Log } from "../log.ts";
@@ -15,12 +15,20 @@ const MAX_STREAMS_PER_CONNECTION = 128;
 const KEEPALIVE_TIME_MS = 60_000;
 const KEEPALIVE_TIMEOUT_MS = 20_000;
 
+/**
+ * What a client may send, on a stream and on a connection, before it hears that more was read. HTTP/2's own 64 KiB are full within
+ * milliseconds; and what a client holds back for want of a window is lost when the stream is answered.
+ */
+const WINDOW_BYTES = 4 * 1024 * 1024;
+
 /** An empty message in its frame: not packed, of length 0. */
 const EMPTY_FRAME = Buffer.alloc(5);
 const STATUS_OK = { "grpc-status": "0" };
 
 /** Streams reach their age so much earlier or later than the configuration says, so that they do not all begin anew together. */
 const AGE_JITTER = 0.1;
+/** A stream of that age is watched for so long before it is answered, and again until it comes as fast as its client sends. */
+const CALM_MS = 20;
 
 const FRAME_FAULTS: Readonly<Record<FrameFault, { code: grpc.status; details: string }>> = {
   too_large: { code: grpc.status.RESOURCE_EXHAUSTED, details: "message larger than grpc.max_message" },
@@ -174,8 +182,9 @@ interface CallInternals {
  */
 class ClientStream {
   private readonly internals: CallInternals;
+  private readonly connection: Connection;
   private readonly frames: FrameReader;
-  private readonly ageTimer: NodeJS.Timeout | undefined;
+  private ageTimer: NodeJS.Timeout | undefined;
   private isAged = false;
   private hasEnded = false;
   private isFaulty = false;
@@ -189,6 +198,7 @@ class ClientStream {
   ) {
     this.internals = (call as unknown as { call: CallInternals }).call;
     const { stream, incomingEncoding } = this.internals;
+    this.connection = Connection.of(stream);
     this.frames = new FrameReader(maxMessageBytes, incomingEncoding, (bytes) => this.message(bytes));
     if (maxStreamAgeMs > 0) {
       const ageMs = maxStreamAgeMs * (1 + AGE_JITTER * (2 * Math.random() - 1));
@@ -203,6 +213,7 @@ class ClientStream {
   }
 
   private read(chunk: Buffer): void {
+    this.connection.bytesRead += chunk.length;
     if (this.isFaulty) return;
     const fault = this.frames.read(chunk);
     if (fault === null) return;
@@ -223,10 +234,23 @@ class ClientStream {
     if (!this.isFaulty && !this.isAged) this.answer();
   }
 
+  /**
+   * What its client holds back for want of a window is lost with the answer, as Envoy throws it away then. So it is given in a calm
+   * moment only: neither were we busy, while the client could fill its window, nor does it send so much that it nears one.
+   */
   private age(): void {
-    if (this.hasEnded || this.isFaulty) return;
-    this.isAged = true;
-    this.answer();
+    const { bytesRead } = this.connection;
+    const startedMs = performance.now();
+    this.ageTimer = setTimeout(() => {
+      if (this.hasEnded || this.isFaulty || this.internals.stream.closed) return;
+      const wasBusy = performance.now() - startedMs > 2 * CALM_MS;
+      if (wasBusy || this.connection.bytesRead - bytesRead > WINDOW_BYTES / 4) {
+        this.age();
+        return;
+      }
+      this.isAged = true;
+      this.answer();
+    }, CALM_MS).unref();
   }
 
   private close(): void {
@@ -251,6 +275,24 @@ class ClientStream {
       if (!stream.closed) stream.sendTrailers(STATUS_OK);
     });
     stream.end(EMPTY_FRAME);
+  }
+}
+
+/** Bytes that a connection's streams have brought. */
+class Connection {
+  private static readonly bySession = new WeakMap<Http2Session, Connection>();
+  bytesRead = 0;
+
+  /** Of this stream; its windows are widened when it is seen for the first time. */
+  static of({ session }: ServerHttp2Stream): Connection {
+    const known = session && Connection.bySession.get(session);
+    if (known) return known;
+    const connection = new Connection();
+    if (session === undefined || session.destroyed) return connection;
+    Connection.bySession.set(session, connection);
+    session.settings({ initialWindowSize: WINDOW_BYTES });
+    session.setLocalWindowSize(WINDOW_BYTES);
+    return connection;
   }
 }
 

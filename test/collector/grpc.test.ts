@@ -1,4 +1,5 @@
 import { connect, constants } from "node:http2";
+import { Worker } from "node:worker_threads";
 import * as grpc from "@grpc/grpc-js";
 import { expect, test } from "vitest";
 import { type Log, silentLog } from "../../collector/log.ts";
@@ -124,6 +125,47 @@ test("a stream that is old enough is answered with OK, and all that its client s
   session.destroy();
   await server.stop(0);
 });
+
+test("a client that had to wait for us is not answered before it has sent what it held back", async () => {
+  let taken = 0;
+  const ends: string[] = [];
+  const server = newServer(silentLog, 0, { maxStreamAgeMs: 60 });
+  server.addClientStream(SERVICE, "Send", () => ({ message: () => taken++, end: (how) => ends.push(how) }));
+  const client = new Worker(STEADY_CLIENT, { eval: true, workerData: { port: await server.start() } });
+  const sent = new Promise<number>((resolve) => client.once("message", resolve));
+  await until(() => taken > 0);
+  const busy = new Int32Array(new SharedArrayBuffer(4));
+  Atomics.wait(busy, 0, 0, 1000); // not a byte is read, and the stream's age is reached
+  const all = await sent;
+  await until(() => ends.length === 1);
+  expect(ends).toEqual(["aged"]);
+  expect(all).toBeGreaterThan(5000);
+  expect(all - taken).toBeLessThan(100); // this client throws away also what it wrote in the last moment
+  await client.terminate();
+  await server.stop(0);
+});
+
+/** Sends 1,000 bytes eight times a millisecond, whether they can leave or not, until it is answered; then throws away what waits, as Envoy does. */
+const STEADY_CLIENT = `
+  const { connect, constants } = require("node:http2");
+  const { parentPort, workerData } = require("node:worker_threads");
+  const session = connect("http://127.0.0.1:" + workerData.port);
+  const stream = session.request({ ":method": "POST", ":path": "/${SERVICE}/Send", "content-type": "application/grpc" });
+  const message = Buffer.alloc(1005);
+  message.writeUInt32BE(1000, 1);
+  let sent = 0;
+  const startMs = performance.now();
+  const timer = setInterval(() => {
+    for (const due = 8 * (performance.now() - startMs); sent < due; sent++) stream.write(message);
+  }, 1);
+  stream.resume();
+  stream.on("trailers", () => {
+    clearInterval(timer);
+    stream.close(constants.NGHTTP2_INTERNAL_ERROR);
+  });
+  stream.on("error", () => {});
+  stream.on("close", () => parentPort.postMessage(sent));
+`;
 
 test("a stream of a grpc-js client that streams on is cut with OK, and the next one goes on from there", async () => {
   const taken: string[] = [];
