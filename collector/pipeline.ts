@@ -12,6 +12,7 @@
 import { type Config, formatAddress } from "./config.ts";
 import { KubernetesObjects } from "./identity/kubernetes.ts";
 import { nameRule } from "./identity/names.ts";
+import { Indicators } from "./indicators/indicators.ts";
 import type { Log } from "./log.ts";
 import { AlsReceiver } from "./receiver/als.ts";
 import { GrpcServer } from "./receiver/grpc.ts";
@@ -56,6 +57,7 @@ export async function startCollector(config: Config, logOf: (component: string) 
     log: logOf("identity"),
   });
 
+  const indicators = new Indicators({ limit: 10_000, lateAfterMs: 120_000, retireAfterMs: 600_000 });
   const taps = new Taps(config.limits.taps, self);
 
   const { maxMessageBytes, maxStreamAgeMs } = config.grpc;
@@ -72,6 +74,7 @@ export async function startCollector(config: Config, logOf: (component: string) 
     sink: (record) => store.observe(record),
     connectionSink: (record) => store.observeConnection(record),
     tap: taps,
+    indicators,
     chain: { analyzers: analyzersOf(config), lookup: objects },
     self,
     log: logOf("als"),
@@ -108,6 +111,7 @@ export async function startCollector(config: Config, logOf: (component: string) 
   const timers = [
     setInterval(() => graph.tick(), GRAPH_TICK_MS),
     setInterval(() => store.retireSuperseded(), RETIRE_TICK_MS),
+    setInterval(() => indicators.retireIdle(Date.now()), RETIRE_TICK_MS),
   ];
 
   return {

@@ -55,6 +55,9 @@ export class Analyser {
   private readonly tcp = new TcpEntry();
   private readonly more = new AnalysisEntry();
   private readonly connections: ConnectionBytes;
+  /** Whether the TCP entry analysed last was its connection's first, its last. */
+  wasFirst = false;
+  wasLast = false;
 
   /** `now`: Unix ms. */
   constructor(now: () => number = Date.now) {
@@ -106,6 +109,8 @@ export class Analyser {
     const derived = labelsOf(this.attribution.resolveTcp(bytes, tcp, sender));
     const labels = labelKey === null ? derived : labelsOf(labelKey);
     const total = { received: tcp.receivedBytes, sent: tcp.sentBytes };
+    this.wasFirst = !this.connections.knows(more.streamId);
+    this.wasLast = isOver;
     const gained = this.connections.difference(more.streamId, more.startTime.milliseconds, total, isOver);
     return this.sidesOf(bytes, tcp, sender, withReporter(labels, derived), {
       protocol: "tcp",

@@ -22,6 +22,10 @@ export class ConnectionBytes {
     this.sinceMs = this.now();
   }
 
+  knows(streamId: string): boolean {
+    return this.totals.has(streamId);
+  }
+
   /** What this entry's totals say more than those of the one before; null when that one may have been missed. */
   difference(streamId: string, startMs: number | null, total: Bytes, isOver: boolean): Bytes | null {
     if (streamId === "") return null;

@@ -52,6 +52,10 @@ const METHODS: readonly string[] = [
   "PATCH",
 ];
 
+export function methodName(number: number): string {
+  return METHODS[number] ?? (METHODS[0] as string);
+}
+
 // The walkers of this file, one per nesting level.
 const entryFields = new WireReader();
 const sectionFields = new WireReader();
@@ -149,7 +153,7 @@ export class AnalysisEntry {
   private readRequest(bytes: Buffer, start: number, stop: number): boolean {
     sectionFields.open(bytes, start, stop);
     while (sectionFields.next()) {
-      if (sectionFields.tag === METHOD) this.method = METHODS[sectionFields.low] ?? (METHODS[0] as string);
+      if (sectionFields.tag === METHOD) this.method = methodName(sectionFields.low);
       else if (sectionFields.tag === PATH) this.path = sectionFields.text();
     }
     return !sectionFields.isMalformed;

@@ -6,10 +6,14 @@ interface Known<T> {
   readonly value: T;
 }
 
+/**
+ * Holds at most `maxKeys` keys, each of at most `maxKeyBytes`. When the young half is full, the old half is forgotten: what is asked for
+ * again and again stays.
+ */
 export class BytesCache<T> {
-  private readonly byHash = new Map<number, Known<T>>();
+  private young = new Map<number, Known<T>>();
+  private old = new Map<number, Known<T>>();
 
-  /** Holds at most `maxKeys` keys, each of at most `maxKeyBytes`; when it is full it starts over. */
   constructor(
     private readonly maxKeys: number,
     private readonly maxKeyBytes: number,
@@ -19,14 +23,49 @@ export class BytesCache<T> {
   resolve(bytes: Buffer, start: number, stop: number, make: (bytes: Buffer, start: number, stop: number) => T): T {
     if (stop - start > this.maxKeyBytes) return make(bytes, start, stop);
     const hash = hashOf(bytes, start, stop);
-    const known = this.byHash.get(hash);
-    if (known?.key.length === stop - start && known.key.compare(bytes, start, stop) === 0) return known.value;
+    const known = this.find(hash, bytes, start, stop);
+    if (known !== undefined) return known.value;
     const value = make(bytes, start, stop);
-    if (this.byHash.size >= this.maxKeys) this.byHash.clear();
-    // Of two keys with one hash the later stays: a sender who forges collisions slows down its own entries, nothing more.
-    this.byHash.set(hash, { key: Buffer.from(bytes.subarray(start, stop)), value });
+    this.remember(hash, { key: Buffer.from(bytes.subarray(start, stop)), value });
     return value;
   }
+
+  /** Undefined when it is not held. */
+  get(bytes: Buffer, start: number, stop: number): T | undefined {
+    return this.find(hashOf(bytes, start, stop), bytes, start, stop)?.value;
+  }
+
+  set(bytes: Buffer, start: number, stop: number, value: T): void {
+    if (stop - start > this.maxKeyBytes) return;
+    this.remember(hashOf(bytes, start, stop), { key: Buffer.from(bytes.subarray(start, stop)), value });
+  }
+
+  clear(): void {
+    this.young.clear();
+    this.old.clear();
+  }
+
+  private find(hash: number, bytes: Buffer, start: number, stop: number): Known<T> | undefined {
+    const young = this.young.get(hash);
+    if (young !== undefined && isKey(young, bytes, start, stop)) return young; // fast
+    const old = this.old.get(hash);
+    if (old === undefined || !isKey(old, bytes, start, stop)) return undefined;
+    this.remember(hash, old);
+    return old;
+  }
+
+  /** Of two keys with one hash the later stays: a sender who forges collisions slows down its own entries, nothing more. */
+  private remember(hash: number, known: Known<T>): void {
+    if (this.young.size >= this.maxKeys / 2) {
+      this.old = this.young;
+      this.young = new Map();
+    }
+    this.young.set(hash, known);
+  }
+}
+
+function isKey<T>({ key }: Known<T>, bytes: Buffer, start: number, stop: number): boolean {
+  return key.length === stop - start && key.compare(bytes, start, stop) === 0;
 }
 
 /** Four bytes a step; need not be strong, since the bytes are compared. */

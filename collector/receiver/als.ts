@@ -1,16 +1,11 @@
 // Envoy's access-log service: StreamAccessLogs, v3 and its v2 alias. Stream -> messages -> entries -> sink; every loss counted.
 // https://www.envoyproxy.io/docs/envoy/latest/api-v3/service/accesslog/v3/als.proto
 
+import { Calls } from "../analysis/calls.ts";
+import type { Indicators } from "../indicators/indicators.ts";
 import type { Log } from "../log.ts";
 import { type AlsMessage, decodeAlsMessage } from "../proto/als.ts";
-import {
-  AlsDecoder,
-  type ConnectionSink,
-  type IdentityChain,
-  type LabelsOrigin,
-  type RecordSink,
-  type Sender,
-} from "../record/from-als.ts";
+import type { ConnectionSink, IdentityChain, LabelsOrigin, RecordSink, Sender } from "../record/from-als.ts";
 import type { AccessRecord, ConnectionRecord } from "../record/record.ts";
 import { UNKNOWN_DESTINATION, UNKNOWN_SOURCE, UnknownPeers } from "../record/unknown-peers.ts";
 import type { DropReason, SelfMetrics } from "../self.ts";
@@ -35,6 +30,8 @@ export interface AlsOptions {
   readonly connectionSink: ConnectionSink;
   /** Somebody who reads along. */
   readonly tap?: MessageTap;
+  /** Where the sides of calls are added up. Default: nowhere. */
+  readonly indicators?: Indicators;
   /** Names the ends of entries without an observation. Default: as they say themselves. */
   readonly chain?: IdentityChain;
   readonly self: SelfMetrics;
@@ -55,7 +52,7 @@ type DecodeEntry = (start: number, stop: number) => LabelsOrigin | DropReason;
 interface Shared {
   readonly options: AlsOptions;
   readonly drops: LogLimit;
-  readonly decoder: AlsDecoder;
+  readonly calls: Calls;
   readonly accounts: ProxyAccounts;
   readonly sinks: PeerSinks;
 }
@@ -68,12 +65,18 @@ export class AlsReceiver {
 
   constructor(options: AlsOptions) {
     this.accounts = new ProxyAccounts(options.maxProxies ?? Number.POSITIVE_INFINITY);
+    const sinks = new PeerSinks(options);
     this.shared = {
       options,
       drops: new LogLimit(options.log),
-      decoder: new AlsDecoder(options.chain),
+      calls: new Calls({
+        sink: sinks.http,
+        connectionSink: sinks.tcp,
+        indicators: options.indicators ?? null,
+        ...(options.chain ? { chain: options.chain } : {}),
+      }),
       accounts: this.accounts,
-      sinks: new PeerSinks(options),
+      sinks,
     };
   }
 
@@ -142,7 +145,7 @@ class AlsStream implements StreamReader {
   }
 
   message(bytes: Buffer): void {
-    const { options, decoder, sinks } = this.shared;
+    const { options, calls } = this.shared;
     options.self.accessLogMessages.inc();
     const message = decodeAlsMessage(bytes);
     if (message === null) {
@@ -150,19 +153,17 @@ class AlsStream implements StreamReader {
       return;
     }
     const { identifier, httpEntries, tcpEntries } = message;
-    if (identifier !== null) this.identify(decoder.identify(identifier));
+    if (identifier !== null) this.identify(calls.identify(identifier));
     const { sender, account } = this;
-    if (httpEntries.length + tcpEntries.length > 0) account.lastEntryMs = Date.now();
+    const nowMs = Date.now();
+    if (httpEntries.length + tcpEntries.length > 0) account.lastEntryMs = nowMs;
     if (sender === null || sender.id === "") {
       this.drop("node_missing", (httpEntries.length + tcpEntries.length) / 2);
       return;
     }
-    this.takeEntries(httpEntries, account.http, (start, stop) =>
-      decoder.decode(bytes, start, stop, sender, sinks.http),
-    );
-    this.takeEntries(tcpEntries, account.tcp, (start, stop) =>
-      decoder.decodeTcp(bytes, start, stop, sender, sinks.tcp),
-    );
+    calls.begin(nowMs);
+    this.takeEntries(httpEntries, account.http, (start, stop) => calls.takeHttp(bytes, start, stop, sender));
+    this.takeEntries(tcpEntries, account.tcp, (start, stop) => calls.takeTcp(bytes, start, stop, sender));
     if (options.tap?.isActive) options.tap.take(bytes, message, sender); // last: all is counted, whatever becomes of it
   }
 

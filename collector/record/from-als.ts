@@ -40,6 +40,8 @@ import { readTcpObservation } from "./tcp-observation.ts";
 const NOT_FINISHED = -1;
 /** Number of a metric that does not carry the record's label set. */
 const NOT_RECORDED = -1;
+/** With a few KiB of node metadata each. */
+const MAX_SENDERS = 10_000;
 /** All of HTTP_METRICS, a bit each. */
 const ALL_METRICS = 2 ** HTTP_METRICS.length - 1;
 const LIFE_NOT_TOLD = 0;
@@ -61,6 +63,7 @@ export class AlsDecoder {
   private readonly entry = new HttpEntry();
   private readonly tcpEntry = new TcpEntry();
   private readonly labelKeys = new LabelKeys();
+  private readonly senders = new Map<string, Sender>();
   private readonly attribution: Attribution;
 
   /** `chain` names the ends of entries without an observation, beyond what they say themselves. */
@@ -68,9 +71,16 @@ export class AlsDecoder {
     this.attribution = new Attribution(chain);
   }
 
-  /** Who sends the entries after this identifier. */
+  /** Who sends the entries after this identifier: the same object for the same words, as each of a proxy's streams brings them. */
   identify(identifier: AlsIdentifier): Sender {
-    return identifySender(identifier);
+    const { nodeId, logName, metadata } = identifier;
+    const key = JSON.stringify([nodeId, logName, ...metadata.texts, ...metadata.labels]);
+    const known = this.senders.get(key);
+    if (known !== undefined) return known;
+    if (this.senders.size >= MAX_SENDERS) this.senders.clear();
+    const sender = identifySender(identifier);
+    this.senders.set(key, sender);
+    return sender;
   }
 
   /**
@@ -161,9 +171,8 @@ export class AlsDecoder {
     if (endOfLabels(bytes, labels, stop) !== stop) return "entry_malformed";
     const labelKey = this.labelKeys.read(bytes, labels, stop);
     if (labelKey === null) return "entry_malformed";
-    const metrics = ~(bytes[start + OBSERVATION_OMITTED_OFFSET] as number);
-    const record = recordOf(bytes, start, sender, labelKey, metrics);
-    return isEmpty(record) ? null : sink(record);
+    const record = observedRecord(bytes, start, sender, labelKey);
+    return record === null ? null : sink(record);
   }
 
   /** slow: the label sets differ from metric to metric. All of it is read before any is handed on. */
@@ -190,6 +199,12 @@ export class AlsDecoder {
     }
     return refusal;
   }
+}
+
+/** What the observation at `start`, of one label set, says of a request; null when no metric recorded it. */
+export function observedRecord(bytes: Buffer, start: number, sender: Sender, labelKey: string): AccessRecord | null {
+  const record = recordOf(bytes, start, sender, labelKey, ~(bytes[start + OBSERVATION_OMITTED_OFFSET] as number));
+  return isEmpty(record) ? null : record;
 }
 
 /** Of a version that is not known here: while the proxies are updated before the collector. What the entry says else still holds. */

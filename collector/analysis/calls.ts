@@ -1,0 +1,262 @@
+// Calls: every HTTP and TCP entry of the access logs, counted, and its sides added to the indicators.
+//
+// Entries with one fingerprint (proto/als-call.ts) are of calls between the same ends, are counted under the same label set and ended
+// the same way: the first of them is analysed in full, the others take its outcome and bring only their numbers.
+
+import type { Indicator } from "../indicators/indicator.ts";
+import { type Ends, type Indicators, isCurrent, type Target } from "../indicators/indicators.ts";
+import type { CallMeasures } from "../indicators/measures.ts";
+import type { AlsIdentifier } from "../proto/als.ts";
+import { methodName } from "../proto/als-analysis.ts";
+import { CallEntry, MAX_FINGERPRINT_BYTES, type Time } from "../proto/als-call.ts";
+import { DOWNSTREAM_END, NOT_SET } from "../proto/als-entry.ts";
+import { BytesCache } from "../proto/bytes-cache.ts";
+import {
+  AlsDecoder,
+  type ConnectionSink,
+  type IdentityChain,
+  type LabelsOrigin,
+  observedRecord,
+  type RecordSink,
+  type Sender,
+} from "../record/from-als.ts";
+import type { AccessRecord } from "../record/record.ts";
+import type { DropReason } from "../self.ts";
+import { OBSERVATION_KIND_HTTP, OBSERVATION_KIND_OFFSET } from "../vocabulary.ts";
+import { Analyser } from "./analyse.ts";
+import { pathTemplate } from "./endpoint.ts";
+import { EndpointIndex } from "./endpoint-index.ts";
+import type { Side } from "./side.ts";
+
+/** Together at most 64 MiB, if all are as long as they may be; mostly a few hundred bytes each. */
+const MAX_ROUTES = 32_768;
+const TOLERATED = 4;
+
+/** What the entries of one fingerprint have in common. */
+interface Route {
+  readonly origin: LabelsOrigin;
+  readonly labelKey: string;
+  readonly sides: readonly RouteSide[];
+}
+
+interface RouteSide {
+  target: Target;
+  readonly isServer: boolean;
+  readonly isSuccess: boolean;
+  readonly flags: readonly string[];
+  /** Of the called service, for its endpoints; 0 when they are not measured here. */
+  readonly serviceNumber: number;
+}
+
+export interface CallsOptions {
+  readonly sink: RecordSink;
+  readonly connectionSink: ConnectionSink;
+  /** Null when calls are only counted. */
+  readonly indicators: Indicators | null;
+  readonly chain?: IdentityChain;
+}
+
+export class Calls {
+  private readonly entry: CallEntry;
+  private readonly decoder: AlsDecoder;
+  private readonly analyser = new Analyser();
+  private readonly routes = new BytesCache<Route>(MAX_ROUTES, MAX_FINGERPRINT_BYTES);
+  private readonly endpoints = new EndpointIndex();
+  private readonly serviceNumbers = new Map<string, number>();
+  private readonly measures: CallMeasures = newMeasures();
+  private nowMs = 0;
+
+  constructor(private readonly options: CallsOptions) {
+    const { chain } = options;
+    this.entry = new CallEntry(chain?.analyzers.includes("k8s-mesh") ?? false);
+    this.decoder = new AlsDecoder(chain);
+  }
+
+  /** Who sends the entries after this identifier. */
+  identify(identifier: AlsIdentifier): Sender {
+    return this.decoder.identify(identifier);
+  }
+
+  /** Entries come now, at that moment (Unix ms): once per message, for the clock costs as much as a call's sums. */
+  begin(nowMs: number): void {
+    this.nowMs = nowMs;
+  }
+
+  /** Takes the HTTP entry at bytes[start, stop) of a message that `sender` sent; says how it was counted, or why not. */
+  takeHttp(bytes: Buffer, start: number, stop: number, sender: Sender): LabelsOrigin | DropReason {
+    const { entry, options } = this;
+    const isRead = entry.read(bytes, start, stop, sender.own.serial);
+    if (!isRead) return this.decoder.decode(bytes, start, stop, sender, options.sink); // it tells what can be counted all the same
+    if (entry.accessLogType !== DOWNSTREAM_END && entry.accessLogType !== NOT_SET) return "not_final";
+    const route = entry.isUnique ? undefined : this.routes.get(entry.fingerprint, 0, entry.fingerprintBytes);
+    if (route === undefined) return this.takeNew(bytes, start, stop, sender); // slow
+    const refusal = this.count(route, bytes, sender);
+    if (refusal !== null) return refusal;
+    this.measure(route, bytes);
+    return route.origin;
+  }
+
+  private count({ origin, labelKey }: Route, bytes: Buffer, sender: Sender): DropReason | null {
+    const { entry } = this;
+    const record =
+      origin === "observation"
+        ? observedRecord(bytes, entry.observation.start, sender, labelKey)
+        : derivedRecord(entry, sender, labelKey);
+    return record === null ? null : this.options.sink(record);
+  }
+
+  /** The first of its fingerprint, or one that no other can be compared with. */
+  private takeNew(bytes: Buffer, start: number, stop: number, sender: Sender): LabelsOrigin | DropReason {
+    const { entry } = this;
+    let records = 0;
+    let labelKey = "";
+    const origin = this.decoder.decode(bytes, start, stop, sender, (record) => {
+      if (records++ === 0) labelKey = record.labelKey;
+      return this.options.sink(record);
+    });
+    if (origin !== "observation" && origin !== "derived") return origin;
+    const route = { origin, labelKey, sides: this.routeSides(bytes, start, stop, sender) };
+    const isAlike = !entry.isUnique && records === 1 && (origin === "derived" || isOneLabelSet(bytes, entry.observation.start));
+    if (isAlike) this.routes.set(entry.fingerprint, 0, entry.fingerprintBytes, route);
+    this.measure(route, bytes);
+    return origin;
+  }
+
+  private routeSides(bytes: Buffer, start: number, stop: number, sender: Sender): RouteSide[] {
+    const { indicators } = this.options;
+    if (indicators === null) return [];
+    return this.analyser.analyseHttp(bytes, start, stop, sender).map((side) => this.routeSide(side, indicators));
+  }
+
+  private routeSide(side: Side, indicators: Indicators): RouteSide {
+    const isServer = side.detectPoint === "server";
+    return {
+      target: indicators.target(endsOf(side)),
+      isServer,
+      isSuccess: side.success,
+      flags: side.flags,
+      serviceNumber: isServer ? this.numberOf(side.destination.service ?? "") : 0,
+    };
+  }
+
+  private numberOf(service: string): number {
+    const known = this.serviceNumbers.get(service);
+    if (known !== undefined) return known;
+    const number = this.serviceNumbers.size + 1;
+    this.serviceNumbers.set(service, number);
+    return number;
+  }
+
+  private measure({ sides }: Route, bytes: Buffer): void {
+    const { entry, measures } = this;
+    const { indicators } = this.options;
+    if (indicators === null) return;
+    const slot = indicators.slotOf(entry.startTime.unixMs, this.nowMs);
+    if (slot < 0) return;
+    this.readNumbers();
+    for (const side of sides) {
+      if (!isCurrent(side.target)) side.target = indicators.target(side.target.ends);
+      measures.isSuccess = side.isSuccess;
+      measures.flags = side.flags;
+      this.readLatency(side.isServer);
+      const hasEndpoint = side.isServer && entry.pathStop > entry.pathStart;
+      const endpoint = hasEndpoint ? this.endpointOf(side, bytes, indicators) : null;
+      indicators.addCall(side.target, endpoint, slot, measures);
+    }
+  }
+
+  private endpointOf({ target, serviceNumber }: RouteSide, bytes: Buffer, indicators: Indicators): Indicator {
+    const { method, pathStart, pathStop } = this.entry;
+    return this.endpoints.find(serviceNumber, method, bytes, pathStart, pathStop, () => {
+      const name = `${methodName(method)}:${pathTemplate(bytes.toString("utf8", pathStart, pathStop))}`;
+      return indicators.endpoint(target.ends.destination, name);
+    });
+  }
+
+  /** What both sides of a call have in common. */
+  private readNumbers(): void {
+    const { entry, measures } = this;
+    measures.requestBytes = entry.requestHeadersBytes + entry.requestBodyBytes;
+    measures.responseBytes = entry.responseHeadersBytes + entry.responseBodyBytes;
+    measures.retries = entry.attempts > 1 ? entry.attempts - 1 : 0;
+    measures.requestHeldNs = entry.firstUpstreamTx.isPresent ? Math.max(0, entry.firstUpstreamTx.nanoseconds) : null;
+    measures.responseHeldNs = between(entry.firstUpstreamRx, entry.firstDownstreamTx);
+  }
+
+  /** As analyse.ts has it. */
+  private readLatency(isServer: boolean): void {
+    const { entry, measures } = this;
+    const finished = entry.lastDownstreamTx.isPresent ? entry.lastDownstreamTx : entry.duration;
+    const end = !isServer && entry.lastUpstreamRx.isPresent ? entry.lastUpstreamRx : finished;
+    const beginNs = isServer ? 0 : entry.firstUpstreamTx.nanoseconds;
+    const latencyNs = end.isPresent ? Math.max(0, end.nanoseconds - beginNs) : null;
+    const thresholdNs = 500e6;
+    measures.latencyNs = latencyNs;
+    measures.isSatisfied = measures.isSuccess && latencyNs !== null && latencyNs <= thresholdNs;
+    measures.isTolerating = measures.isSuccess && latencyNs !== null && latencyNs <= TOLERATED * thresholdNs;
+  }
+
+  /**
+   * Takes the TCP entry there. Its sides are few, and each entry says all of its connection again: they are analysed in full.
+   */
+  takeTcp(bytes: Buffer, start: number, stop: number, sender: Sender): LabelsOrigin | DropReason {
+    const { indicators } = this.options;
+    const origin = this.decoder.decodeTcp(bytes, start, stop, sender, this.options.connectionSink);
+    if (indicators === null || (origin !== "observation" && origin !== "derived")) return origin;
+    const sides = this.analyser.analyseTcp(bytes, start, stop, sender);
+    for (const side of sides) {
+      const slot = indicators.slotOf(this.nowMs, this.nowMs); // of what was sent since the entry before, whenever it began
+      indicators.addConnection(indicators.target(endsOf(side)), slot, {
+        isNew: this.analyser.wasFirst,
+        isSuccess: side.success,
+        receivedBytes: side.requestBytes ?? 0,
+        sentBytes: side.responseBytes ?? 0,
+        flags: this.analyser.wasLast ? side.flags : NO_FLAGS,
+      });
+    }
+    return origin;
+  }
+}
+
+const NO_FLAGS: readonly string[] = [];
+
+function endsOf({ detectPoint, source, destination }: Side): Ends {
+  return { point: detectPoint, source: source.service, destination: destination.service, instance: destination.instance };
+}
+
+function isOneLabelSet(bytes: Buffer, observation: number): boolean {
+  return bytes[observation + OBSERVATION_KIND_OFFSET] === OBSERVATION_KIND_HTTP;
+}
+
+function between(begin: Time, end: Time): number | null {
+  return begin.isPresent && end.isPresent ? Math.max(0, end.nanoseconds - begin.nanoseconds) : null;
+}
+
+function derivedRecord(entry: CallEntry, sender: Sender, labelKey: string): AccessRecord {
+  const { duration, lastDownstreamTx } = entry;
+  const whole = duration.isPresent ? duration : lastDownstreamTx;
+  return {
+    proxy: sender.id,
+    lifeMs: 0,
+    labelKey,
+    requests: 1,
+    durationMs: whole.isPresent ? whole.wholeMs : -1,
+    requestBytes: entry.requestHeadersBytes + entry.requestBodyBytes,
+    responseBytes: entry.responseHeadersBytes + entry.responseBodyBytes,
+  };
+}
+
+function newMeasures(): CallMeasures {
+  return {
+    isSuccess: true,
+    latencyNs: null,
+    isSatisfied: false,
+    isTolerating: false,
+    requestBytes: 0,
+    responseBytes: 0,
+    retries: 0,
+    requestHeldNs: null,
+    responseHeldNs: null,
+    flags: [],
+  };
+}

@@ -1,0 +1,117 @@
+// Indicator: what calls of one subject (a service, an instance, an endpoint, an edge) add up to, since it began and in recent slots.
+
+import { LatencySketch } from "./latency-sketch.ts";
+import { type CallMeasures, type ConnectionMeasures, Field, FIELDS } from "./measures.ts";
+import type { Span } from "./slots.ts";
+
+interface Slot {
+  /** Its number (slots.ts). */
+  number: number;
+  readonly sums: Float64Array;
+  readonly latencies: LatencySketch;
+}
+
+/** The calls of some slots. */
+export interface Window {
+  readonly sums: Float64Array;
+  readonly latencies: LatencySketch;
+}
+
+export class Indicator {
+  /** Calls by flag since it began. */
+  readonly flags = new Map<string, number>();
+  /** Let go: somebody who still holds it must ask for its successor. */
+  isRetired = false;
+  /** Of slots that have made room for others. */
+  private readonly before = new Float64Array(FIELDS);
+  /** By number, modulo their count. */
+  private readonly slots: (Slot | undefined)[];
+  /** The newest slot that anything went to. */
+  private latest = 0;
+
+  /** `kept`: so many slots are told apart. */
+  constructor(kept: number) {
+    this.slots = new Array<Slot | undefined>(kept).fill(undefined);
+  }
+
+  get latestSlot(): number {
+    return this.latest;
+  }
+
+  /** `slot` is no older than the newest less the slots that are kept. */
+  addCall(slot: number, call: CallMeasures): void {
+    const { sums, latencies } = this.slotAt(slot);
+    (sums[Field.Calls] as number)++;
+    if (!call.isSuccess) (sums[Field.Failures] as number)++;
+    if (call.latencyNs !== null) {
+      (sums[Field.Timed] as number)++;
+      (sums[Field.LatencyNs] as number) += call.latencyNs;
+      latencies.add(call.latencyNs / 1000);
+      if (call.isSatisfied) (sums[Field.Satisfied] as number)++;
+      else if (call.isTolerating) (sums[Field.Tolerating] as number)++;
+    }
+    (sums[Field.RequestBytes] as number) += call.requestBytes;
+    (sums[Field.ResponseBytes] as number) += call.responseBytes;
+    if (call.retries > 0) (sums[Field.Retries] as number) += call.retries;
+    if (call.requestHeldNs !== null) {
+      (sums[Field.RequestsHeld] as number)++;
+      (sums[Field.RequestHeldNs] as number) += call.requestHeldNs;
+    }
+    if (call.responseHeldNs !== null) {
+      (sums[Field.ResponsesHeld] as number)++;
+      (sums[Field.ResponseHeldNs] as number) += call.responseHeldNs;
+    }
+    if (call.flags.length > 0) this.addFlags(call.flags);
+  }
+
+  addConnection(slot: number, connection: ConnectionMeasures): void {
+    const { sums } = this.slotAt(slot);
+    if (connection.isNew) (sums[Field.Connections] as number)++;
+    (sums[Field.ReceivedBytes] as number) += connection.receivedBytes;
+    (sums[Field.SentBytes] as number) += connection.sentBytes;
+    if (connection.flags.length > 0) this.addFlags(connection.flags);
+  }
+
+  /** Sums since it began. */
+  totals(): Float64Array {
+    const totals = this.before.slice();
+    for (const slot of this.slots) if (slot !== undefined) add(totals, slot.sums);
+    return totals;
+  }
+
+  window({ first, last }: Span): Window {
+    const sums = new Float64Array(FIELDS);
+    const latencies = new LatencySketch();
+    for (const slot of this.slots) {
+      if (slot === undefined || slot.number < first || slot.number > last) continue;
+      add(sums, slot.sums);
+      latencies.merge(slot.latencies);
+    }
+    return { sums, latencies };
+  }
+
+  private slotAt(number: number): Slot {
+    const at = number % this.slots.length;
+    const slot = this.slots[at];
+    if (slot?.number === number) return slot; // fast
+    if (number > this.latest) this.latest = number;
+    if (slot === undefined) {
+      const created = { number, sums: new Float64Array(FIELDS), latencies: new LatencySketch() };
+      this.slots[at] = created;
+      return created;
+    }
+    add(this.before, slot.sums);
+    slot.sums.fill(0);
+    slot.latencies.clear();
+    slot.number = number;
+    return slot;
+  }
+
+  private addFlags(flags: readonly string[]): void {
+    for (const flag of flags) this.flags.set(flag, (this.flags.get(flag) ?? 0) + 1);
+  }
+}
+
+function add(sums: Float64Array, more: Float64Array): void {
+  for (let i = 0; i < sums.length; i++) (sums[i] as number) += more[i] as number;
+}

@@ -1,0 +1,110 @@
+// Indicators: the calls that access logs tell of, added up by service, instance, endpoint and edge. The one door of this folder for what
+// writes; exposition.ts and summary.ts read.
+//
+// A call is added to what its two ends are on the side where it was seen. A server's side says how the service fares: service, instance and
+// endpoint. A client's side says how it is seen from outside, with what never reached it: service and edge, as `detect_point="client"`.
+
+import type { Indicator } from "./indicator.ts";
+import type { CallMeasures, ConnectionMeasures } from "./measures.ts";
+import { SLOT_MS, SLOTS_PER_MINUTE, slotOf } from "./slots.ts";
+import { type DetectPoint, Subjects } from "./subjects.ts";
+
+/** Stands for the service of an end of which nothing is known. */
+export const UNKNOWN_SERVICE = "unknown";
+
+export interface IndicatorOptions {
+  /** Most subjects of each kind; what is beyond goes to one named `other`. */
+  readonly limit: number;
+  /** A call that began longer ago is counted as late, and goes nowhere else. */
+  readonly lateAfterMs: number;
+  /** A subject without calls for so long is let go. */
+  readonly retireAfterMs: number;
+}
+
+/** The ends of one side of a call. */
+export interface Ends {
+  readonly point: DetectPoint;
+  /** Service of the caller and of the called one; null when not known. */
+  readonly source: string | null;
+  readonly destination: string | null;
+  /** Of the called one. */
+  readonly instance: string | null;
+}
+
+/** What calls with the same ends are added to. */
+export interface Target {
+  readonly ends: Ends;
+  readonly service: Indicator;
+  /** Of a server's side alone. */
+  readonly instance: Indicator | null;
+  readonly edge: Indicator;
+}
+
+export class Indicators {
+  readonly subjects: Subjects;
+  /** Calls that came too late to be added to their minute. */
+  late = 0;
+  /** Calls that began in the future, by our clock; they are added to the present. */
+  ahead = 0;
+  private readonly keptSlots: number;
+
+  constructor(private readonly options: IndicatorOptions) {
+    this.keptSlots = Math.ceil(options.lateAfterMs / SLOT_MS) + SLOTS_PER_MINUTE + 1;
+    this.subjects = new Subjects(options.limit, this.keptSlots);
+  }
+
+  /** Valid until one of its indicators is retired. */
+  target(ends: Ends): Target {
+    const { subjects } = this;
+    const destination = ends.destination ?? UNKNOWN_SERVICE;
+    const hasInstance = ends.point === "server" && ends.instance !== null;
+    return {
+      ends,
+      service: subjects.service(destination, ends.point).indicator,
+      instance: hasInstance ? subjects.instance(destination, ends.instance).indicator : null,
+      edge: subjects.edge(ends.source ?? UNKNOWN_SERVICE, destination, ends.point).indicator,
+    };
+  }
+
+  endpoint(service: string | null, endpoint: string): Indicator {
+    return this.subjects.endpoint(service ?? UNKNOWN_SERVICE, endpoint).indicator;
+  }
+
+  /** The slot of a call that began then (Unix ms; 0 when it is not known); -1 when it comes too late. Counts what is late or ahead. */
+  slotOf(startMs: number, nowMs: number): number {
+    const current = slotOf(nowMs);
+    if (startMs === 0) return current;
+    if (startMs > nowMs) {
+      if (startMs > nowMs + SLOT_MS) this.ahead++;
+      return current;
+    }
+    const slot = slotOf(startMs);
+    if (current - slot < this.keptSlots - 1) return slot;
+    this.late++;
+    return -1;
+  }
+
+  /** `endpoint` of a server's side alone. */
+  addCall(target: Target, endpoint: Indicator | null, slot: number, call: CallMeasures): void {
+    target.service.addCall(slot, call);
+    target.edge.addCall(slot, call);
+    target.instance?.addCall(slot, call);
+    endpoint?.addCall(slot, call);
+  }
+
+  addConnection(target: Target, slot: number, connection: ConnectionMeasures): void {
+    target.service.addConnection(slot, connection);
+    target.edge.addConnection(slot, connection);
+    target.instance?.addConnection(slot, connection);
+  }
+
+  /** To be called now and then. */
+  retireIdle(nowMs: number): void {
+    this.subjects.retireBefore(slotOf(nowMs - this.options.retireAfterMs));
+  }
+}
+
+/** Whether all of it still counts. */
+export function isCurrent({ service, instance, edge }: Target): boolean {
+  return !(service.isRetired || edge.isRetired || instance?.isRetired === true);
+}

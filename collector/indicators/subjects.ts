@@ -1,0 +1,98 @@
+// Subjects: whose calls are added up. A service, one of its instances, one of its endpoints, or an edge between two services.
+
+import { Indicator } from "./indicator.ts";
+
+export const SUBJECT_KINDS = ["service", "instance", "endpoint", "edge"] as const;
+export type SubjectKind = (typeof SUBJECT_KINDS)[number];
+
+/** Whose side of a call was measured: the caller's proxy's, or the called one's. */
+export type DetectPoint = "client" | "server";
+
+/** Stands for all subjects for which there was no room. */
+export const OTHER = "other";
+
+export interface Subject {
+  readonly kind: SubjectKind;
+  /** Values of LABEL_NAMES. */
+  readonly labels: readonly string[];
+  readonly indicator: Indicator;
+}
+
+/** Labels of a subject; its metrics carry them. */
+export const LABEL_NAMES: Readonly<Record<SubjectKind, readonly string[]>> = {
+  service: ["service", "detect_point"],
+  instance: ["service", "instance"],
+  endpoint: ["service", "endpoint"],
+  edge: ["source", "destination", "detect_point"],
+};
+
+export class Subjects {
+  /** Calls that went to `other` for want of room, by kind: asked for, not pushed. */
+  readonly refused: Record<SubjectKind, number> = { service: 0, instance: 0, endpoint: 0, edge: 0 };
+  private readonly byKind: Readonly<Record<SubjectKind, Map<string, Subject>>> = {
+    service: new Map(),
+    instance: new Map(),
+    endpoint: new Map(),
+    edge: new Map(),
+  };
+
+  /** At most `limit` of each kind, besides those named `other`; each tells `keptSlots` slots apart. */
+  constructor(
+    private readonly limit: number,
+    private readonly keptSlots: number,
+  ) {}
+
+  service(service: string, point: DetectPoint): Subject {
+    return this.find("service", [service, point], [OTHER, point]);
+  }
+
+  instance(service: string, instance: string): Subject {
+    return this.find("instance", [service, instance], [OTHER, OTHER]);
+  }
+
+  endpoint(service: string, endpoint: string): Subject {
+    return this.find("endpoint", [service, endpoint], [OTHER, OTHER]);
+  }
+
+  edge(source: string, destination: string, point: DetectPoint): Subject {
+    return this.find("edge", [source, destination, point], [OTHER, OTHER, point]);
+  }
+
+  all(kind: SubjectKind): Iterable<Subject> {
+    return this.byKind[kind].values();
+  }
+
+  count(kind: SubjectKind): number {
+    return this.byKind[kind].size;
+  }
+
+  /** Lets go of subjects of which nothing was heard since that slot. */
+  retireBefore(slot: number): void {
+    for (const kind of SUBJECT_KINDS) {
+      for (const [key, { indicator }] of this.byKind[kind]) {
+        if (indicator.latestSlot >= slot) continue;
+        indicator.isRetired = true;
+        this.byKind[kind].delete(key);
+      }
+    }
+  }
+
+  private find(kind: SubjectKind, labels: readonly string[], other: readonly string[]): Subject {
+    const subjects = this.byKind[kind];
+    const known = subjects.get(keyOf(labels));
+    if (known !== undefined) return known;
+    if (subjects.size < this.limit) return this.create(kind, labels);
+    this.refused[kind]++;
+    return subjects.get(keyOf(other)) ?? this.create(kind, other);
+  }
+
+  private create(kind: SubjectKind, labels: readonly string[]): Subject {
+    const subject = { kind, labels, indicator: new Indicator(this.keptSlots) };
+    this.byKind[kind].set(keyOf(labels), subject);
+    return subject;
+  }
+}
+
+function keyOf(labels: readonly string[]): string {
+  return JSON.stringify(labels);
+}

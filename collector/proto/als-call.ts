@@ -1,0 +1,436 @@
+// envoy.data.accesslog.v3.HTTPAccessLogEntry in one pass, without making a string: the numbers of a call, and its fingerprint, the bytes
+// that decide whose call it is and how it ended. Of a mesh's entries few fingerprints differ: what follows from one is found out once.
+// https://github.com/envoyproxy/envoy/blob/main/api/envoy/data/accesslog/v3/accesslog.proto
+//
+// In the fingerprint: TLS versions and certificates, cluster, flags, route, peers, the label sets of the observation, the custom tags that we
+// know, authority, content type, gRPC status, code; addresses, if somebody looks them up. Not in it: what differs from call to call.
+
+import {
+  DOWNSTREAM_PEER,
+  OBSERVATION,
+  OBSERVATION_LABELS_OFFSET,
+  UPSTREAM_PEER,
+  WASM_STATE_PREFIX,
+} from "../vocabulary.ts";
+import { SecondsAndNanos } from "./duration.ts";
+import { FilterState, MapEntryReader } from "./map-entry.ts";
+import { bytesTag, varintTag, WireReader } from "./wire.ts";
+
+const COMMON_PROPERTIES = bytesTag(1);
+const REQUEST = bytesTag(3);
+const RESPONSE = bytesTag(4);
+
+// AccessLogCommon
+const DOWNSTREAM_REMOTE_ADDRESS = bytesTag(2);
+const DOWNSTREAM_LOCAL_ADDRESS = bytesTag(3);
+const TLS_PROPERTIES = bytesTag(4);
+const START_TIME = bytesTag(5);
+const TIME_TO_FIRST_UPSTREAM_TX = bytesTag(7);
+const TIME_TO_FIRST_UPSTREAM_RX = bytesTag(9);
+const TIME_TO_LAST_UPSTREAM_RX = bytesTag(10);
+const TIME_TO_FIRST_DOWNSTREAM_TX = bytesTag(11);
+const TIME_TO_LAST_DOWNSTREAM_TX = bytesTag(12);
+const UPSTREAM_REMOTE_ADDRESS = bytesTag(13);
+const UPSTREAM_CLUSTER = bytesTag(15);
+const RESPONSE_FLAGS = bytesTag(16);
+const ROUTE_NAME = bytesTag(19);
+const DOWNSTREAM_DIRECT_REMOTE_ADDRESS = bytesTag(20);
+const FILTER_STATE_OBJECTS = bytesTag(21);
+const CUSTOM_TAGS = bytesTag(22);
+const DURATION = bytesTag(23);
+const ATTEMPT_COUNT = varintTag(24);
+const ACCESS_LOG_TYPE = varintTag(33);
+
+// TLSProperties
+const TLS_VERSION = varintTag(1);
+const SNI = bytesTag(3);
+const LOCAL_CERTIFICATE = bytesTag(4);
+const PEER_CERTIFICATE = bytesTag(5);
+
+// Address, SocketAddress
+const SOCKET_ADDRESS = bytesTag(1);
+const SOCKET_IP = bytesTag(2);
+
+// HTTPRequestProperties
+const METHOD = varintTag(1);
+const AUTHORITY = bytesTag(3);
+const PATH = bytesTag(5);
+const REQUEST_HEADERS_BYTES = varintTag(11);
+const REQUEST_BODY_BYTES = varintTag(12);
+const REQUEST_HEADERS = bytesTag(13);
+
+// HTTPResponseProperties
+const RESPONSE_CODE = bytesTag(1);
+const RESPONSE_HEADERS_BYTES = varintTag(2);
+const RESPONSE_BODY_BYTES = varintTag(3);
+const RESPONSE_HEADERS = bytesTag(4);
+const RESPONSE_TRAILERS = bytesTag(5);
+
+const UINT32_VALUE = varintTag(1);
+
+const CONTENT_TYPE = Buffer.from("content-type");
+const GRPC_STATUS = Buffer.from("grpc-status");
+const OBSERVATION_STATE = Buffer.from(WASM_STATE_PREFIX + OBSERVATION);
+const PEER_STATES = [WASM_STATE_PREFIX + UPSTREAM_PEER, WASM_STATE_PREFIX + DOWNSTREAM_PEER, UPSTREAM_PEER, DOWNSTREAM_PEER].map(
+  (name) => Buffer.from(name),
+);
+/** Those that HttpEntry (als-entry.ts) reads. */
+const KNOWN_TAGS = [
+  "upstream_peer_uri_san",
+  "upstream_local_uri_san",
+  "upstream_workload",
+  "destination_service_host",
+  "destination_service_name",
+  "destination_service_namespace",
+].map((name) => Buffer.from(name));
+
+/** Parts of a fingerprint. */
+enum Part {
+  UpstreamRemote = 1,
+  DownstreamLocal,
+  DownstreamRemote,
+  DownstreamDirectRemote,
+  TlsVersion,
+  Sni,
+  LocalCertificate,
+  PeerCertificate,
+  Flags,
+  Cluster,
+  Route,
+  Peer,
+  Tag,
+  Authority,
+  ContentType,
+  HeaderGrpcStatus,
+  TrailerGrpcStatus,
+  Code,
+  HasUpstream,
+  HasRequest,
+  ObservationHead,
+  ObservationLabels,
+}
+
+/** What makes a longer fingerprint is looked at every time anew. */
+export const MAX_FINGERPRINT_BYTES = 4096;
+/** In front of each part: which it is, and how long. */
+const PART_HEAD_BYTES = 3;
+/** So short a part is copied faster byte by byte than by a native call. */
+const SHORT_BYTES = 48;
+
+// The walkers of this file, one per nesting level.
+const entryFields = new WireReader();
+const sectionFields = new WireReader();
+const fields = new WireReader();
+const addressFields = new WireReader();
+const mapEntry = new MapEntryReader();
+
+/** google.protobuf.Duration or Timestamp; all 0 when the entry does not say. */
+export class Time extends SecondsAndNanos {
+  /** Of a Duration, beyond 104 days to the nearest few. */
+  get nanoseconds(): number {
+    return this.seconds * 1e9 + this.nanos;
+  }
+
+  /** Of a Duration: whole milliseconds, the rest cut off; 0 when it is not positive. */
+  get wholeMs(): number {
+    return Math.max(0, this.seconds * 1000 + Math.trunc(this.nanos / 1e6));
+  }
+
+  /** Of a Timestamp. */
+  get unixMs(): number {
+    return this.seconds * 1000 + Math.floor(this.nanos / 1e6);
+  }
+}
+
+/** Reused: `read` overwrites all of it. */
+export class CallEntry {
+  readonly startTime = new Time();
+  // Since the start.
+  readonly firstUpstreamTx = new Time();
+  readonly firstUpstreamRx = new Time();
+  readonly lastUpstreamRx = new Time();
+  readonly firstDownstreamTx = new Time();
+  readonly lastDownstreamTx = new Time();
+  readonly duration = new Time();
+
+  accessLogType = 0;
+  attempts = 0;
+  hasUpstream = false;
+  responseCode = 0;
+  requestHeadersBytes = 0;
+  requestBodyBytes = 0;
+  responseHeadersBytes = 0;
+  responseBodyBytes = 0;
+  readonly observation = new FilterState();
+
+  /** A number of envoy.config.core.v3.RequestMethod. */
+  method = 0;
+  pathStart = 0;
+  pathStop = 0;
+
+  /** The fingerprint of what was read last; of no use when `isUnique`. */
+  readonly fingerprint = Buffer.alloc(MAX_FINGERPRINT_BYTES);
+  fingerprintBytes = 0;
+  /** Whether no other entry needs to be compared with it: it would not fit. */
+  isUnique = false;
+
+  /** `withAddresses`: whether addresses decide whose call it is. */
+  constructor(private readonly withAddresses: boolean) {}
+
+  /** False when the entry is malformed. The fingerprint begins with `sender`, a number. */
+  read(bytes: Buffer, start: number, stop: number, sender: number): boolean {
+    this.clear();
+    this.fingerprint.writeUInt32LE(sender, 0);
+    this.fingerprintBytes = 4;
+    entryFields.open(bytes, start, stop);
+    while (entryFields.next()) {
+      const { tag, start: at, stop: end } = entryFields;
+      if (tag === COMMON_PROPERTIES && !this.readCommonProperties(bytes, at, end)) return false;
+      if (tag === REQUEST && !this.readRequest(bytes, at, end)) return false;
+      if (tag === RESPONSE && !this.readResponse(bytes, at, end)) return false;
+    }
+    this.addOutcome(bytes);
+    return !entryFields.isMalformed;
+  }
+
+  private readCommonProperties(bytes: Buffer, start: number, stop: number): boolean {
+    sectionFields.open(bytes, start, stop);
+    while (sectionFields.next()) {
+      if (!this.readCommonProperty(bytes, sectionFields.tag, sectionFields.start, sectionFields.stop)) return false;
+    }
+    return !sectionFields.isMalformed;
+  }
+
+  private readCommonProperty(bytes: Buffer, tag: number, start: number, stop: number): boolean {
+    switch (tag) {
+      case START_TIME:
+        return this.startTime.read(bytes, start, stop);
+      case TIME_TO_FIRST_UPSTREAM_TX:
+        return this.firstUpstreamTx.read(bytes, start, stop);
+      case TIME_TO_FIRST_UPSTREAM_RX:
+        return this.firstUpstreamRx.read(bytes, start, stop);
+      case TIME_TO_LAST_UPSTREAM_RX:
+        return this.lastUpstreamRx.read(bytes, start, stop);
+      case TIME_TO_FIRST_DOWNSTREAM_TX:
+        return this.firstDownstreamTx.read(bytes, start, stop);
+      case TIME_TO_LAST_DOWNSTREAM_TX:
+        return this.lastDownstreamTx.read(bytes, start, stop);
+      case DURATION:
+        return this.duration.read(bytes, start, stop);
+      case TLS_PROPERTIES:
+        return this.readTls(bytes, start, stop);
+      case UPSTREAM_REMOTE_ADDRESS:
+        this.hasUpstream = true;
+        if (this.withAddresses) this.add(Part.UpstreamRemote, bytes, start, stop);
+        return true;
+      case DOWNSTREAM_LOCAL_ADDRESS:
+        if (this.withAddresses) this.add(Part.DownstreamLocal, bytes, start, stop);
+        return true;
+      case DOWNSTREAM_REMOTE_ADDRESS:
+        if (this.withAddresses) this.addWithoutPort(Part.DownstreamRemote, bytes, start, stop);
+        return true;
+      case DOWNSTREAM_DIRECT_REMOTE_ADDRESS:
+        if (this.withAddresses) this.addWithoutPort(Part.DownstreamDirectRemote, bytes, start, stop);
+        return true;
+      case RESPONSE_FLAGS:
+        this.add(Part.Flags, bytes, start, stop);
+        return true;
+      case UPSTREAM_CLUSTER:
+        this.add(Part.Cluster, bytes, start, stop);
+        return true;
+      case ROUTE_NAME:
+        this.add(Part.Route, bytes, start, stop);
+        return true;
+      case FILTER_STATE_OBJECTS:
+        return mapEntry.read(bytes, start, stop) && this.readFilterState(bytes, start, stop);
+      case CUSTOM_TAGS:
+        if (!mapEntry.read(bytes, start, stop)) return false;
+        if (KNOWN_TAGS.some((key) => mapEntry.hasKey(key))) this.add(Part.Tag, bytes, start, stop);
+        return true;
+      case ATTEMPT_COUNT:
+        this.attempts = sectionFields.low >>> 0;
+        return true;
+      case ACCESS_LOG_TYPE:
+        this.accessLogType = sectionFields.low;
+        return true;
+      default:
+        return true;
+    }
+  }
+
+  private readFilterState(bytes: Buffer, start: number, stop: number): boolean {
+    if (mapEntry.hasKey(OBSERVATION_STATE)) {
+      return this.observation.read(bytes, mapEntry.valueStart, mapEntry.valueStop) && this.observation.kind === "bytes";
+    }
+    if (hasKeyOf(PEER_STATES)) this.add(Part.Peer, bytes, start, stop);
+    return true;
+  }
+
+  /** Without the session's id and the client's fingerprint, which differ from connection to connection. */
+  private readTls(bytes: Buffer, start: number, stop: number): boolean {
+    fields.open(bytes, start, stop);
+    while (fields.next()) {
+      const { tag } = fields;
+      if (tag === TLS_VERSION) this.addNumber(Part.TlsVersion, fields.low);
+      else if (tag === SNI) this.add(Part.Sni, bytes, fields.start, fields.stop);
+      else if (tag === LOCAL_CERTIFICATE) this.add(Part.LocalCertificate, bytes, fields.start, fields.stop);
+      else if (tag === PEER_CERTIFICATE) this.add(Part.PeerCertificate, bytes, fields.start, fields.stop);
+    }
+    return !fields.isMalformed;
+  }
+
+  /** A client's port differs from connection to connection. */
+  private addWithoutPort(part: Part, bytes: Buffer, start: number, stop: number): void {
+    addressFields.open(bytes, start, stop);
+    while (addressFields.next()) {
+      if (addressFields.tag !== SOCKET_ADDRESS) {
+        this.add(part, bytes, addressFields.start, addressFields.stop);
+        continue;
+      }
+      fields.open(bytes, addressFields.start, addressFields.stop);
+      while (fields.next()) if (fields.tag === SOCKET_IP) this.add(part, bytes, fields.start, fields.stop);
+    }
+  }
+
+  private readRequest(bytes: Buffer, start: number, stop: number): boolean {
+    sectionFields.open(bytes, start, stop);
+    while (sectionFields.next()) {
+      switch (sectionFields.tag) {
+        case METHOD:
+          this.method = sectionFields.low;
+          break;
+        case AUTHORITY:
+          this.add(Part.Authority, bytes, sectionFields.start, sectionFields.stop);
+          break;
+        case PATH:
+          this.pathStart = sectionFields.start;
+          this.pathStop = sectionFields.stop;
+          break;
+        case REQUEST_HEADERS_BYTES:
+          this.requestHeadersBytes = sectionFields.uint64();
+          break;
+        case REQUEST_BODY_BYTES:
+          this.requestBodyBytes = sectionFields.uint64();
+          break;
+        case REQUEST_HEADERS:
+          if (!this.readHeader(bytes, CONTENT_TYPE, Part.ContentType)) return false;
+          break;
+      }
+    }
+    return !sectionFields.isMalformed;
+  }
+
+  private readResponse(bytes: Buffer, start: number, stop: number): boolean {
+    sectionFields.open(bytes, start, stop);
+    while (sectionFields.next()) {
+      switch (sectionFields.tag) {
+        case RESPONSE_CODE:
+          if (!this.readResponseCode(bytes, sectionFields.start, sectionFields.stop)) return false;
+          break;
+        case RESPONSE_HEADERS_BYTES:
+          this.responseHeadersBytes = sectionFields.uint64();
+          break;
+        case RESPONSE_BODY_BYTES:
+          this.responseBodyBytes = sectionFields.uint64();
+          break;
+        case RESPONSE_HEADERS:
+          if (!this.readHeader(bytes, GRPC_STATUS, Part.HeaderGrpcStatus)) return false;
+          break;
+        case RESPONSE_TRAILERS:
+          if (!this.readHeader(bytes, GRPC_STATUS, Part.TrailerGrpcStatus)) return false;
+          break;
+      }
+    }
+    return !sectionFields.isMalformed;
+  }
+
+  /** The header at the current field of the section, if it is that one. */
+  private readHeader(bytes: Buffer, name: Buffer, part: Part): boolean {
+    const { start, stop } = sectionFields;
+    if (!mapEntry.read(bytes, start, stop)) return false;
+    if (mapEntry.hasKey(name)) this.add(part, bytes, start, stop);
+    return true;
+  }
+
+  private readResponseCode(bytes: Buffer, start: number, stop: number): boolean {
+    fields.open(bytes, start, stop);
+    while (fields.next()) {
+      if (fields.tag === UINT32_VALUE) this.responseCode = fields.low >>> 0;
+    }
+    return !fields.isMalformed;
+  }
+
+  /** What is known at the end only: the code, and what of the observation is the same for calls alike. */
+  private addOutcome(bytes: Buffer): void {
+    this.addNumber(Part.Code, this.responseCode);
+    this.addNumber(Part.HasUpstream, this.hasUpstream ? 1 : 0);
+    this.addNumber(Part.HasRequest, this.requestHeadersBytes > 0 || this.pathStop > this.pathStart ? 1 : 0);
+    const { kind, start, stop } = this.observation;
+    if (kind === "none") return;
+    if (stop - start < OBSERVATION_LABELS_OFFSET) {
+      this.isUnique = true; // malformed
+      return;
+    }
+    this.addNumber(Part.ObservationHead, bytes.readInt32LE(start)); // version, kind, number of labels, omitted metrics
+    this.add(Part.ObservationLabels, bytes, start + OBSERVATION_LABELS_OFFSET, stop);
+  }
+
+  private add(part: Part, bytes: Buffer, start: number, stop: number): void {
+    const { fingerprint } = this;
+    const length = stop - start;
+    let at = this.fingerprintBytes;
+    if (at + PART_HEAD_BYTES + length > MAX_FINGERPRINT_BYTES) {
+      this.isUnique = true;
+      return;
+    }
+    fingerprint[at++] = part;
+    fingerprint[at++] = length & 0xff;
+    fingerprint[at++] = length >>> 8;
+    this.fingerprintBytes = at + length;
+    if (length > SHORT_BYTES) bytes.copy(fingerprint, at, start, stop);
+    else for (let from = start; from < stop; from++) fingerprint[at++] = bytes[from] as number;
+  }
+
+  private addNumber(part: Part, value: number): void {
+    const { fingerprint } = this;
+    const at = this.fingerprintBytes;
+    if (at + PART_HEAD_BYTES + 4 > MAX_FINGERPRINT_BYTES) {
+      this.isUnique = true;
+      return;
+    }
+    fingerprint[at] = part;
+    fingerprint[at + 1] = value & 0xff;
+    fingerprint[at + 2] = (value >>> 8) & 0xff;
+    fingerprint[at + 3] = (value >>> 16) & 0xff;
+    fingerprint[at + 4] = value >>> 24;
+    this.fingerprintBytes = at + 5;
+  }
+
+  private clear(): void {
+    this.startTime.clear();
+    this.firstUpstreamTx.clear();
+    this.firstUpstreamRx.clear();
+    this.lastUpstreamRx.clear();
+    this.firstDownstreamTx.clear();
+    this.lastDownstreamTx.clear();
+    this.duration.clear();
+    this.accessLogType = 0;
+    this.attempts = 0;
+    this.hasUpstream = false;
+    this.responseCode = 0;
+    this.requestHeadersBytes = 0;
+    this.requestBodyBytes = 0;
+    this.responseHeadersBytes = 0;
+    this.responseBodyBytes = 0;
+    this.observation.clear();
+    this.method = 0;
+    this.pathStart = 0;
+    this.pathStop = 0;
+    this.isUnique = false;
+  }
+}
+
+function hasKeyOf(keys: readonly Buffer[]): boolean {
+  for (const key of keys) if (mapEntry.hasKey(key)) return true;
+  return false;
+}
