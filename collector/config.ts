@@ -19,6 +19,7 @@ export interface Config {
   readonly http: { readonly address: Address };
   readonly scrape: ScrapeConfig;
   readonly identity: IdentityConfig;
+  readonly indicators: IndicatorsConfig;
   readonly limits: LimitsConfig;
   readonly log: { readonly level: LogLevel };
   readonly shutdown: { readonly drainMs: number };
@@ -59,6 +60,11 @@ interface IdentityConfig {
   };
 }
 
+interface IndicatorsConfig {
+  readonly lateAfterMs: number;
+  readonly retireAfterMs: number;
+}
+
 interface LimitsConfig {
   readonly proxies: number;
   readonly labelSets: number;
@@ -68,6 +74,7 @@ interface LimitsConfig {
   readonly streams: number;
   readonly connections: number;
   readonly taps: number;
+  readonly indicators: number;
 }
 
 // === values ===
@@ -131,6 +138,8 @@ const MAX_DURATION_MS = 168 * 3_600_000;
 const FORMATS: Readonly<Record<string, (text: string) => boolean>> = {
   duration: (text) => isBetween(0, parseDuration(text), MAX_DURATION_MS),
   interval: (text) => isBetween(MIN_INTERVAL_MS, parseDuration(text), MAX_DURATION_MS),
+  lateness: (text) => isBetween(15_000, parseDuration(text), 3_600_000),
+  retirement: (text) => isBetween(120_000, parseDuration(text), MAX_DURATION_MS),
   size: (text) => (parseSize(text) ?? 0) > 0,
   address: (text) => parseAddress(text) !== null,
   target: (text) => parseTarget(text) !== null,
@@ -143,6 +152,8 @@ const interval = Type.String({
   format: "interval",
   description: `a duration from ${MIN_INTERVAL_MS}ms to 168h such as 5s`,
 });
+const lateness = Type.String({ format: "lateness", description: "a duration from 15s to 1h such as 2m" });
+const retirement = Type.String({ format: "retirement", description: "a duration from 2m to 168h such as 10m" });
 const size = Type.String({ format: "size", description: "a size such as 512KiB or 64MiB" });
 const address = Type.String({ format: "address", description: "host:port such as 127.0.0.1:11800 or [::1]:0" });
 const target = Type.String({
@@ -185,6 +196,7 @@ export const FILE_SCHEMA = section({
       domain,
     }),
   }),
+  indicators: section({ late_after: lateness, retire_after: retirement }),
   limits: section({
     proxies: upTo(1_000_000),
     label_sets: upTo(1_000_000),
@@ -194,6 +206,7 @@ export const FILE_SCHEMA = section({
     streams: upTo(1_000_000),
     connections: upTo(10_000_000),
     taps: upTo(1000),
+    indicators: upTo(1_000_000),
   }),
   log: section({ level }),
   shutdown: section({ drain: duration }),
@@ -223,7 +236,7 @@ export function loadConfig({ path, env }: ConfigSource): Config {
 
 /** Paths are relative to `folder`, the file's. */
 function withDefaults(
-  { grpc, http, scrape, identity, limits, log, shutdown }: FileConfig,
+  { grpc, http, scrape, identity, indicators, limits, log, shutdown }: FileConfig,
   logLevel: LogLevel | null,
   folder: string,
 ): Config {
@@ -254,6 +267,10 @@ function withDefaults(
         domain: identity?.kubernetes?.domain ?? "cluster.local",
       },
     },
+    indicators: {
+      lateAfterMs: valid(parseDuration(indicators?.late_after ?? "2m")),
+      retireAfterMs: valid(parseDuration(indicators?.retire_after ?? "10m")),
+    },
     limits: {
       proxies: limits?.proxies ?? 5000,
       labelSets: limits?.label_sets ?? 50_000,
@@ -263,6 +280,7 @@ function withDefaults(
       streams: limits?.streams ?? 4096,
       connections: limits?.connections ?? 200_000,
       taps: limits?.taps ?? 8,
+      indicators: limits?.indicators ?? 10_000,
     },
     log: { level: logLevel ?? log?.level ?? "info" },
     shutdown: { drainMs: valid(parseDuration(shutdown?.drain ?? "2s")) },

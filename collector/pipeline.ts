@@ -1,6 +1,7 @@
 // The whole collector, wired from top to bottom. Read this first.
 //
 //                       |'--------- Taps: Analyser --Side---------------------------> /api/v1/tap
+//                       |'--------- Calls --CallMeasures--> Indicators -------------> /metrics, /api/v1/indicators
 //   files of Kubernetes objects --> KubernetesObjects
 //                                       |
 //   Envoy --ALS--> AlsReceiver --AccessRecord, ConnectionRecord--.                  .--> WebServer /metrics
@@ -57,7 +58,7 @@ export async function startCollector(config: Config, logOf: (component: string) 
     log: logOf("identity"),
   });
 
-  const indicators = new Indicators({ limit: 10_000, lateAfterMs: 120_000, retireAfterMs: 600_000 });
+  const indicators = new Indicators({ ...config.indicators, limit: config.limits.indicators });
   const taps = new Taps(config.limits.taps, self);
 
   const { maxMessageBytes, maxStreamAgeMs } = config.grpc;
@@ -88,6 +89,7 @@ export async function startCollector(config: Config, logOf: (component: string) 
     ...config.http.address,
     store,
     graph,
+    indicators,
     taps,
     identities: objects,
     accounts: als.accounts,

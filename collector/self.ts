@@ -109,6 +109,14 @@ export interface Holdings {
   readonly overflowed: ByShape;
   readonly connections: number;
   readonly edges: number;
+  readonly indicators: {
+    /** By kind of subject. */
+    readonly subjects: Readonly<Record<string, number>>;
+    readonly refused: Readonly<Record<string, number>>;
+    /** Calls. */
+    readonly late: number;
+    readonly ahead: number;
+  };
 }
 
 export class SelfMetrics {
@@ -222,6 +230,25 @@ export class SelfMetrics {
     registers: [this.registry],
   });
 
+  private readonly indicatorSubjects = new Gauge({
+    name: "meshtally_indicator_subjects",
+    help: "Services, instances, endpoints and edges whose calls are added up: what limits.indicators bounds for each kind.",
+    labelNames: ["kind"] as const,
+    registers: [this.registry],
+  });
+  private readonly indicatorRefused = new Counter({
+    name: "meshtally_indicator_subjects_refused_total",
+    help: "Times that a subject found no room, by kind: its calls are added to `other`.",
+    labelNames: ["kind"] as const,
+    registers: [this.registry],
+  });
+  private readonly indicatorCalls = new Counter({
+    name: "meshtally_indicator_calls_out_of_time_total",
+    help: "Calls that began too long ago, and are in no indicator (`late`), or in the future, and are added to the present (`ahead`).",
+    labelNames: ["how"] as const,
+    registers: [this.registry],
+  });
+
   constructor(version: string) {
     collectDefaultMetrics({ register: this.registry });
     new Gauge({
@@ -252,6 +279,16 @@ export class SelfMetrics {
       this.cells.set({ metrics }, holdings.cells[metrics]);
       this.overflowed.inc({ metrics }, holdings.overflowed[metrics]);
     }
+    this.setIndicators(holdings.indicators);
     return this.registry.metrics();
+  }
+
+  private setIndicators({ subjects, refused, late, ahead }: Holdings["indicators"]): void {
+    this.indicatorRefused.reset();
+    this.indicatorCalls.reset();
+    for (const [kind, count] of Object.entries(subjects)) this.indicatorSubjects.set({ kind }, count);
+    for (const [kind, count] of Object.entries(refused)) this.indicatorRefused.inc({ kind }, count);
+    this.indicatorCalls.inc({ how: "late" }, late);
+    this.indicatorCalls.inc({ how: "ahead" }, ahead);
   }
 }

@@ -116,7 +116,8 @@ export class Calls {
     });
     if (origin !== "observation" && origin !== "derived") return origin;
     const route = { origin, labelKey, sides: this.routeSides(bytes, start, stop, sender) };
-    const isAlike = !entry.isUnique && records === 1 && (origin === "derived" || isOneLabelSet(bytes, entry.observation.start));
+    const isAlike =
+      !entry.isUnique && records === 1 && (origin === "derived" || isOneLabelSet(bytes, entry.observation.start));
     if (isAlike) this.routes.set(entry.fingerprint, 0, entry.fingerprintBytes, route);
     this.measure(route, bytes);
     return origin;
@@ -208,7 +209,6 @@ export class Calls {
       const slot = indicators.slotOf(this.nowMs, this.nowMs); // of what was sent since the entry before, whenever it began
       indicators.addConnection(indicators.target(endsOf(side)), slot, {
         isNew: this.analyser.wasFirst,
-        isSuccess: side.success,
         receivedBytes: side.requestBytes ?? 0,
         sentBytes: side.responseBytes ?? 0,
         flags: this.analyser.wasLast ? side.flags : NO_FLAGS,
@@ -221,7 +221,12 @@ export class Calls {
 const NO_FLAGS: readonly string[] = [];
 
 function endsOf({ detectPoint, source, destination }: Side): Ends {
-  return { point: detectPoint, source: source.service, destination: destination.service, instance: destination.instance };
+  return {
+    point: detectPoint,
+    source: source.service,
+    destination: destination.service,
+    instance: destination.instance,
+  };
 }
 
 function isOneLabelSet(bytes: Buffer, observation: number): boolean {

@@ -1,7 +1,7 @@
 // Indicator: what calls of one subject (a service, an instance, an endpoint, an edge) add up to, since it began and in recent slots.
 
 import { LatencySketch } from "./latency-sketch.ts";
-import { type CallMeasures, type ConnectionMeasures, Field, FIELDS } from "./measures.ts";
+import { type CallMeasures, type ConnectionMeasures, FIELDS, Field } from "./measures.ts";
 import type { Span } from "./slots.ts";
 
 interface Slot {

@@ -7,7 +7,7 @@
 import type { Indicator } from "./indicator.ts";
 import type { CallMeasures, ConnectionMeasures } from "./measures.ts";
 import { SLOT_MS, SLOTS_PER_MINUTE, slotOf } from "./slots.ts";
-import { type DetectPoint, Subjects } from "./subjects.ts";
+import { type DetectPoint, SUBJECT_KINDS, Subjects } from "./subjects.ts";
 
 /** Stands for the service of an end of which nothing is known. */
 export const UNKNOWN_SERVICE = "unknown";
@@ -46,11 +46,10 @@ export class Indicators {
   late = 0;
   /** Calls that began in the future, by our clock; they are added to the present. */
   ahead = 0;
-  private readonly keptSlots: number;
 
+  /** Of the time in which calls may come late, each minute is kept until it is complete, and the one after it. */
   constructor(private readonly options: IndicatorOptions) {
-    this.keptSlots = Math.ceil(options.lateAfterMs / SLOT_MS) + SLOTS_PER_MINUTE + 1;
-    this.subjects = new Subjects(options.limit, this.keptSlots);
+    this.subjects = new Subjects(options.limit, Math.ceil(options.lateAfterMs / SLOT_MS) + SLOTS_PER_MINUTE + 1);
   }
 
   /** Valid until one of its indicators is retired. */
@@ -78,8 +77,7 @@ export class Indicators {
       if (startMs > nowMs + SLOT_MS) this.ahead++;
       return current;
     }
-    const slot = slotOf(startMs);
-    if (current - slot < this.keptSlots - 1) return slot;
+    if (nowMs - startMs <= this.options.lateAfterMs) return slotOf(startMs);
     this.late++;
     return -1;
   }
@@ -96,6 +94,13 @@ export class Indicators {
     target.service.addConnection(slot, connection);
     target.edge.addConnection(slot, connection);
     target.instance?.addConnection(slot, connection);
+  }
+
+  /** What is held, and what found no room or came at the wrong time. */
+  get holdings() {
+    const { subjects, late, ahead } = this;
+    const counts = SUBJECT_KINDS.map((kind) => [kind, subjects.count(kind)] as const);
+    return { subjects: Object.fromEntries(counts), refused: subjects.refused, late, ahead };
   }
 
   /** To be called now and then. */

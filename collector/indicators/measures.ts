@@ -45,7 +45,6 @@ export interface CallMeasures {
 /** What one entry says more of a TCP connection than the one before. */
 export interface ConnectionMeasures {
   readonly isNew: boolean;
-  readonly isSuccess: boolean;
   readonly receivedBytes: number;
   readonly sentBytes: number;
   readonly flags: readonly string[];

@@ -1,5 +1,5 @@
-// Time in slots: what an indicator measures is kept by the slot in which a call began, so that windows of any whole number of slots, and
-// minutes, are sums of slots; a late call goes where it belongs as long as its slot is kept.
+// Time in slots: what an indicator measures is kept by the slot in which a call began, so that windows and minutes are sums of slots, and a
+// late call goes where it belongs as long as its slot is kept.
 
 export const SLOT_MS = 15_000;
 export const MINUTE_MS = 60_000;
@@ -10,20 +10,22 @@ export function slotOf(ms: number): number {
   return Math.floor(ms / SLOT_MS);
 }
 
-/** What a window shows, as a range of slots [first, last]. */
+/** Slots [first, last], and how much time of them has passed. */
 export interface Span {
   readonly first: number;
   readonly last: number;
+  readonly seconds: number;
 }
 
-/** The last minute's worth of slots, with the one that is under way. */
+/** The slot under way and a minute's worth of slots before it: what began in the last 60 to 75 seconds. */
 export function liveSpan(nowMs: number): Span {
   const last = slotOf(nowMs);
-  return { first: last - SLOTS_PER_MINUTE, last };
+  const first = last - SLOTS_PER_MINUTE;
+  return { first, last, seconds: Math.max(1, nowMs - first * SLOT_MS) / 1000 };
 }
 
-/** The minute that a moment is in. */
-export function minuteSpan(ms: number): Span {
-  const first = Math.floor(ms / MINUTE_MS) * SLOTS_PER_MINUTE;
-  return { first, last: first + SLOTS_PER_MINUTE - 1 };
+/** A whole minute: the one that ended last for 1, the one before it for 2. */
+export function minuteSpan(nowMs: number, ago: number): Span {
+  const first = (Math.floor(nowMs / MINUTE_MS) - ago) * SLOTS_PER_MINUTE;
+  return { first, last: first + SLOTS_PER_MINUTE - 1, seconds: MINUTE_MS / 1000 };
 }

@@ -1,6 +1,7 @@
 // Subjects: whose calls are added up. A service, one of its instances, one of its endpoints, or an edge between two services.
 
 import { Indicator } from "./indicator.ts";
+import { SLOTS_PER_MINUTE } from "./slots.ts";
 
 export const SUBJECT_KINDS = ["service", "instance", "endpoint", "edge"] as const;
 export type SubjectKind = (typeof SUBJECT_KINDS)[number];
@@ -41,6 +42,11 @@ export class Subjects {
     private readonly limit: number,
     private readonly keptSlots: number,
   ) {}
+
+  /** So many minutes that have ended are kept whole. */
+  get keptMinutes(): number {
+    return Math.floor(this.keptSlots / SLOTS_PER_MINUTE) - 1;
+  }
 
   service(service: string, point: DetectPoint): Subject {
     return this.find("service", [service, point], [OTHER, point]);

@@ -71,9 +71,12 @@ const UINT32_VALUE = varintTag(1);
 const CONTENT_TYPE = Buffer.from("content-type");
 const GRPC_STATUS = Buffer.from("grpc-status");
 const OBSERVATION_STATE = Buffer.from(WASM_STATE_PREFIX + OBSERVATION);
-const PEER_STATES = [WASM_STATE_PREFIX + UPSTREAM_PEER, WASM_STATE_PREFIX + DOWNSTREAM_PEER, UPSTREAM_PEER, DOWNSTREAM_PEER].map(
-  (name) => Buffer.from(name),
-);
+const PEER_STATES = [
+  WASM_STATE_PREFIX + UPSTREAM_PEER,
+  WASM_STATE_PREFIX + DOWNSTREAM_PEER,
+  UPSTREAM_PEER,
+  DOWNSTREAM_PEER,
+].map((name) => Buffer.from(name));
 /** Those that HttpEntry (als-entry.ts) reads. */
 const KNOWN_TAGS = [
   "upstream_peer_uri_san",

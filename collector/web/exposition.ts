@@ -2,6 +2,7 @@
 // https://prometheus.io/docs/instrumenting/exposition_formats/  https://prometheus.io/docs/specs/om/open_metrics_spec/
 
 import { METRIC_HELP } from "../help.ts";
+import { escapeValue } from "../label-value.ts";
 import type { Series } from "../series/cell.ts";
 import { COUNTS_WIDTH, HISTOGRAM_COUNT, HISTOGRAM_SUM, histogramField, REQUESTS } from "../series/counts.ts";
 import { unpackLabels } from "../series/key.ts";
@@ -147,10 +148,6 @@ function labelText(known: LabelTexts, { index, labelKey }: Series, labels: reado
     known[index] = text;
   }
   return text;
-}
-
-function escapeValue(value: string): string {
-  return value.replaceAll("\\", "\\\\").replaceAll('"', '\\"').replaceAll("\n", "\\n");
 }
 
 function withoutTotal(name: string): string {

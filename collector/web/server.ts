@@ -7,6 +7,8 @@ import { pipeline } from "node:stream/promises";
 import { createGzip } from "node:zlib";
 import { CollectorError } from "../error.ts";
 import type { AddressLookup } from "../identity/lookup.ts";
+import { renderIndicators } from "../indicators/exposition.ts";
+import type { Indicators } from "../indicators/indicators.ts";
 import type { Log } from "../log.ts";
 import type { ProxyAccounts } from "../receiver/accounts.ts";
 import type { ScrapeStatus } from "../receiver/scrape.ts";
@@ -16,6 +18,7 @@ import type { ServiceGraph } from "../service-graph/graph.ts";
 import { type Answer, failure, readGraph } from "./api.ts";
 import { CONTENT_TYPES, type Format, negotiateFormat, TrafficExposition, toOpenMetrics } from "./exposition.ts";
 import { readIdentity } from "./identity.ts";
+import { readIndicators } from "./indicators.ts";
 import { readReceivers } from "./receivers.ts";
 import type { Taps } from "./tap.ts";
 
@@ -33,6 +36,7 @@ export interface WebOptions {
   readonly port: number;
   readonly store: SeriesStore;
   readonly graph: ServiceGraph;
+  readonly indicators: Indicators;
   readonly taps: Taps;
   /** Who is behind an address. */
   readonly identities: AddressLookup;
@@ -112,6 +116,9 @@ export class WebServer {
   > = {
     "/metrics": (request, response) => this.sendMetrics(request, response),
     "/api/v1/graph": (_, response, query) => sendJson(response, readGraph(this.options.graph, query)),
+    "/api/v1/indicators": (_, response, query) => {
+      sendJson(response, readIndicators(this.options.indicators.subjects, query, Date.now()));
+    },
     "/api/v1/tap": (request, response, query) => this.tap(request, response, query),
     "/api/v1/receivers": (_, response, query) => {
       sendJson(response, readReceivers(this.options.accounts, this.options.scrapeStatuses(), query));
@@ -162,7 +169,10 @@ export class WebServer {
 
   private async *pieces(format: Format): AsyncGenerator<string> {
     yield* this.traffic.render(format);
-    const { self, store, graph } = this.options;
+    const { self, store, graph, indicators } = this.options;
+    for (const piece of renderIndicators(indicators.subjects, Date.now())) {
+      yield format === "openmetrics" ? toOpenMetrics(piece) : piece;
+    }
     const text = await self.render({
       labelSets: { http: store.http.series.length, tcp: store.tcp.series.length },
       lives: store.lifeCount,
@@ -170,6 +180,7 @@ export class WebServer {
       overflowed: { http: store.http.overflowed, tcp: store.tcp.overflowed },
       connections: store.connectionCount,
       edges: graph.edgeCount,
+      indicators: indicators.holdings,
     });
     yield format === "openmetrics" ? `${toOpenMetrics(text)}# EOF\n` : text;
   }

@@ -211,6 +211,7 @@ describe("toOpenMetrics", () => {
       overflowed: { http: 3, tcp: 0 },
       connections: 8,
       edges: 4,
+      indicators: { subjects: { service: 2 }, refused: { service: 0 }, late: 5, ahead: 0 },
     };
     const before = await self.render(holdings);
     const lines = toOpenMetrics(before).split("\n");
@@ -220,6 +221,8 @@ describe("toOpenMetrics", () => {
     expect(lines).toContain('meshtally_label_sets_overflowed_total{metrics="http"} 3');
     expect(lines).toContain('meshtally_label_sets{metrics="tcp"} 6');
     expect(lines).toContain("meshtally_connections 8");
+    expect(lines).toContain('meshtally_indicator_subjects{kind="service"} 2');
+    expect(lines).toContain('meshtally_indicator_calls_out_of_time_total{how="late"} 5');
     expect(lines.slice(0, -1)).not.toContain("");
     expect(await self.render(holdings)).toContain("# TYPE meshtally_access_log_dropped_total counter");
   });

@@ -1,0 +1,116 @@
+// GET /api/v1/indicators: how services, instances, endpoints and edges fare: live, in the last whole minute, or minute by minute.
+
+import { quote } from "../error.ts";
+import { liveSpan, minuteSpan, SLOT_MS, type Span } from "../indicators/slots.ts";
+import { LABEL_NAMES, SUBJECT_KINDS, type Subject, type SubjectKind, type Subjects } from "../indicators/subjects.ts";
+import { QUANTILES, type Summary, summarise } from "../indicators/summary.ts";
+import { type Answer, failure } from "./api.ts";
+
+const WINDOWS = ["live", "minute", "minutes"] as const;
+type WindowName = (typeof WINDOWS)[number];
+
+const DEFAULT_LIMIT = 100;
+const MAX_LIMIT = 1000;
+
+/** Those with the most calls first. */
+export function readIndicators(subjects: Subjects, query: URLSearchParams, nowMs: number): Answer {
+  const request = parse(query);
+  if (typeof request === "string") return failure(400, "bad_request", request);
+  const { kind, window, limit, filter } = request;
+  const found = [...subjects.all(kind)].filter(({ labels }) =>
+    filter.every((value, i) => !value || value === labels[i]),
+  );
+  const spans = spansOf(window, nowMs, subjects.keptMinutes);
+  const measured = found.map((subject) => measure(subject, spans)).filter(({ traffic }) => traffic > 0);
+  measured.sort((a, b) => b.traffic - a.traffic);
+  return {
+    status: 200,
+    body: {
+      kind,
+      window,
+      total: measured.length,
+      [`${kind}s`]: measured.slice(0, limit).map(({ subject, windows }) => ({
+        ...labelsOf(subject),
+        ...(window === "minutes" ? { minutes: windows } : windows[0]),
+      })),
+    },
+  };
+}
+
+interface Request {
+  readonly kind: SubjectKind;
+  readonly window: WindowName;
+  readonly limit: number;
+  /** A value for each label of the kind, "" for any. */
+  readonly filter: readonly string[];
+}
+
+/** The request, or what is wrong with it. */
+function parse(query: URLSearchParams): Request | string {
+  const kindText = query.get("kind") ?? "service";
+  const kind = SUBJECT_KINDS.find((each) => each === kindText);
+  if (!kind) return `kind: found ${quote(kindText)}, expected one of ${SUBJECT_KINDS.join(", ")}`;
+  const windowText = query.get("window") ?? "live";
+  const window = WINDOWS.find((each) => each === windowText);
+  if (!window) return `window: found ${quote(windowText)}, expected one of ${WINDOWS.join(", ")}`;
+  const limitText = query.get("limit") ?? String(DEFAULT_LIMIT);
+  const limit = /^\d{1,4}$/.test(limitText) ? Number(limitText) : 0;
+  if (limit < 1 || limit > MAX_LIMIT)
+    return `limit: found ${quote(limitText)}, expected a whole number from 1 to ${MAX_LIMIT}`;
+  const known = ["kind", "window", "limit", ...LABEL_NAMES[kind]];
+  const unknown = [...query.keys()].find((name) => !known.includes(name));
+  if (unknown !== undefined) return `${quote(unknown)}: an unknown parameter, expected one of ${known.join(", ")}`;
+  return { kind, window, limit, filter: LABEL_NAMES[kind].map((name) => query.get(name) ?? "") };
+}
+
+function spansOf(window: WindowName, nowMs: number, minutes: number): Span[] {
+  if (window === "live") return [liveSpan(nowMs)];
+  if (window === "minute") return [minuteSpan(nowMs, 1)];
+  return Array.from({ length: minutes }, (_, ago) => minuteSpan(nowMs, ago + 1));
+}
+
+function measure(subject: Subject, spans: readonly Span[]) {
+  const summaries = spans.map((span) => summarise(subject.indicator.window(span), span.seconds));
+  const traffic = summaries.reduce((sum, summary) => sum + trafficOf(summary), 0);
+  return { subject, traffic, windows: summaries.map((summary, i) => render(spans[i] as Span, summary)) };
+}
+
+/** What there is more of is shown first. A connection may only have gone on, and moved bytes. */
+function trafficOf({ calls, tcp }: Summary): number {
+  return calls + tcp.connections + (tcp.receivedBytes + tcp.sentBytes > 0 ? 1 : 0);
+}
+
+function labelsOf({ kind, labels }: Subject): Record<string, string | undefined> {
+  return Object.fromEntries(LABEL_NAMES[kind].map((name, i) => [name, labels[i]]));
+}
+
+function render({ first, seconds }: Span, summary: Summary): object {
+  const { quantileSeconds, tcp } = summary;
+  return {
+    start: new Date(first * SLOT_MS).toISOString(),
+    seconds: round(seconds),
+    requests: summary.calls,
+    requests_per_second: round(summary.callsPerSecond),
+    success_ratio: rounded(summary.successRatio),
+    apdex_ratio: rounded(summary.apdex),
+    latency_seconds: {
+      mean: rounded(summary.meanSeconds),
+      ...Object.fromEntries(QUANTILES.map((q, i) => [`p${q * 100}`, rounded(quantileSeconds?.[i] ?? null)])),
+    },
+    request_bytes: summary.requestBytes,
+    response_bytes: summary.responseBytes,
+    retries: summary.retries,
+    sidecar_request_latency_seconds: rounded(summary.requestHeldSeconds),
+    sidecar_response_latency_seconds: rounded(summary.responseHeldSeconds),
+    tcp: { connections: tcp.connections, received_bytes: tcp.receivedBytes, sent_bytes: tcp.sentBytes },
+  };
+}
+
+function rounded(value: number | null): number | null {
+  return value === null ? null : round(value);
+}
+
+/** Microseconds, and shares of a millionth: more is not known. */
+function round(value: number): number {
+  return Math.round(value * 1e6) / 1e6;
+}
