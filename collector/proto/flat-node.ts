@@ -25,6 +25,8 @@ const MAX_TEXT_BYTES = 4096;
 
 /** Absent text is "". */
 export interface FlatNode {
+  /** Of the pod. */
+  readonly name: string;
   readonly namespace: string;
   readonly workloadName: string;
   readonly clusterId: string;
@@ -36,6 +38,7 @@ export function decodeFlatNode(bytes: Buffer, start: number, stop: number): Flat
   const reader = new FlatReader(bytes.subarray(start, stop));
   const root = reader.follow(0);
   const node = {
+    name: reader.text(root, NAME_SLOT),
     namespace: reader.text(root, NAMESPACE_SLOT),
     workloadName: reader.text(root, WORKLOAD_NAME_SLOT),
     clusterId: reader.text(root, CLUSTER_ID_SLOT),

@@ -7,10 +7,12 @@ const KEY = bytesTag(1);
 const VALUE = bytesTag(2);
 const TYPE_URL = bytesTag(1);
 const ANY_VALUE = bytesTag(2);
-const BYTES_VALUE = bytesTag(1);
+/** `value` of BytesValue and of StringValue, which are alike on the wire. */
+const WRAPPED_VALUE = bytesTag(1);
 
 const BYTES_TYPE = Buffer.from("/google.protobuf.BytesValue");
 const STRUCT_TYPE = Buffer.from("/google.protobuf.Struct");
+const STRING_TYPE = Buffer.from("/google.protobuf.StringValue");
 
 /** An entry of `map<string, string>` or `map<string, Message>`, read in place. A value given twice reads as the last one. */
 export class MapEntryReader {
@@ -52,10 +54,10 @@ export class MapEntryReader {
   }
 }
 
-/** What a filter state holds, unpacked. "none": absent, of another type, or no BytesValue although its type says so. */
+/** What a filter state holds, unpacked. "none": absent, of another type, or broken although its type is known. */
 export class FilterState {
-  kind: "none" | "bytes" | "struct" = "none";
-  /** The bytes of a BytesValue, or the Struct. */
+  kind: "none" | "bytes" | "text" | "struct" = "none";
+  /** The bytes of a BytesValue, the text of a StringValue, or the Struct. */
   start = 0;
   stop = 0;
   private readonly fields = new WireReader();
@@ -83,21 +85,22 @@ export class FilterState {
       }
     }
     if (fields.isMalformed) return false;
-    if (endsWith(bytes, typeStart, typeStop, BYTES_TYPE)) this.unwrap(bytes);
+    if (endsWith(bytes, typeStart, typeStop, BYTES_TYPE)) this.unwrap(bytes, "bytes");
     else if (endsWith(bytes, typeStart, typeStop, STRUCT_TYPE)) this.kind = "struct";
+    else if (endsWith(bytes, typeStart, typeStop, STRING_TYPE)) this.unwrap(bytes, "text");
     return true;
   }
 
-  private unwrap(bytes: Buffer): void {
+  private unwrap(bytes: Buffer, kind: "bytes" | "text"): void {
     const { fields } = this;
     fields.open(bytes, this.start, this.stop);
     this.stop = this.start;
     while (fields.next()) {
-      if (fields.tag !== BYTES_VALUE) continue;
+      if (fields.tag !== WRAPPED_VALUE) continue;
       this.start = fields.start;
       this.stop = fields.stop;
     }
-    if (!fields.isMalformed) this.kind = "bytes";
+    if (!fields.isMalformed) this.kind = kind;
   }
 }
 

@@ -3,8 +3,9 @@
 
 import type { Identity } from "../identity/lookup.ts";
 import { BytesCache } from "../proto/bytes-cache.ts";
-import { decodeFlatNode } from "../proto/flat-node.ts";
+import type { FlatNode } from "../proto/flat-node.ts";
 import type { FilterState } from "../proto/map-entry.ts";
+import { decodePeerBytes } from "../proto/peer-bytes.ts";
 import { decodeMetadata, type Metadata } from "../proto/struct.ts";
 import {
   APP_LABEL,
@@ -14,6 +15,7 @@ import {
   cleanValue,
   IDENTITY,
   LATEST,
+  NAME,
   NAMESPACE,
   RECOMMENDED_APP_LABEL,
   RECOMMENDED_VERSION_LABEL,
@@ -25,6 +27,8 @@ import {
 export interface Workload {
   /** Different for each Workload: stands for its content in keys. */
   readonly serial: number;
+  /** Of the pod, which becomes no label; "" when it is not told. */
+  readonly name: string;
   readonly workload: string;
   readonly namespace: string;
   readonly canonicalService: string;
@@ -42,6 +46,7 @@ let nextSerial = 1;
 export function ownWorkload({ texts, labels }: Metadata): Workload {
   return {
     serial: nextSerial++,
+    name: cleanValue(textOf(texts, NAME)),
     workload: cleanValue(textOf(texts, WORKLOAD_NAME)),
     namespace: cleanValue(textOf(texts, NAMESPACE)),
     canonicalService: cleanValue(labels.get(CANONICAL_NAME_LABEL) ?? ""),
@@ -56,38 +61,46 @@ export function ownWorkload({ texts, labels }: Metadata): Workload {
 /** A peer of which nothing is known. */
 export const UNKNOWN_PEER = peer({});
 
-/**
- * A peer as a Struct, in either spelling: `WORKLOAD_NAME`, `NAMESPACE`, `LABELS{}` as exchanged, or `workload`, `namespace`,
- * `service`, `revision`, `app`, `version` as Istio's native filter leaves it (1.24 and later). Null when it is malformed.
- */
+/** A peer as a Struct; null when it is malformed. */
 function peerFromStruct(bytes: Buffer, start: number, stop: number): Workload | null {
   const metadata = decodeMetadata(bytes, start, stop);
-  if (metadata === null) return null;
-  const { texts, labels } = metadata;
+  return metadata === null ? null : peerOfMetadata(metadata);
+}
+
+/** A peer as a byte string or as text, in whatever encoding; null when there is none to be read. */
+function peerFromBytes(bytes: Buffer, start: number, stop: number): Workload | null {
+  const facts = decodePeerBytes(bytes, start, stop);
+  if (facts === null) return null;
+  return facts.form === "struct" ? peerOfMetadata(facts.metadata) : peerOfFlatNode(facts.node);
+}
+
+/**
+ * In either spelling, keys in any case: `WORKLOAD_NAME`, `NAMESPACE`, `LABELS{}` as exchanged, or `workload`, `namespace`, `service`,
+ * `revision`, `app`, `version` as Istio's native filter leaves it (1.24 and later).
+ */
+function peerOfMetadata({ texts, labels }: Metadata): Workload {
   return peer({
+    name: textOf(texts, NAME),
     workload: texts.get("workload") || textOf(texts, WORKLOAD_NAME),
     namespace: textOf(texts, NAMESPACE),
-    canonicalService: texts.get("service") || labels.get(CANONICAL_NAME_LABEL),
-    canonicalRevision: texts.get("revision") || labels.get(CANONICAL_REVISION_LABEL),
-    app: texts.get("app") || labels.get(RECOMMENDED_APP_LABEL) || labels.get(APP_LABEL),
-    version: texts.get("version") || labels.get(RECOMMENDED_VERSION_LABEL) || labels.get(VERSION_LABEL),
+    canonicalService: texts.get("service") || labelOf(labels, CANONICAL_NAME_LABEL),
+    canonicalRevision: texts.get("revision") || labelOf(labels, CANONICAL_REVISION_LABEL),
+    app: texts.get("app") || labelOf(labels, RECOMMENDED_APP_LABEL) || labelOf(labels, APP_LABEL),
+    version: texts.get("version") || labelOf(labels, RECOMMENDED_VERSION_LABEL) || labelOf(labels, VERSION_LABEL),
     cluster: texts.get("cluster") || textOf(texts, CLUSTER_ID),
     identity: textOf(texts, IDENTITY),
   });
 }
 
-/** A peer as a FlatNode; null when it is malformed. */
-function peerFromFlatNode(bytes: Buffer, start: number, stop: number): Workload | null {
-  const node = decodeFlatNode(bytes, start, stop);
-  if (node === null) return null;
-  const { namespace, workloadName, clusterId, labels } = node;
+function peerOfFlatNode({ name, namespace, workloadName, clusterId, labels }: FlatNode): Workload {
   return peer({
+    name,
     workload: workloadName,
     namespace,
-    canonicalService: labels.get(CANONICAL_NAME_LABEL),
-    canonicalRevision: labels.get(CANONICAL_REVISION_LABEL),
-    app: labels.get(RECOMMENDED_APP_LABEL) || labels.get(APP_LABEL),
-    version: labels.get(RECOMMENDED_VERSION_LABEL) || labels.get(VERSION_LABEL),
+    canonicalService: labelOf(labels, CANONICAL_NAME_LABEL),
+    canonicalRevision: labelOf(labels, CANONICAL_REVISION_LABEL),
+    app: labelOf(labels, RECOMMENDED_APP_LABEL) || labelOf(labels, APP_LABEL),
+    version: labelOf(labels, RECOMMENDED_VERSION_LABEL) || labelOf(labels, VERSION_LABEL),
     cluster: clusterId,
   });
 }
@@ -121,6 +134,7 @@ export function isNamed({ workload, namespace, canonicalService }: Workload): bo
 function peer(facts: { readonly [fact in Exclude<keyof Workload, "serial">]?: string | undefined }): Workload {
   return {
     serial: nextSerial++,
+    name: cleanValue(facts.name ?? ""),
     workload: cleanValue(facts.workload || UNKNOWN),
     namespace: cleanValue(facts.namespace || UNKNOWN),
     canonicalService: cleanValue(facts.canonicalService || UNKNOWN),
@@ -137,13 +151,23 @@ function textOf(texts: ReadonlyMap<string, string>, key: string): string {
   return texts.get(key.toLowerCase()) ?? "";
 }
 
+/** The label of this key, which is in lower case; else the first whose key differs from it in case alone; "" when there is none. */
+function labelOf(labels: ReadonlyMap<string, string>, key: string): string {
+  const exact = labels.get(key);
+  if (exact !== undefined) return exact;
+  for (const [other, value] of labels) {
+    if (other.length === key.length && other.toLowerCase() === key) return value;
+  }
+  return "";
+}
+
 /** Together at most 16 MiB of keys. */
 const MAX_CACHED_PEERS = 4096;
 const MAX_CACHED_BYTES = 4096;
 
 /** Peers by what describes them, so that each distinct description is decoded once. */
 export class Peers {
-  private readonly flatNodes = new BytesCache<Workload | null>(MAX_CACHED_PEERS, MAX_CACHED_BYTES);
+  private readonly byteStrings = new BytesCache<Workload | null>(MAX_CACHED_PEERS, MAX_CACHED_BYTES);
   private readonly structs = new BytesCache<Workload | null>(MAX_CACHED_PEERS, MAX_CACHED_BYTES);
   private readonly endpoints = new Map<string, Workload>();
   private readonly identities = new WeakMap<Identity, { readonly workload: Workload | null }>();
@@ -151,8 +175,8 @@ export class Peers {
   /** The peer that a filter state describes; null when there is none or it cannot be read. */
   resolveState(bytes: Buffer, { kind, start, stop }: FilterState): Workload | null {
     if (kind === "none") return null;
-    if (kind === "bytes") return this.flatNodes.resolve(bytes, start, stop, peerFromFlatNode);
-    return this.structs.resolve(bytes, start, stop, peerFromStruct);
+    if (kind === "struct") return this.structs.resolve(bytes, start, stop, peerFromStruct);
+    return this.byteStrings.resolve(bytes, start, stop, peerFromBytes);
   }
 
   /** What Kubernetes says; null when it names no workload. */

@@ -19,6 +19,7 @@ test("what a builder of another hand writes is read back", () => {
     instanceIps: ["10.0.0.1"],
   });
   expect(decode(bytes)).toEqual({
+    name: "reviews-v1-abc",
     namespace: "default",
     workloadName: "reviews-v1",
     clusterId: "Kubernetes",
@@ -31,9 +32,9 @@ test("what a builder of another hand writes is read back", () => {
 });
 
 test("absent fields are empty", () => {
-  const nothing = { namespace: "", workloadName: "", clusterId: "", labels: new Map() };
+  const nothing = { name: "", namespace: "", workloadName: "", clusterId: "", labels: new Map() };
   expect(decode(encodeFlatNode({}))).toEqual(nothing);
-  expect(decode(encodeFlatNode({ name: "a" }))).toEqual(nothing);
+  expect(decode(encodeFlatNode({ name: "a" }))).toEqual({ ...nothing, name: "a" });
 });
 
 test("a vtable that ends before a slot leaves it absent: an older schema is read too", () => {
