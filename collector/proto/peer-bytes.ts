@@ -5,8 +5,8 @@
 //   BytesValue of a Struct, StringValue or BytesValue of base64 text of either
 //                              what other writers and loggers make of the same two
 //
-// Sources: istio/proxy extensions/common/node_info.fbs and extensions/common/metadata_object.cc; Envoy's
-// source/extensions/common/wasm/ext (a wasm state is logged as BytesValue) and source/common/router/string_accessor_impl.h (StringValue).
+// Sources: istio/proxy extensions/common/node_info.fbs and extensions/common/metadata_object.cc; of Envoy,
+// source/extensions/filters/common/expr/cel_state.cc (what wasm sets, BytesValue) and source/common/router/string_accessor_impl.h (StringValue).
 //
 // The rule for a byte string, whose type says nothing of what is in it. The first that says something is meant:
 //   1. a FlatNode whose offsets all lie within the bytes

@@ -13,38 +13,14 @@ import { SelfMetrics } from "../../collector/self.ts";
 import { unpackLabels } from "../../collector/series/key.ts";
 import { Label } from "../../collector/vocabulary.ts";
 import { encodeMessage, encodeStruct } from "../fixtures/als.ts";
-import { pick, type Random, randomMessage } from "../fixtures/als-random.ts";
+import { pick, randomMessage } from "../fixtures/als-random.ts";
 import { encodeFlatNode } from "../fixtures/flat-node.ts";
+import { mutate, noise } from "../fuzz/mutate.ts";
 import { random } from "./random.ts";
 
 const SEED = 20_260_131;
 const MESSAGES = 30_000;
 const BASE_MESSAGES = 200;
-
-/** One to four injuries, mostly one: flipped bits, bytes replaced, cut out, put in or repeated, the end cut off. */
-function mutate(draw: Random, bytes: Buffer): Buffer {
-  let mutant: Buffer = bytes;
-  for (let i = Math.floor(draw() ** 3 * 4); i >= 0; i--) mutant = injure(draw, mutant);
-  return mutant;
-}
-
-function injure(draw: Random, bytes: Buffer): Buffer {
-  const at = Math.floor(draw() * bytes.length);
-  const end = Math.min(bytes.length, at + 1 + Math.floor(draw() * 16));
-  const kind = Math.floor(draw() * 6);
-  const copy = Buffer.from(bytes);
-  if (kind === 0) copy[at] = (copy[at] ?? 0) ^ (1 << Math.floor(draw() * 8));
-  if (kind === 1) copy[at] = pick(draw, [0, 1, 0x7f, 0x80, 0xff, Math.floor(draw() * 256)]);
-  if (kind === 2) return bytes.subarray(0, at);
-  if (kind === 3) return Buffer.concat([bytes.subarray(0, at), bytes.subarray(end)]);
-  if (kind === 4) return Buffer.concat([bytes.subarray(0, end), bytes.subarray(at)]);
-  if (kind === 5) return Buffer.concat([bytes.subarray(0, at), noise(draw), bytes.subarray(at)]);
-  return copy;
-}
-
-function noise(draw: Random): Buffer {
-  return Buffer.from(Array.from({ length: Math.floor(draw() * 12) }, () => Math.floor(draw() * 256)));
-}
 
 test(`${MESSAGES} injured messages: nothing throws, and counted and dropped entries add up (seed ${SEED})`, async () => {
   const draw = random(SEED);

@@ -1,0 +1,127 @@
+// Fuzz of the collector: a million injured access-log messages on their whole way. Nothing may throw, each entry is accounted for, what is
+// held stops growing, and no message takes longer than its bytes allow.
+//
+//   npm run fuzz:collector -- [SEED] [COUNT]
+
+import assert from "node:assert/strict";
+import { decodeAlsMessage } from "../../collector/proto/als.ts";
+import { heldBy } from "./bounds.ts";
+import { Fuzz } from "./fuzz.ts";
+import { MessagePath } from "./path.ts";
+import { SLOW_INPUTS, timeOf } from "./slow-inputs.ts";
+
+const DEFAULT_COUNT = 1_000_000;
+/** Readings of the heap: the highest of the second half may be beyond that of the first by this much, for caches fill up and start over. */
+const CHECKPOINTS = 20;
+const MAX_GROWTH = 1.1;
+const MAX_GROWTH_BYTES = 8 * 1024 * 1024;
+/** Messages that took longest, seen again alone: another process may have had the core. */
+const SLOWEST = 20;
+/** A message may take so long, whatever it is, and so much longer for each entry and each byte. */
+const MAX_MS = 2;
+const MAX_US_PER_ENTRY = 50;
+const MAX_US_PER_BYTE = 0.5;
+const SCALING_BYTES = 1 << 20;
+
+interface Slow {
+  readonly message: Buffer;
+  readonly ms: number;
+}
+
+const seed = Number(process.argv[2] ?? Date.now() % 1_000_000_000);
+const count = Number(process.argv[3] ?? DEFAULT_COUNT);
+assert.ok(Number.isSafeInteger(seed) && Number.isSafeInteger(count) && count > 0, "SEED and COUNT are whole numbers");
+process.stdout.write(`seed ${seed}, ${count} messages\n`);
+
+const fuzz = new Fuzz(seed);
+const slow: Slow[] = [];
+const heap: number[] = [];
+const startMs = performance.now();
+for (let checkpoint = 1; checkpoint <= CHECKPOINTS; checkpoint++) {
+  await fuzz.run(Math.floor((count * checkpoint) / CHECKPOINTS) - fuzz.count, noteSlow);
+  fuzz.check();
+  heap.push(heapBytes());
+}
+const seconds = (performance.now() - startMs) / 1000;
+
+const { receiver, store, analyser, sides } = fuzz.path;
+print(
+  "rate",
+  `${Math.round(count / seconds)} messages/s, ${(fuzz.bytes / seconds / 1e6).toFixed(1)} MB/s, ${seconds.toFixed(0)} s`,
+);
+print("outcomes", JSON.stringify({ ...(await fuzz.path.outcomes()), sides }));
+const { largest } = heldBy({ receiver, store, analyser });
+print("held", largest.map(({ path, size, bound }) => `${path} ${size} of ${bound}`).join(", "));
+checkHeap();
+checkSlowest();
+checkScaling();
+process.stdout.write("passed\n");
+
+function print(what: string, text: string): void {
+  process.stdout.write(`${what}: ${text}\n`);
+}
+
+function noteSlow(message: Buffer, ms: number): void {
+  if (slow.length === SLOWEST && ms <= (slow.at(-1) as Slow).ms) return;
+  slow.push({ message, ms });
+  slow.sort((a, b) => b.ms - a.ms);
+  if (slow.length > SLOWEST) slow.pop();
+}
+
+/** Of the heap and of all buffers, after a collection. */
+function heapBytes(): number {
+  assert.ok(globalThis.gc, "node runs with --expose-gc");
+  globalThis.gc();
+  const { heapUsed, external } = process.memoryUsage();
+  return heapUsed + external;
+}
+
+function checkHeap(): void {
+  const half = CHECKPOINTS / 2;
+  const first = Math.max(...heap.slice(0, half));
+  const second = Math.max(...heap.slice(half));
+  print(
+    "heap",
+    `${heap.map(megabytes).join(" ")} MB; ${megabytes(first)} at most in the first half, ${megabytes(second)} in the second`,
+  );
+  assert.ok(second <= first * MAX_GROWTH + MAX_GROWTH_BYTES, "the heap stops growing");
+}
+
+function megabytes(bytes: number): string {
+  return (bytes / 1e6).toFixed(1);
+}
+
+function checkSlowest(): void {
+  const path = new MessagePath();
+  const again = slow.map(({ message }) => ({ message, ms: timeOf(() => path.receive(message)) }));
+  const worst = again.reduce((most, each) => (shareOf(each) > shareOf(most) ? each : most));
+  print(
+    "slowest",
+    `${worst.ms.toFixed(2)} ms for ${worst.message.length} bytes, ${(shareOf(worst) * 100).toFixed(0)} % of what it may take`,
+  );
+  assert.ok(shareOf(worst) <= 1, `too slow: ${worst.message.toString("hex")}`);
+}
+
+/** Of the time that its entries and bytes allow. */
+function shareOf({ message, ms }: Slow): number {
+  const decoded = decodeAlsMessage(message);
+  const entries = decoded === null ? 0 : (decoded.httpEntries.length + decoded.tcpEntries.length) / 2;
+  return ms / (MAX_MS + (entries * MAX_US_PER_ENTRY + message.length * MAX_US_PER_BYTE) / 1000);
+}
+
+function checkScaling(): void {
+  const tooSlow: string[] = [];
+  for (const [name, make] of SLOW_INPUTS) {
+    const path = new MessagePath();
+    const times = [SCALING_BYTES / 4, SCALING_BYTES].map((size) => {
+      const message = make(size);
+      return { message, ms: timeOf(() => path.receive(message)) };
+    });
+    if (times.some((each) => shareOf(each) > 1)) tooSlow.push(name);
+    print(
+      "scaling",
+      `${name}: ${times.map(({ message, ms }) => `${message.length} bytes ${ms.toFixed(1)} ms`).join(", ")}`,
+    );
+  }
+  assert.deepEqual(tooSlow, [], "nothing takes longer than its bytes and entries allow");
+}

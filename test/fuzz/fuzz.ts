@@ -1,0 +1,77 @@
+// A run of the fuzz: mutants of the corpus, one after the other, each drawn from the seed and its own number alone.
+
+import assert from "node:assert/strict";
+import type { Random } from "../fixtures/als-random.ts";
+import { pick } from "../fixtures/als-random.ts";
+import { random } from "../property/random.ts";
+import { heldBy } from "./bounds.ts";
+import { fuzzCorpus } from "./corpus.ts";
+import { mutate } from "./mutate.ts";
+import { MessagePath } from "./path.ts";
+
+const GOLDEN = 0x9e3779b1;
+/** One in so many goes in as it is: the state behind must not be one of injured messages alone. */
+const WHOLE = 10;
+
+/** A message that the collector did not take as it should, with all that it takes to see that again. */
+export class FuzzFailure extends Error {
+  constructor(seed: number, index: number, message: Buffer, cause: unknown) {
+    const again = `npm run fuzz:collector -- ${seed} ${index + 1}`;
+    super(`seed ${seed}, message ${index}: ${String(cause)}\nagain: ${again}\nmessage: ${message.toString("hex")}`, {
+      cause,
+    });
+  }
+}
+
+export class Fuzz {
+  readonly path = new MessagePath();
+  readonly corpus: readonly Buffer[];
+  /** Messages sent. */
+  count = 0;
+  /** Bytes sent. */
+  bytes = 0;
+
+  constructor(readonly seed: number) {
+    this.corpus = fuzzCorpus(random(seed));
+  }
+
+  /** Sends so many messages more; `onSent` is told each one and how long it took, ms. Throws FuzzFailure. */
+  async run(count: number, onSent: (message: Buffer, ms: number) => void = () => {}): Promise<void> {
+    for (const end = this.count + count; this.count < end; this.count++) {
+      const draw = random(this.seed + Math.imul(this.count + 1, GOLDEN));
+      const message = this.message(draw);
+      const startMs = performance.now();
+      try {
+        await this.path.send(draw, message);
+      } catch (error: unknown) {
+        throw new FuzzFailure(this.seed, this.count, message, error);
+      }
+      this.bytes += message.length;
+      onSent(message, performance.now() - startMs);
+    }
+  }
+
+  /** Throws AssertionError when something is held beyond its bound, or a prototype is no more as it was. */
+  check(): void {
+    const { receiver, store, graph, analyser } = this.path;
+    this.path.tick();
+    const { beyond } = heldBy({ receiver, store, graph, analyser });
+    assert.deepEqual(beyond, [], "nothing is held beyond its bound");
+    assert.deepEqual(prototypeKeys(), PROTOTYPE_KEYS, "no prototype was written to");
+  }
+
+  private message(draw: Random): Buffer {
+    const base = pick(draw, this.corpus);
+    return draw() < 1 / WHOLE ? base : mutate(draw, base, this.corpus);
+  }
+}
+
+/** What the prototypes have that all objects, arrays, maps, texts and functions share. */
+function prototypeKeys(): string[] {
+  const prototypes = { Object, Array, Map, Set, String, Function, Buffer };
+  return Object.entries(prototypes).flatMap(([name, type]) =>
+    Reflect.ownKeys(type.prototype as object).map((key) => `${name}.${String(key)}`),
+  );
+}
+
+const PROTOTYPE_KEYS = prototypeKeys();
