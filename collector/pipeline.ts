@@ -50,16 +50,18 @@ export async function startCollector(config: Config, logOf: (component: string) 
   const graph = new ServiceGraph(store, config.limits.edges);
 
   const { kubernetes, names } = config.identity;
+  const rules = { service: nameRule(names.service), instance: nameRule(names.instance), domain: kubernetes.domain };
   const objects = new KubernetesObjects({
     ...kubernetes,
     paths: kubernetes.objects,
-    rules: { service: nameRule(names.service), instance: nameRule(names.instance), domain: kubernetes.domain },
+    rules,
     self,
     log: logOf("identity"),
   });
+  const identities = { analyzers: analyzersOf(config), lookup: objects, rules };
 
   const indicators = new Indicators({ ...config.indicators, limit: config.limits.indicators });
-  const taps = new Taps(config.limits.taps, self);
+  const taps = new Taps(config.limits.taps, self, identities);
 
   const { maxMessageBytes, maxStreamAgeMs } = config.grpc;
   const grpc = new GrpcServer({
@@ -76,7 +78,7 @@ export async function startCollector(config: Config, logOf: (component: string) 
     connectionSink: (record) => store.observeConnection(record),
     tap: taps,
     indicators,
-    chain: { analyzers: analyzersOf(config), lookup: objects },
+    chain: identities,
     self,
     log: logOf("als"),
   });

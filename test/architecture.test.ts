@@ -29,6 +29,7 @@ const ALLOWED: Record<string, readonly string[]> = {
   ],
   "collector/resolver": ["collector/identity", "collector/proto", "collector/series", "collector/vocabulary.ts"],
   "collector/analysis": [
+    "collector/identity",
     "collector/proto",
     "collector/record",
     "collector/resolver",

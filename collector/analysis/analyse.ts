@@ -1,8 +1,8 @@
 // Analysis: one access-log entry -> the sides of its call. A sidecar sees one side; a gateway or waypoint two, since it is called and
 // calls. Total: no bytes make it throw; what is malformed, or no end of a request, has no sides.
 //
-// Who called whom is what the entry's metrics are counted under: the filter's label set where the entry carries it, else the labels
-// that follow from the entry's fields. The numbers are the entry's own.
+// Who called whom the identity chain says (parties.ts). What was spoken, and how it ended, is what the entry's metrics are counted under:
+// the filter's label set where the entry carries it, else the labels that follow from the entry's fields. The numbers are the entry's own.
 
 import { AnalysisEntry, type Span } from "../proto/als-analysis.ts";
 import {
@@ -15,7 +15,6 @@ import {
 } from "../proto/als-entry.ts";
 import { AlsDecoder, type Sender } from "../record/from-als.ts";
 import { Attribution, flagNames } from "../resolver/attribution.ts";
-import { Peers } from "../resolver/workload.ts";
 import { unpackLabels } from "../series/key.ts";
 import {
   Label,
@@ -27,12 +26,15 @@ import {
 } from "../vocabulary.ts";
 import { ConnectionBytes } from "./connection-bytes.ts";
 import { pathTemplate } from "./endpoint.ts";
-import { type Parties, readParties } from "./parties.ts";
-import { type DetectPoint, PROTOCOLS, ROLES, type Role, type Side, type TlsMode } from "./side.ts";
+import type { Evidence } from "./evidence.ts";
+import { defaultIdentities, type Identities, PartyResolver } from "./parties.ts";
+import { roleOf } from "./role.ts";
+import { type DetectPoint, PROTOCOLS, type Side, type TlsMode } from "./side.ts";
 import { isSuccess, type Outcome } from "./success.ts";
 
 /** Flags of a call for which no server was found, or none that takes it. */
 const NO_UPSTREAM_FLAGS: readonly string[] = ["NR", "UH", "UF", "UO", "NC", "DF"];
+const NO_UPSTREAM_FIELDS = NO_UPSTREAM_FLAGS.map((flag) => RESPONSE_FLAGS.indexOf(flag) + 1);
 const REPORTERS: readonly string[] = [REPORTER_SOURCE, REPORTER_DESTINATION, REPORTER_WAYPOINT];
 /** Last instant that a Date can hold, Unix ms. */
 const MAX_TIME_MS = 8.64e15;
@@ -47,10 +49,13 @@ interface Call extends Outcome {
   readonly responseSent: Span;
 }
 
+/** The label set of an entry, and who made it. */
+type Counted = Pick<Evidence, "labels" | "isObserved">;
+
 export class Analyser {
   private readonly decoder = new AlsDecoder();
   private readonly attribution = new Attribution();
-  private readonly peers = new Peers();
+  private readonly parties: PartyResolver;
   private readonly http = new HttpEntry();
   private readonly tcp = new TcpEntry();
   private readonly more = new AnalysisEntry();
@@ -60,8 +65,9 @@ export class Analyser {
   wasLast = false;
 
   /** `now`: Unix ms. */
-  constructor(now: () => number = Date.now) {
+  constructor(now: () => number = Date.now, identities: Identities = defaultIdentities()) {
     this.connections = new ConnectionBytes(now);
+    this.parties = new PartyResolver(identities);
   }
 
   /** Entries before this moment were not seen. */
@@ -81,7 +87,8 @@ export class Analyser {
     if (!http.read(bytes, start, stop) || !more.read(bytes, start, stop)) return [];
     const derived = labelsOf(this.attribution.resolve(bytes, http, sender));
     const labels = labelKey === null ? derived : labelsOf(labelKey);
-    return this.sidesOf(bytes, http, sender, withReporter(labels, derived), {
+    const counted = { labels: withReporter(labels, derived), isObserved: labelKey !== null };
+    return this.sidesOf(this.evidence(bytes, http, sender, counted, http.authority || http.sni), {
       protocol: protocolOf(labels) ?? protocolOf(derived) ?? "http",
       code: http.responseCode || null,
       grpcStatus: numberOf(labels[Label.GrpcResponseStatus]) ?? numberOf(derived[Label.GrpcResponseStatus]),
@@ -112,7 +119,8 @@ export class Analyser {
     this.wasFirst = !this.connections.knows(more.streamId);
     this.wasLast = isOver;
     const gained = this.connections.difference(more.streamId, more.startTime.milliseconds, total, isOver);
-    return this.sidesOf(bytes, tcp, sender, withReporter(labels, derived), {
+    const counted = { labels: withReporter(labels, derived), isObserved: labelKey !== null };
+    return this.sidesOf(this.evidence(bytes, tcp, sender, counted, tcp.sni || tcp.downstreamLocalAddress), {
       protocol: "tcp",
       code: null,
       grpcStatus: null,
@@ -125,11 +133,21 @@ export class Analyser {
     });
   }
 
-  private sidesOf(bytes: Buffer, entry: CommonEntry, sender: Sender, labels: readonly string[], call: Call): Side[] {
-    const hasUpstream = this.more.hasUpstream && !call.flags.some((flag) => NO_UPSTREAM_FLAGS.includes(flag));
-    const parties = readParties(bytes, entry, sender, labels, hasUpstream, this.peers);
-    const role = roleOf(sender.id);
-    const side = (detectPoint: DetectPoint) => this.sideOf(detectPoint, role, sender, entry, parties, call);
+  private evidence(bytes: Buffer, entry: CommonEntry, sender: Sender, counted: Counted, asked: string): Evidence {
+    return {
+      bytes,
+      entry,
+      sender,
+      role: roleOf(sender.id),
+      ...counted,
+      asked,
+      hasUpstream: hasUpstream(this.more, entry),
+    };
+  }
+
+  private sidesOf(evidence: Evidence, call: Call): Side[] {
+    const { role, labels, entry } = evidence;
+    const side = (detectPoint: DetectPoint) => this.sideOf(detectPoint, evidence, call);
     const reporter = labels[Label.Reporter];
     if (role === "router" || role === "waypoint" || reporter === REPORTER_WAYPOINT) {
       const hasCalled = this.more.hasUpstream || entry.upstreamCluster !== ""; // else it answered by itself
@@ -138,27 +156,20 @@ export class Analyser {
     return [side(reporter === REPORTER_DESTINATION ? "server" : "client")];
   }
 
-  private sideOf(
-    detectPoint: DetectPoint,
-    role: Role,
-    sender: Sender,
-    entry: CommonEntry,
-    parties: Parties,
-    call: Call,
-  ): Side {
+  private sideOf(detectPoint: DetectPoint, evidence: Evidence, call: Call): Side {
     const isServer = detectPoint === "server";
-    const { more } = this;
+    const { more, parties } = this;
     const startMs = isServer ? more.startTime.milliseconds : sum(more.startTime, more.firstUpstreamTx);
     return {
       time: timeOf(more.startTime),
-      proxy: sender.id,
-      role,
+      proxy: evidence.sender.id,
+      role: evidence.role,
       detectPoint,
-      source: isServer ? parties.downstream : parties.self,
-      destination: isServer ? parties.self : parties.upstream,
+      source: parties.resolve(isServer ? "downstream" : "self", evidence),
+      destination: parties.resolve(isServer ? "self" : "upstream", evidence),
       endpoint: call.endpoint,
       protocol: call.protocol,
-      tls: isServer ? downstreamTls(more) : upstreamTls(entry),
+      tls: isServer ? downstreamTls(more) : upstreamTls(evidence.entry),
       code: call.code,
       grpcStatus: call.grpcStatus,
       flags: call.flags,
@@ -183,8 +194,8 @@ function withReporter(labels: string[], derived: readonly string[]): string[] {
   return labels.with(Label.Reporter, derived[Label.Reporter] as string);
 }
 
-function roleOf(nodeId: string): Role {
-  return ROLES.find((role) => nodeId.startsWith(`${role}~`)) ?? "none";
+function hasUpstream(more: AnalysisEntry, { responseFlags }: CommonEntry): boolean {
+  return more.hasUpstream && !responseFlags.some((field) => NO_UPSTREAM_FIELDS.includes(field));
 }
 
 function protocolOf(labels: readonly string[]) {

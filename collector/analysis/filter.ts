@@ -1,16 +1,8 @@
 // Which sides a reader wants: `code=500..599&source.service=web*`. Several fields must all match, a field that is repeated by any of its values.
 
 import { quote } from "../error.ts";
-import {
-  ANALYZERS,
-  DETECT_POINTS,
-  type Party,
-  PROTOCOLS,
-  ROLES,
-  type Side,
-  TLS_MODES,
-  UNKNOWN_REASONS,
-} from "./side.ts";
+import { ANALYZERS } from "../identity/chain.ts";
+import { DETECT_POINTS, type Party, PROTOCOLS, ROLES, type Side, TLS_MODES, UNKNOWN_REASONS } from "./side.ts";
 
 type Value = string | number | boolean | null;
 

@@ -1,121 +1,93 @@
-// Who the ends of a call are, by its label set and what the entry says of the proxy's peers.
+// Who the ends of a call are: the identity chain (`identity.chain`), asked for each end by itself; the first answer wins.
+//
+// An answer depends on nothing but this, so that whoever remembers it knows by what:
+//
+//   always                    the sender, the label set and whether the filter counted it, hasUpstream, the four peers in filter state
+//                             (their bytes), the custom tag upstream_workload
+//   once k8s-mesh was asked   the four addresses, what `address` reads, and AddressLookup.version
+//   once address was asked    cluster, `asked`, the custom tags destination_service_*, the first URIs of the certificates
+//
+// So a party whose `analyzer` is the chain's first, mx-mesh, depends on the first line alone. Parties are frozen, and shared by many sides.
 
-import type { CommonEntry } from "../proto/als-entry.ts";
-import { readFlatNodeName } from "../proto/flat-node.ts";
-import type { FilterState } from "../proto/map-entry.ts";
-import { decodeMetadata } from "../proto/struct.ts";
+import { ANALYZERS, type Analyzer } from "../identity/chain.ts";
+import { AddressIndex, type AddressLookup, type NameRules } from "../identity/lookup.ts";
+import { DEFAULT_INSTANCE_RULE, DEFAULT_SERVICE_RULE, nameRule } from "../identity/names.ts";
+import { noObjects } from "../identity/objects.ts";
 import type { Sender } from "../resolver/attribution.ts";
-import type { Peers, Workload } from "../resolver/workload.ts";
-import { Label, REPORTER_DESTINATION, REPORTER_SOURCE, UNKNOWN } from "../vocabulary.ts";
-import type { Party, UnknownReason } from "./side.ts";
+import { Address } from "./address.ts";
+import type { End, Evidence, PartyAnalyzer } from "./evidence.ts";
+import { K8sMesh } from "./k8s-mesh.ts";
+import { MxMesh } from "./mx-mesh.ts";
+import { type Party, UNKNOWN_REASONS, type UnknownReason } from "./side.ts";
 
-/** The proxy itself and its two peers; each side of a call joins two of them. */
-export interface Parties {
-  readonly downstream: Party;
-  readonly self: Party;
-  readonly upstream: Party;
+/** What names the ends of calls. */
+export interface Identities {
+  readonly analyzers: readonly Analyzer[];
+  /** Answers for k8s-mesh. */
+  readonly lookup: AddressLookup;
+  readonly rules: NameRules;
 }
 
-type Names = Pick<Party, "service" | "namespace" | "workload">;
-
-/** `labels`: values in the order of LABELS. `hasUpstream`: whether the call may have reached a server. */
-export function readParties(
-  bytes: Buffer,
-  entry: CommonEntry,
-  sender: Sender,
-  labels: readonly string[],
-  hasUpstream: boolean,
-  peers: Peers,
-): Parties {
-  const reporter = labels[Label.Reporter];
-  const own = ownNames(labels, sender);
-  const downstream =
-    reporter === REPORTER_SOURCE
-      ? peerNames(bytes, peers, entry.wasmDownstreamPeer, entry.downstreamPeer)
-      : sourceNames(labels);
-  const upstream =
-    reporter === REPORTER_DESTINATION
-      ? peerNames(bytes, peers, entry.wasmUpstreamPeer, entry.upstreamPeer)
-      : destinationNames(labels);
-  const isCalled = reporter !== REPORTER_DESTINATION; // else the labels' service is the proxy's own
-  return {
-    downstream: party(downstream, peerName(bytes, entry.wasmDownstreamPeer, entry.downstreamPeer), "peer_not_named"),
-    self: party(own, podOf(sender.id, sender.own.namespace), "node_not_named"),
-    upstream: called(
-      party(
-        upstream,
-        peerName(bytes, entry.wasmUpstreamPeer, entry.upstreamPeer),
-        hasUpstream ? "peer_not_named" : "upstream_not_reached",
-      ),
-      isCalled ? labels : [],
-    ),
+/** The default configuration, without Kubernetes objects. */
+export function defaultIdentities(): Identities {
+  const rules = {
+    service: nameRule(DEFAULT_SERVICE_RULE),
+    instance: nameRule(DEFAULT_INSTANCE_RULE),
+    domain: "cluster.local",
   };
+  return { analyzers: ANALYZERS, lookup: new AddressIndex(noObjects(), rules), rules };
 }
 
-/** The label set says who the proxy is; a waypoint, whose reports name only its peers, says it in its node metadata. */
-function ownNames(labels: readonly string[], { own }: Sender): Names {
-  const reporter = labels[Label.Reporter];
-  if (reporter === REPORTER_DESTINATION) return destinationNames(labels);
-  return reporter === REPORTER_SOURCE ? sourceNames(labels) : workloadNames(own);
+export class PartyResolver {
+  private readonly chain: readonly PartyAnalyzer[];
+
+  constructor(private readonly identities: Identities) {
+    this.chain = identities.analyzers.map((analyzer) => analyzerOf(analyzer, identities));
+  }
+
+  /** Of a reason that several analyzers give, and of several reasons, the first in UNKNOWN_REASONS is told. */
+  resolve(end: End, evidence: Evidence): Party {
+    let reason = ownReason(end, evidence);
+    for (const analyzer of this.chain) {
+      const answer = analyzer[end](evidence);
+      if (typeof answer === "object" && answer !== null) return answer;
+      if (answer !== null && rank(answer) < rank(reason)) reason = answer;
+    }
+    return end === "self" ? this.unknownSelf(evidence.sender, reason) : (UNKNOWN.get(reason) as Party);
+  }
+
+  /** Its pod and namespace, the node id tells all the same. */
+  private unknownSelf({ subject }: Sender, reason: UnknownReason): Party {
+    const { name, namespace } = subject.end;
+    const instance = name === "" ? null : this.identities.rules.instance.render(subject);
+    return Object.freeze({ ...unknown(reason), namespace: namespace || null, instance });
+  }
 }
 
-function sourceNames(labels: readonly string[]): Names {
-  return {
-    service: known(labels[Label.SourceCanonicalService]) ?? known(labels[Label.SourceApp]),
-    namespace: known(labels[Label.SourceWorkloadNamespace]),
-    workload: known(labels[Label.SourceWorkload]),
-  };
+function analyzerOf(analyzer: Analyzer, { lookup, rules }: Identities): PartyAnalyzer {
+  switch (analyzer) {
+    case "mx-mesh":
+      return new MxMesh(rules);
+    case "k8s-mesh":
+      return new K8sMesh(lookup, rules);
+    case "address":
+      return new Address(rules);
+  }
 }
 
-function destinationNames(labels: readonly string[]): Names {
-  return {
-    service: known(labels[Label.DestinationCanonicalService]) ?? known(labels[Label.DestinationApp]),
-    namespace: known(labels[Label.DestinationWorkloadNamespace]),
-    workload: known(labels[Label.DestinationWorkload]),
-  };
+/** Why, whatever the analyzers say: what the entry lacks. */
+function ownReason(end: End, { entry, hasUpstream }: Evidence): UnknownReason {
+  if (end === "self") return "node_not_named";
+  if (end === "upstream") return hasUpstream ? "peer_metadata_missing" : "upstream_not_reached";
+  return entry.downstreamPeerUriSan === "" ? "peer_outside_mesh" : "peer_metadata_missing";
 }
 
-function workloadNames({ canonicalService, app, namespace, workload }: Workload): Names {
-  return { service: known(canonicalService) ?? known(app), namespace: known(namespace), workload: known(workload) };
+function rank(reason: UnknownReason): number {
+  return UNKNOWN_REASONS.indexOf(reason);
 }
 
-function peerNames(bytes: Buffer, peers: Peers, wasmState: FilterState, istioState: FilterState): Names {
-  const peer = peers.resolveState(bytes, wasmState) ?? peers.resolveState(bytes, istioState);
-  return peer === null ? { service: null, namespace: null, workload: null } : workloadNames(peer);
+function unknown(reason: UnknownReason): Party {
+  return Object.freeze({ service: null, namespace: null, workload: null, instance: null, analyzer: null, reason });
 }
 
-function party(names: Names, instance: string | null, reason: UnknownReason): Party {
-  const isNamed = names.service !== null || names.workload !== null;
-  return { ...names, instance, analyzer: isNamed ? "mx-mesh" : null, ...(isNamed ? {} : { reason }) };
-}
-
-/** Who did not answer by name is called by the service that was asked for. */
-function called(upstream: Party, labels: readonly string[]): Party {
-  const service = known(labels[Label.DestinationServiceName]);
-  if (upstream.analyzer !== null || service === null) return upstream;
-  const namespace = known(labels[Label.DestinationServiceNamespace]) ?? upstream.namespace;
-  return { ...upstream, service, namespace, analyzer: "route" };
-}
-
-/** `reviews-v1` of `sidecar~127.0.1.4~reviews-v1.default~default.svc.cluster.local`. */
-function podOf(nodeId: string, namespace: string): string | null {
-  const parts = nodeId.split("~");
-  const pod = parts.length === 4 ? (parts[2] as string) : "";
-  const suffix = `.${namespace}`;
-  return (pod.endsWith(suffix) ? pod.slice(0, -suffix.length) : pod) || null;
-}
-
-/** What the peer is called by its metadata. */
-function peerName(bytes: Buffer, wasmState: FilterState, istioState: FilterState): string | null {
-  return stateName(bytes, wasmState) || stateName(bytes, istioState) || null;
-}
-
-function stateName(bytes: Buffer, { kind, start, stop }: FilterState): string {
-  if (kind === "none") return "";
-  if (kind === "bytes") return readFlatNodeName(bytes, start, stop);
-  return decodeMetadata(bytes, start, stop)?.texts.get("name") ?? "";
-}
-
-function known(value: string | undefined): string | null {
-  return value === undefined || value === "" || value === UNKNOWN ? null : value;
-}
+const UNKNOWN: ReadonlyMap<UnknownReason, Party> = new Map(UNKNOWN_REASONS.map((reason) => [reason, unknown(reason)]));

@@ -1,32 +1,38 @@
 // Side: what one log entry says of one side of a call. Its JSON is public API (docs/api.md), and so are the names of its fields.
 
+import type { Analyzer } from "../identity/chain.ts";
+
 /** Who one end of a call is. What is not known is null, and then `reason` says why. */
 export interface Party {
+  /** By `identity.names.service`; a host outside of Kubernetes as it is. */
   readonly service: string | null;
   readonly namespace: string | null;
   readonly workload: string | null;
-  /** Pod, as its metadata names it. */
+  /** A pod by `identity.names.instance`, anything else by its address. */
   readonly instance: string | null;
-  /** How it was found. */
-  readonly analyzer: AnalyzerName | null;
+  /** Who named it. */
+  readonly analyzer: Analyzer | null;
   readonly reason?: UnknownReason;
 }
 
-export const ANALYZERS = [
-  /** Node metadata of the proxy itself, or what the metadata exchange says of its peer. */
-  "mx-mesh",
-  /** No workload answered: the service that was called, as route, cluster or host name it. */
-  "route",
-] as const;
-type AnalyzerName = (typeof ANALYZERS)[number];
-
+/** Why nobody is named, what to mend first in front: of several reasons the first is told. */
 export const UNKNOWN_REASONS = [
   /** The proxy's own node metadata names neither service nor workload. */
   "node_not_named",
-  /** The entry says nothing of the peer: it is outside the mesh, or its metadata is not exchanged, or not logged. */
-  "peer_not_named",
-  /** The call reached no server. */
+  /** The call reached no server, and neither cluster nor host say whom it was for. */
   "upstream_not_reached",
+  /** The entry holds metadata of the peer that cannot be read. */
+  "peer_malformed",
+  /** The peer's metadata names neither service nor workload. */
+  "peer_not_named",
+  /** The address is that of a Kubernetes node, and the port is no pod's. */
+  "address_shared",
+  /** A private address that no Kubernetes object has. */
+  "address_not_known",
+  /** The peer has a certificate of the mesh, or is a server, and the entry holds no metadata of it. */
+  "peer_metadata_missing",
+  /** A client without certificate and metadata. */
+  "peer_outside_mesh",
 ] as const;
 export type UnknownReason = (typeof UNKNOWN_REASONS)[number];
 

@@ -36,6 +36,8 @@ interface ObjectFile {
 }
 
 export class KubernetesObjects implements AddressLookup {
+  /** Goes up with each reading that came through. */
+  version = 0;
   private index: AddressIndex;
   /** What was read last, or tried to. */
   private seen = "";
@@ -50,6 +52,18 @@ export class KubernetesObjects implements AddressLookup {
 
   find(address: string, port: number): Identity | null {
     return this.index.find(address, port);
+  }
+
+  isShared(address: string): boolean {
+    return this.index.isShared(address);
+  }
+
+  findPod(namespace: string, name: string): Identity | null {
+    return this.index.findPod(namespace, name);
+  }
+
+  findHost(host: string): Identity | null {
+    return this.index.findHost(host);
   }
 
   /** Resolves when the files were read once, with or without success. */
@@ -117,6 +131,7 @@ export class KubernetesObjects implements AddressLookup {
       return;
     }
     this.index = result.index;
+    this.version++;
     for (const [kind, count] of Object.entries(result.counts)) self.identityObjects.set({ kind }, count);
     log.info(result.counts, "Kubernetes objects read");
   }

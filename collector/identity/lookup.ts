@@ -32,9 +32,18 @@ interface CalledService {
   readonly namespace: string;
 }
 
-/** Who is behind an address; the port counts on nodes only. Null when nobody knows, or too many share it. */
+/** Who is who by Kubernetes objects. The answers of one version stay the same objects. */
 export interface AddressLookup {
+  /** Another number when the objects were read anew: what was made of the answers before holds no longer. */
+  readonly version: number;
+  /** Who is behind an address; the port counts on nodes only. Null when nobody knows, or too many share it. */
   find(address: string, port: number): Identity | null;
+  /** Whether the address is a node's, so that only a port can tell whose it is. */
+  isShared(address: string): boolean;
+  /** The pod of that name, whatever its address: so a proxy is found that shares one. */
+  findPod(namespace: string, name: string): Identity | null;
+  /** The Service or ServiceEntry of a host: `reviews.default.svc.cluster.local`; `a.example.com` is of `*.example.com`, too. */
+  findHost(host: string): Identity | null;
 }
 
 export interface NameRules {
@@ -47,14 +56,18 @@ export interface NameRules {
 const CANONICAL_LABELS = ["service.istio.io/canonical-name", "app.kubernetes.io/name", "app"];
 
 export class AddressIndex implements AddressLookup {
+  readonly version = 0;
   /** Null: a node's. */
   private readonly byAddress = new Map<string, Identity | null>();
   private readonly byHostPort = new Map<string, Identity>();
+  private readonly byPod = new Map<string, Identity>();
+  private readonly byHost = new Map<string, Identity>();
   private readonly blocks: BlockIndex;
 
   constructor(objects: Objects, rules: NameRules) {
     const naming = new Naming(objects, rules);
     const entries = sorted(objects.ServiceEntry);
+    this.addHosts(objects, entries, naming);
     this.blocks = new BlockIndex(this.addServiceEntries(entries, naming));
     this.addNodes(objects);
     this.addPods(objects, naming);
@@ -68,6 +81,37 @@ export class AddressIndex implements AddressLookup {
     const known = this.byAddress.get(key);
     if (known !== undefined) return known ?? this.byHostPort.get(hostPortKey(key, port)) ?? null;
     return this.blocks.find(address);
+  }
+
+  isShared(address: string): boolean {
+    const key = addressKey(address);
+    return key !== null && this.byAddress.get(key) === null;
+  }
+
+  findPod(namespace: string, name: string): Identity | null {
+    return this.byPod.get(podKey(namespace, name)) ?? null;
+  }
+
+  findHost(host: string): Identity | null {
+    const known = this.byHost.get(host);
+    if (known !== undefined) return known;
+    for (let dot = host.indexOf("."); dot >= 0; dot = host.indexOf(".", dot + 1)) {
+      const around = this.byHost.get(`*${host.substring(dot)}`);
+      if (around !== undefined) return around;
+    }
+    return null;
+  }
+
+  /** A Service's host is its own, whatever a ServiceEntry says. */
+  private addHosts(objects: Objects, entries: readonly ServiceEntry[], naming: Naming): void {
+    const add = (host: string, identity: Identity) => {
+      if (!this.byHost.has(host)) this.byHost.set(host, identity);
+    };
+    for (const service of sorted(objects.Service)) {
+      const identity = naming.ofService(service, "");
+      if (identity.called !== null) add(identity.called.host, identity);
+    }
+    for (const entry of entries) for (const host of entry.hosts) add(host, naming.serviceEntry(entry, ""));
   }
 
   /** Whoever comes first, keeps an address. */
@@ -114,6 +158,7 @@ export class AddressIndex implements AddressLookup {
     const pods = [...objects.Pod.values()].filter(({ phase }) => phase !== "Succeeded" && phase !== "Failed");
     for (const pod of pods.sort(byPrecedence)) {
       const identity = naming.pod(pod);
+      this.byPod.set(podKey(pod.namespace, pod.name), identity);
       if (!pod.isHostNetwork) for (const address of pod.addresses) this.add(address, () => identity);
       this.addHostPorts(pod, identity);
     }
@@ -140,6 +185,10 @@ export class AddressIndex implements AddressLookup {
       for (const address of endpoints.addresses) this.add(address, () => naming.ofService(service, address));
     }
   }
+}
+
+function podKey(namespace: string, name: string): string {
+  return `${namespace}/${name}`;
 }
 
 function hostPortKey(key: string, port: number): string {

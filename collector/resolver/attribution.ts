@@ -3,6 +3,7 @@
 
 import { ANALYZERS, type Analyzer } from "../identity/chain.ts";
 import type { AddressLookup, Identity } from "../identity/lookup.ts";
+import type { Subject } from "../identity/names.ts";
 import type { AddressField } from "../proto/address.ts";
 import type { AlsIdentifier } from "../proto/als.ts";
 import type { CommonEntry, HttpEntry, TcpEntry } from "../proto/als-entry.ts";
@@ -29,6 +30,7 @@ import {
   spiffeNamespace,
   UNKNOWN,
 } from "../vocabulary.ts";
+import { addressesOfNode, subjectOfNode } from "./subject.ts";
 import { isNamed, ownWorkload, Peers, UNKNOWN_PEER, type Workload } from "./workload.ts";
 
 /** The proxy that sends a stream of entries. */
@@ -37,6 +39,10 @@ export interface Sender {
   readonly id: string;
   /** Of node metadata. */
   readonly own: Workload;
+  /** The same whole, for name rules. */
+  readonly subject: Subject;
+  /** The proxy's own addresses, the likeliest first. */
+  readonly addresses: readonly string[];
   /** The proxy's own address, which Istio's node ids have as their second part: `sidecar~10.0.0.1~…`; "" in others. */
   readonly address: string;
   /** Which listener the log belongs to, when its name tells. */
@@ -53,11 +59,14 @@ const ISTIO_NODE_ID = /^[a-z]+~([^~]+)~/;
 export function identifySender({ nodeId, logName, metadata }: AlsIdentifier): Sender {
   const isInbound = logName.includes("inbound");
   const isOutbound = logName.includes("outbound");
+  const address = ISTIO_NODE_ID.exec(nodeId)?.[1] ?? "";
   return {
     id: nodeId,
     own: ownWorkload(metadata),
+    subject: subjectOfNode(nodeId, metadata),
+    addresses: addressesOfNode(address, metadata),
     direction: isInbound === isOutbound ? null : isInbound ? "inbound" : "outbound",
-    address: ISTIO_NODE_ID.exec(nodeId)?.[1] ?? "",
+    address,
     isGateway: nodeId.startsWith("router~"),
     isWaypoint: nodeId.startsWith("waypoint~"),
   };
@@ -98,7 +107,7 @@ const MAX_CACHED_KEY_LENGTH = 4096;
 export interface IdentityChain {
   readonly analyzers: readonly Analyzer[];
   /** Answers for k8s-mesh. */
-  readonly lookup: AddressLookup;
+  readonly lookup: Pick<AddressLookup, "find">;
 }
 
 const NO_OBJECTS: IdentityChain = { analyzers: ANALYZERS, lookup: { find: () => null } };

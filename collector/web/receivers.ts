@@ -1,12 +1,12 @@
 // GET /api/v1/receivers: what comes from whom, and a word on what does not. "I configured it, and there is nothing to see."
 
+import { roleOf } from "../analysis/role.ts";
 import type { ProxyAccount, ProxyAccounts, Taken } from "../receiver/accounts.ts";
 import type { ScrapeStatus } from "../receiver/scrape.ts";
 import type { Answer } from "./api.ts";
 
 /** One answer has at most so many proxies: some 10 MB. */
 const MAX_ROWS = 10_000;
-const ROLES = ["sidecar", "router", "waypoint"];
 
 /** All sentences of `hint`; docs/api.md explains each. */
 export const HINTS = {
@@ -90,12 +90,6 @@ function renderSender(sender: Sender): object {
     scrapes: scrapes.map(renderScrape),
     hint: hintOf(sender),
   };
-}
-
-/** `sidecar~10.0.0.1~web.default~...` -> "sidecar". */
-function roleOf(proxy: string): string {
-  const [first = ""] = proxy.split("~", 1);
-  return proxy.includes("~") && ROLES.includes(first) ? first : "none";
 }
 
 function renderAccount(account: ProxyAccount): object {

@@ -28,7 +28,7 @@ function senderOf(nodeId = "sidecar~10.0.0.1~web-7d.ns1~ns1.svc.cluster.local", 
   return identifySender({ nodeId, logName, metadata: { texts, labels: new Map([[CANONICAL_NAME, "web"]]) } });
 }
 
-const WEB = { service: "web", namespace: "ns1", workload: "web-v1", instance: "web-7d", analyzer: "mx-mesh" };
+const WEB = { service: "web.ns1", namespace: "ns1", workload: "web-v1", instance: "web-7d.ns1", analyzer: "mx-mesh" };
 const NOBODY = { service: null, namespace: null, workload: null, instance: null, analyzer: null };
 
 /** A finished GET that was answered, over a cluster, changed as a test says. */
@@ -59,7 +59,7 @@ function one(bytes: Buffer, sender = senderOf()): Side {
 const ms = (value: number) => ({ seconds: Math.floor(value / 1000), nanos: (value % 1000) * 1e6 });
 
 const API_PEER = structState({ name: "api-5f", namespace: "ns2", service: "api", workload: "api-v2" });
-const API = { service: "api", namespace: "ns2", workload: "api-v2", instance: "api-5f", analyzer: "mx-mesh" };
+const API = { service: "api.ns2", namespace: "ns2", workload: "api-v2", instance: "api-5f.ns2", analyzer: "mx-mesh" };
 const FLAT_API = bytesState(
   encodeFlatNode({ name: "api-5f", namespace: "ns2", workloadName: "api-v2", labels: { [CANONICAL_NAME]: "api" } }),
 );
@@ -106,7 +106,7 @@ describe("role and sides", () => {
     ["sidecar~1~a.b~b", "inbound", "sidecar", ["server"]],
     ["router~1~a.b~b", "gateway", "router", ["server", "client"]],
     ["waypoint~1~a.b~b", "log", "waypoint", ["server", "client"]],
-    ["ingress~1~a.b~b", "inbound", "none", ["server"]],
+    ["ingress~1~a.b~b", "gateway", "router", ["server", "client"]],
     ["Sidecar~1~a.b~b", "outbound", "none", ["client"]],
     ["none~1", "outbound", "none", ["client"]],
     ["my-envoy", "outbound", "none", ["client"]],
@@ -139,8 +139,8 @@ describe("who called whom", () => {
     destination_workload_namespace: "dns",
     destination_service_name: "d.host",
   };
-  const S = { service: "s", namespace: "sns", workload: "s-v1", analyzer: "mx-mesh" };
-  const D = { service: "d", namespace: "dns", workload: "d-v1", analyzer: "mx-mesh" };
+  const S = { service: "s.sns", namespace: "sns", workload: "s-v1", instance: null, analyzer: "mx-mesh" };
+  const D = { service: "d.dns", namespace: "dns", workload: "d-v1", instance: null, analyzer: "mx-mesh" };
   const observed = (labels: Record<string, string>, states: Fields = {}) => {
     const observation = encodeObservation({
       startMs: 1,
@@ -152,45 +152,62 @@ describe("who called whom", () => {
     return httpEntry({ filterStateObjects: { [OBSERVATION]: bytesState(observation), ...states } });
   };
 
+  it("a sidecar's observation says both ends; itself it knows from its node", () => {
+    expect(one(observed({ reporter: "source" }))).toMatchObject({ detectPoint: "client", source: WEB, destination: D });
+    const server = one(observed({ reporter: "destination" }));
+    expect(server).toMatchObject({ detectPoint: "server", source: S, destination: WEB });
+  });
+
   it.each([
-    ["source", "client"],
-    ["destination", "server"],
-  ])("a sidecar's observation by the %s says both ends", (reporter, detectPoint) => {
-    const own = { instance: "web-7d" };
-    const peer = { instance: null };
-    const isClient = reporter === "source";
-    expect(one(observed({ reporter }))).toMatchObject({
-      detectPoint,
-      source: { ...S, ...(isClient ? own : peer) },
-      destination: { ...D, ...(isClient ? peer : own) },
+    ["source", "source", S],
+    ["destination", "destination", D],
+  ] as const)(
+    "of a proxy whose node says nothing, the observation by the %s says who it is",
+    (reporter, end, names) => {
+      const sender = identifySender({ nodeId: "e", logName: "", metadata: { texts: new Map(), labels: new Map() } });
+      expect(one(observed({ reporter }), sender)[end]).toEqual(names);
+    },
+  );
+
+  it("what metadata says counts more than what was counted by it: a configuration may have changed labels", () => {
+    expect(one(observed({ reporter: "source" }, { upstream_peer: API_PEER })).destination).toEqual(API);
+  });
+
+  it("but a certificate counts more than metadata", () => {
+    const destination_principal = "spiffe://td/ns/certified/sa/api";
+    const side = one(observed({ reporter: "source", destination_principal }, { upstream_peer: API_PEER }));
+    expect(side.destination).toEqual({
+      ...API,
+      service: "api.certified",
+      namespace: "certified",
+      instance: "api-5f.certified",
     });
   });
 
   it("a gateway's has its caller from the filter state, where there is one", () => {
     const sender = senderOf("router~1~gw-1.ns1~x");
+    const self = { ...WEB, instance: "gw-1.ns1" };
     const [server, client] = http(observed({ reporter: "source" }, { "wasm.downstream_peer": FLAT_API }), sender);
-    expect([server?.source, server?.destination]).toEqual([API, { ...S, instance: "gw-1" }]);
-    expect([client?.source, client?.destination]).toEqual([
-      { ...S, instance: "gw-1" },
-      { ...D, instance: null },
-    ]);
-    expect(http(observed({ reporter: "source" }), sender)[0]?.source).toEqual({ ...NOBODY, reason: "peer_not_named" });
+    expect([server?.source, server?.destination]).toEqual([API, self]);
+    expect([client?.source, client?.destination]).toEqual([self, D]);
+    expect(http(observed({ reporter: "source" }), sender)[0]?.source).toEqual({
+      ...NOBODY,
+      reason: "peer_outside_mesh",
+    });
   });
 
   it("a gateway's that reports what comes in says nothing of whom it called, not by its own name either", () => {
     const [server, client] = http(observed({ reporter: "destination" }), senderOf("router~1~gw-1.ns1~x", "inbound"));
-    expect([server?.source, server?.destination]).toEqual([
-      { ...S, instance: null },
-      { ...D, instance: "gw-1" },
-    ]);
-    expect(client?.destination).toEqual({ ...NOBODY, reason: "peer_not_named" });
+    const self = { ...WEB, instance: "gw-1.ns1" };
+    expect([server?.source, server?.destination]).toEqual([S, self]);
+    expect(client?.destination).toMatchObject({ service: "api.ns2", analyzer: "address" }); // as the cluster says
   });
 
   it("a waypoint's names both peers; itself it knows from its node", () => {
     const [server, client] = http(observed({ reporter: "waypoint" }), senderOf("waypoint~1~wp-1.ns1~x"));
-    const self = { ...WEB, instance: "wp-1" };
-    expect([server?.source, server?.destination]).toEqual([{ ...S, instance: null }, self]);
-    expect([client?.source, client?.destination]).toEqual([self, { ...D, instance: null }]);
+    const self = { ...WEB, instance: "wp-1.ns1" };
+    expect([server?.source, server?.destination]).toEqual([S, self]);
+    expect([client?.source, client?.destination]).toEqual([self, D]);
   });
 
   it("a reporter that a configuration overrode is told by the entry", () => {
@@ -204,7 +221,8 @@ describe("who called whom", () => {
       { metrics: [HttpMetric.Duration, HttpMetric.RequestBytes, HttpMetric.ResponseBytes], labels: values() },
       { metrics: [HttpMetric.Requests], labels: values({ ...LABELS, reporter: "source" }) },
     ]);
-    expect(one(httpEntry({ filterStateObjects: { [OBSERVATION]: bytesState(observation) } })).source).toMatchObject(S);
+    const entry = httpEntry({ filterStateObjects: { [OBSERVATION]: bytesState(observation) } });
+    expect(one(entry).destination).toMatchObject(D);
   });
 
   it.each([
@@ -212,37 +230,6 @@ describe("who called whom", () => {
     ["a FlatNode", { "wasm.upstream_peer": FLAT_API }],
   ])("without an observation the peer is who its metadata says: %s", (_, filterStateObjects) => {
     expect(one(httpEntry({ filterStateObjects }))).toMatchObject({ source: WEB, destination: API });
-  });
-
-  it("an unnamed caller is null, and so is why", () => {
-    const side = one(httpEntry(), senderOf(undefined, "inbound"));
-    expect(side.source).toEqual({ ...NOBODY, reason: "peer_not_named" });
-    expect(side.destination).toEqual(WEB);
-  });
-
-  it.each([
-    ["no server was there", { responseFlags: { noHealthyUpstream: true }, upstreamRemoteAddress: undefined }, "api"],
-    ["it refused", { responseFlags: { upstreamConnectionFailure: true } }, "api"],
-    ["it was not looked for", { upstreamRemoteAddress: undefined, upstreamCluster: "" }, "api"],
-  ])("of a call that reached nobody the service is who was asked for: %s", (_, common, service) => {
-    const reason = "upstream_not_reached";
-    expect(one(httpEntry(common)).destination).toEqual({ ...NOBODY, service, analyzer: "route", reason });
-  });
-
-  it("of an unnamed server too, with another reason", () => {
-    const tags = { destination_service_host: "api.ns2.svc", destination_service_namespace: "ns2" };
-    expect(one(httpEntry({ customTags: tags })).destination).toEqual({
-      ...NOBODY,
-      service: "api",
-      namespace: "ns2",
-      analyzer: "route",
-      reason: "peer_not_named",
-    });
-  });
-
-  it("a proxy whose node metadata say nothing is null itself", () => {
-    const sender = identifySender({ nodeId: "e", logName: "", metadata: { texts: new Map(), labels: new Map() } });
-    expect(one(httpEntry(), sender).source).toEqual({ ...NOBODY, reason: "node_not_named" });
   });
 });
 
@@ -542,7 +529,7 @@ describe("TCP", () => {
       expect.objectContaining({
         detectPoint: "server",
         source: expect.objectContaining({ workload: "s-v1", analyzer: "mx-mesh" }),
-        destination: expect.objectContaining({ workload: "d-v1", instance: "web-7d" }),
+        destination: WEB,
         requestBytes: 10,
       }),
     ]);

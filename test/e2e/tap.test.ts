@@ -47,7 +47,7 @@ function edges(lines: readonly Side[], detectPoint: string): Record<string, numb
 
 test("every call of the applications is a line by its client, and one by its server", async () => {
   const all = await tap("");
-  const reviews = await tap("?destination.service=reviews&detectPoint=server&protocol=http");
+  const reviews = await tap("?destination.service=reviews.default&detectPoint=server&protocol=http");
   await Promise.all(Array.from({ length: REQUESTS }, () => mesh.request()));
   const isTold = (lines: readonly Side[]) => lines.filter(({ protocol }) => protocol === "http");
   await settled(
@@ -64,15 +64,15 @@ test("every call of the applications is a line by its client, and one by its ser
     ...Array.from({ length: REQUESTS }, () => "server"),
   ]);
   const [called] = gateway.filter(({ detectPoint }) => detectPoint === "server");
-  expect(called?.source).toMatchObject({ service: null, workload: null, reason: "peer_not_named" });
+  expect(called?.source).toMatchObject({ service: null, workload: null, reason: "peer_outside_mesh" });
   expect(called?.tls).toBe("none");
 
   expect(reviews.length).toBeGreaterThanOrEqual(REQUESTS);
-  expect(reviews).toHaveLength(http.filter((line) => line.destination.service === "reviews").length / 2);
+  expect(reviews).toHaveLength(http.filter((line) => line.destination.service === "reviews.default").length / 2);
   for (const side of reviews) {
     expect(side).toMatchObject({
       role: "sidecar",
-      source: { service: "productpage", namespace: "default", analyzer: "mx-mesh" },
+      source: { service: "productpage.default", namespace: "default", analyzer: "mx-mesh" },
       tls: "mutual",
       success: true,
       flags: [],
