@@ -78,7 +78,7 @@ export async function startCollector(config: Config, logOf: (component: string) 
     connectionSink: (record) => store.observeConnection(record),
     tap: taps,
     indicators,
-    chain: identities,
+    identities,
     self,
     log: logOf("als"),
   });

@@ -3,6 +3,7 @@
 // Entries with one fingerprint (proto/als-call.ts) are of calls between the same ends, are counted under the same label set and ended
 // the same way: the first of them is analysed in full, the others take its outcome and bring only their numbers.
 
+import type { AddressLookup } from "../identity/lookup.ts";
 import type { Indicator } from "../indicators/indicator.ts";
 import { type Ends, type Indicators, isCurrent, type Target } from "../indicators/indicators.ts";
 import type { CallMeasures } from "../indicators/measures.ts";
@@ -14,7 +15,6 @@ import { BytesCache } from "../proto/bytes-cache.ts";
 import {
   AlsDecoder,
   type ConnectionSink,
-  type IdentityChain,
   type LabelsOrigin,
   observedRecord,
   type RecordSink,
@@ -26,6 +26,7 @@ import { OBSERVATION_KIND_HTTP, OBSERVATION_KIND_OFFSET } from "../vocabulary.ts
 import { Analyser } from "./analyse.ts";
 import { pathTemplate } from "./endpoint.ts";
 import { EndpointIndex } from "./endpoint-index.ts";
+import type { Identities } from "./parties.ts";
 import type { Side } from "./side.ts";
 
 /** Together at most 64 MiB, if all are as long as they may be; mostly a few hundred bytes each. */
@@ -53,23 +54,29 @@ export interface CallsOptions {
   readonly connectionSink: ConnectionSink;
   /** Null when calls are only counted. */
   readonly indicators: Indicators | null;
-  readonly chain?: IdentityChain;
+  /** What names the ends of calls. Default: as Identities' default. */
+  readonly identities?: Identities;
 }
 
 export class Calls {
   private readonly entry: CallEntry;
   private readonly decoder: AlsDecoder;
-  private readonly analyser = new Analyser();
+  private readonly analyser: Analyser;
+  private readonly lookup: AddressLookup | undefined;
   private readonly routes = new BytesCache<Route>(MAX_ROUTES, MAX_FINGERPRINT_BYTES);
   private readonly endpoints = new EndpointIndex();
   private readonly serviceNumbers = new Map<string, number>();
   private readonly measures: CallMeasures = newMeasures();
   private nowMs = 0;
+  /** Which Kubernetes objects the routes were found by. */
+  private objects = 0;
 
   constructor(private readonly options: CallsOptions) {
-    const { chain } = options;
-    this.entry = new CallEntry(chain?.analyzers.includes("k8s-mesh") ?? false);
-    this.decoder = new AlsDecoder(chain);
+    const { identities } = options;
+    this.entry = new CallEntry(identities?.analyzers.includes("k8s-mesh") ?? false);
+    this.decoder = new AlsDecoder(identities);
+    this.analyser = new Analyser(Date.now, identities);
+    this.lookup = identities?.lookup;
   }
 
   /** Who sends the entries after this identifier. */
@@ -80,6 +87,10 @@ export class Calls {
   /** Entries come now, at that moment (Unix ms): once per message, for the clock costs as much as a call's sums. */
   begin(nowMs: number): void {
     this.nowMs = nowMs;
+    const objects = this.lookup?.version ?? 0;
+    if (objects === this.objects) return;
+    this.objects = objects;
+    this.routes.clear(); // an address may be somebody else's now
   }
 
   /** Takes the HTTP entry at bytes[start, stop) of a message that `sender` sent; says how it was counted, or why not. */

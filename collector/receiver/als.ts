@@ -2,10 +2,11 @@
 // https://www.envoyproxy.io/docs/envoy/latest/api-v3/service/accesslog/v3/als.proto
 
 import { Calls } from "../analysis/calls.ts";
+import type { Identities } from "../analysis/parties.ts";
 import type { Indicators } from "../indicators/indicators.ts";
 import type { Log } from "../log.ts";
 import { type AlsMessage, decodeAlsMessage } from "../proto/als.ts";
-import type { ConnectionSink, IdentityChain, LabelsOrigin, RecordSink, Sender } from "../record/from-als.ts";
+import type { ConnectionSink, LabelsOrigin, RecordSink, Sender } from "../record/from-als.ts";
 import type { AccessRecord, ConnectionRecord } from "../record/record.ts";
 import { UNKNOWN_DESTINATION, UNKNOWN_SOURCE, UnknownPeers } from "../record/unknown-peers.ts";
 import type { DropReason, SelfMetrics } from "../self.ts";
@@ -32,8 +33,8 @@ export interface AlsOptions {
   readonly tap?: MessageTap;
   /** Where the sides of calls are added up. Default: nowhere. */
   readonly indicators?: Indicators;
-  /** Names the ends of entries without an observation. Default: as they say themselves. */
-  readonly chain?: IdentityChain;
+  /** Names the ends of calls. Default: as they say themselves. */
+  readonly identities?: Identities;
   readonly self: SelfMetrics;
   readonly log: Log;
 }
@@ -73,7 +74,7 @@ export class AlsReceiver {
         sink: sinks.http,
         connectionSink: sinks.tcp,
         indicators: options.indicators ?? null,
-        ...(options.chain ? { chain: options.chain } : {}),
+        ...(options.identities ? { identities: options.identities } : {}),
       }),
       accounts: this.accounts,
       sinks,

@@ -43,6 +43,7 @@ describe("loadConfig", () => {
         names: { service: DEFAULT_SERVICE_RULE, instance: DEFAULT_INSTANCE_RULE },
         kubernetes: { objects: [], intervalMs: 10_000, maxBytes: 2 ** 28, domain: "cluster.local" },
       },
+      indicators: { lateAfterMs: 120_000, retireAfterMs: 600_000 },
       limits: {
         proxies: 5000,
         labelSets: 50_000,
@@ -52,6 +53,7 @@ describe("loadConfig", () => {
         streams: 4096,
         connections: 200_000,
         taps: 8,
+        indicators: 10_000,
       },
       log: { level: "info" },
       shutdown: { drainMs: 2000 },
@@ -77,7 +79,8 @@ identity:
   chain: [k8s-mesh]
   names: { service: "\${NAME}", instance: "a" }
   kubernetes: { objects: [/a, b.json], interval: 1m, max_size: 1MiB, domain: example.org }
-limits: { proxies: 1, label_sets: 2, cells: 4, retire_after: 1h, edges: 3, streams: 5, connections: 6, taps: 7 }
+limits: { proxies: 1, label_sets: 2, cells: 4, retire_after: 1h, edges: 3, streams: 5, connections: 6, taps: 7, indicators: 8 }
+indicators: { late_after: 30s, retire_after: 3m }
 log: { level: warn }
 shutdown: { drain: 0s }`);
     expect(config).toEqual({
@@ -100,6 +103,7 @@ shutdown: { drain: 0s }`);
           domain: "example.org",
         },
       },
+      indicators: { lateAfterMs: 30_000, retireAfterMs: 180_000 },
       limits: {
         proxies: 1,
         labelSets: 2,
@@ -109,6 +113,7 @@ shutdown: { drain: 0s }`);
         streams: 5,
         connections: 6,
         taps: 7,
+        indicators: 8,
       },
       log: { level: "warn" },
       shutdown: { drainMs: 0 },

@@ -4,9 +4,10 @@
 import assert from "node:assert/strict";
 import { gzipSync } from "node:zlib";
 import { Analyser } from "../../collector/analysis/analyse.ts";
+import { defaultIdentities, type Identities } from "../../collector/analysis/parties.ts";
 import type { Side } from "../../collector/analysis/side.ts";
-import { ANALYZERS } from "../../collector/identity/chain.ts";
 import type { Identity } from "../../collector/identity/lookup.ts";
+import { Indicators } from "../../collector/indicators/indicators.ts";
 import { type Log, silentLog } from "../../collector/log.ts";
 import { decodeAlsMessage } from "../../collector/proto/als.ts";
 import { AlsReceiver } from "../../collector/receiver/als.ts";
@@ -39,7 +40,16 @@ const POD: Identity = {
   labels: new Map([["app", "reviews"]]),
   called: { host: "reviews.default.svc.cluster.local", name: "reviews", namespace: "default" },
 };
-const LOOKUP = { find: (address: string) => (address.startsWith("10.") ? POD : null) };
+const IDENTITIES: Identities = {
+  ...defaultIdentities(),
+  lookup: {
+    version: 1,
+    find: (address) => (address.startsWith("10.") ? POD : null),
+    isShared: () => false,
+    findPod: () => null,
+    findHost: () => null,
+  },
+};
 
 /** What a stream begins with, so that what comes after it has a sender. */
 const IDENTIFIER = encodeMessage({ identifier: { node: { id: "sidecar~10.0.0.7~a.ns~ns.svc.cluster.local" } } });
@@ -69,6 +79,7 @@ export class MessagePath {
   readonly receiver: AlsReceiver;
   sides = 0;
   private readonly streams: Stream[] = [];
+  private readonly indicators = new Indicators({ limit: 1000, lateAfterMs: 120_000, retireAfterMs: 600_000 });
   private handedOn: Buffer | null = null;
   private before: Outcomes = {};
 
@@ -78,7 +89,8 @@ export class MessagePath {
       maxProxies: MAX_ACCOUNTS,
       sink: (record) => this.store.observe(record),
       connectionSink: (record) => this.store.observeConnection(record),
-      chain: { analyzers: ANALYZERS, lookup: LOOKUP },
+      identities: IDENTITIES,
+      indicators: this.indicators,
       tap: {
         isActive: true,
         take: (bytes, { httpEntries, tcpEntries }, sender) => {
