@@ -135,7 +135,7 @@ shutdown: { drain: 0s }`);
       "3:26: scrape.targets.1: found 7, expected host:port or http(s) URL without user of an Envoy's admin interface, such as 127.0.0.1:15000",
       '3:29: scrape.targets.2: found "ftp://x", expected host:port or http(s) URL without user of an Envoy\'s admin interface, such as 127.0.0.1:15000',
       "5:12: limits.proxies: found 0, expected a whole number from 1 to 1000000",
-      "6:1: loog: found an unknown key, expected log (known here: grpc, http, scrape, identity, limits, log, shutdown)",
+      "6:1: loog: found an unknown key, expected log (known here: grpc, http, scrape, identity, indicators, limits, log, shutdown)",
       'LOG_LEVEL: found "loud", expected one of info, warn, error, silent',
     ]);
   });
