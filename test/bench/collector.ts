@@ -1,241 +1,192 @@
-// npm run bench:collector [-- options below]: what an access-log entry costs the collector, end to end, and what the collector costs idle.
+// npm run bench:collector [-- options of als/arguments.ts]: what an access-log entry costs the collector, end to end, and what an idle collector costs.
 //
-// A load generator of its own sends over HTTP/2 on loopback, as fast as it is taken, what sidecars would send; the real collector
-// process has a core to itself, where the machine has two. Rounds of slices, one for each variant; the first round warms up. Every variant
-// has a server of its own through all rounds. The figures are medians over the rounds, with the least and the most.
+//   load generator --HTTP/2, loopback--> the collector's process, on a core of its own     entries/s, CPU, memory, waits, losses
+//
+// The generator (als/load.ts) replays what the sidecars of a mesh of 1,000 pods would send, as fast as it is taken. Each variant has a
+// server process through all rounds; a round is one slice of each variant, the others idle, and the first one warms up. Beside it, where Go is
+// present, a server as one writes it in Go.
 
 import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
 import { cpus, loadavg, tmpdir } from "node:os";
 import { join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
-import { parseArgs } from "node:util";
-import { KINDS, type Kind } from "./als/entry.ts";
+import { type Arguments, readArguments, USAGE } from "./als/arguments.ts";
+import { collectorKind, hasLogStore, hasThreads } from "./als/collector-server.ts";
+import { KINDS } from "./als/entry.ts";
+import { goKind } from "./als/go-server.ts";
 import { LoadProcess } from "./als/load-process.ts";
-import { ENTRIES_PER_MESSAGE, LABEL_SETS } from "./als/messages.ts";
-import { type Cores, coreTimes, cpuSeconds, divideCores, memoryOf } from "./als/proc.ts";
-import { readProfile, topSelfTimes } from "./als/profile.ts";
-import { profilesIn, Server } from "./als/server.ts";
-import { median } from "./statistics.ts";
+import { type Cores, type CoreTimes, coreTimes, divideCores, memoryOf } from "./als/proc.ts";
+import { profilesIn, readProfile, topSelfTimes } from "./als/profile.ts";
+import {
+  type Idle,
+  lost,
+  nameOf,
+  printExpositions,
+  printIdle,
+  printRatios,
+  printResults,
+  printSelfTimes,
+  printVerdicts,
+  type Result,
+} from "./als/report.ts";
+import { Server, type ServerKind } from "./als/server.ts";
+import { measureSlice, type Slice, type Traffic } from "./als/slice.ts";
 
+const COLLECTOR = "collector";
+const GO = "Go";
+const IDLE = "idle";
 const STREAMS = [4, 64];
-const SETTLE_MS = 1000;
-const ANSWER_PAUSE_MS = 100;
-const DRAIN_PATIENCE_MS = 10_000;
-const TOP_FUNCTIONS = 25;
 const IDLE_STARTS = 5;
+/** Until memory is what it stays at. */
 const IDLE_MS = 2000;
-const MIB = 1024 * 1024;
+const TOP_FUNCTIONS = 25;
 
 interface Variant {
   readonly name: string;
-  readonly kind: Kind;
-  readonly streams: number;
-  readonly threads: number | undefined;
+  readonly server: string;
+  readonly traffic: Traffic;
   readonly cores: Cores;
+  readonly kind: ServerKind;
+  readonly profileFolder?: string | undefined;
 }
 
-/** What one slice showed. */
-interface Slice {
-  readonly entriesPerSecond: number;
-  readonly cpuUsPerEntry: number;
-  /** Of the load generator. */
-  readonly loadUsPerEntry: number;
-  /** Cores that the server had, and others had of its cores. */
-  readonly coresUsed: number;
-  readonly coresOthers: number;
-  readonly slowestAnswerMs: number;
-  readonly rssBytes: number;
-  readonly lost: number;
-}
-
-class Bench {
-  private constructor(
-    readonly variant: Variant,
-    readonly server: Server,
-    private readonly load: LoadProcess,
-    readonly profileFolder: string | undefined,
-  ) {}
-
-  readonly slices: Slice[] = [];
-
-  static async start(variant: Variant, load: LoadProcess, isProfiled: boolean): Promise<Bench> {
+/** All that `only` names. Says which cannot be measured here. */
+function chooseVariants({ only, threads, isProfiled }: Arguments): Variant[] {
+  const traffics = KINDS.flatMap((kind) => STREAMS.map((streams): Traffic => ({ kind, streams })));
+  const each = (server: string, cores: Cores, make: (traffic: Traffic) => Pick<Variant, "kind" | "profileFolder">) =>
+    traffics
+      .map((traffic) => ({ name: `${server}, ${nameOf(traffic)}`, server, traffic, cores }))
+      .filter(({ name }) => only.test(name))
+      .map((variant) => ({ ...variant, ...make(variant.traffic) }));
+  const collector = (count: number | undefined) => () => {
     const profileFolder = isProfiled ? mkdtempSync(join(tmpdir(), "meshtally-profile-")) : undefined;
-    const server = await Server.startCollector({ cores: variant.cores, threads: variant.threads, profileFolder });
-    return new Bench(variant, server, load, profileFolder);
+    return { kind: collectorKind({ threads: count, profileFolder }), profileFolder };
+  };
+
+  const oneCore = divideCores(1);
+  const all = each(COLLECTOR, oneCore, collector(undefined));
+  if (threads !== undefined) {
+    if (hasThreads(threads)) all.push(...each(threadsName(threads), divideCores(threads), collector(threads)));
+    else console.log(`${threadsName(threads)} SKIPPED: this collector's configuration has no such key`);
   }
-
-  async measure(seconds: number): Promise<Slice> {
-    const { server, load, variant } = this;
-    const atStart = await server.intake();
-    await load.start(server.alsUrl, variant.kind, variant.streams);
-    await sleep(SETTLE_MS);
-
-    const before = await this.read();
-    const slowestAnswerMs = await this.slowestAnswer(seconds);
-    const after = await this.read();
-
-    const sent = await load.stop();
-    const taken = await this.drained(atStart.taken + sent);
-    const entries = after.taken - before.taken;
-    const wall = (after.atMs - before.atMs) / 1000;
-    const cpu = after.cpu - before.cpu;
-    return {
-      entriesPerSecond: entries / wall,
-      cpuUsPerEntry: (cpu * 1e6) / entries,
-      loadUsPerEntry: ((after.loadCpu - before.loadCpu) * 1e6) / entries,
-      coresUsed: cpu / wall,
-      coresOthers: (after.cores.busy - before.cores.busy - cpu + after.cores.stolen - before.cores.stolen) / wall,
-      slowestAnswerMs,
-      rssBytes: memoryOf(server.pid).rssBytes,
-      lost: atStart.taken + sent - taken,
-    };
-  }
-
-  private async read() {
-    const { taken } = await this.server.intake();
-    return {
-      taken,
-      atMs: performance.now(),
-      cpu: cpuSeconds(this.server.pid),
-      loadCpu: cpuSeconds(this.load.pid),
-      cores: coreTimes(this.variant.cores.server),
-    };
-  }
-
-  private async slowestAnswer(seconds: number): Promise<number> {
-    const until = performance.now() + seconds * 1000;
-    let slowest = 0;
-    while (performance.now() < until) {
-      slowest = Math.max(slowest, await this.server.answerMs());
-      await sleep(ANSWER_PAUSE_MS);
-    }
-    return slowest;
-  }
-
-  /** What has been taken in once it is as much as expected, or does not change any more. */
-  private async drained(expected: number): Promise<number> {
-    const until = performance.now() + DRAIN_PATIENCE_MS;
-    let { taken } = await this.server.intake();
-    while (taken !== expected && performance.now() < until) {
-      await sleep(ANSWER_PAUSE_MS);
-      ({ taken } = await this.server.intake());
-    }
-    return taken;
-  }
+  if (isProfiled) return all;
+  const go = goKind();
+  if ("missing" in go) console.log(`${GO} SKIPPED: ${go.missing}`);
+  else all.push(...each(GO, oneCore, () => ({ kind: go })));
+  return all;
 }
 
-function variants(threads: number | undefined, only: RegExp): Variant[] {
-  const each = (name: string, count: number, of: number | undefined): Variant[] =>
-    KINDS.flatMap((kind) =>
-      STREAMS.map((streams) => {
-        const cores = divideCores(count);
-        return { name: `${name}, ${kind}, ${streams} streams`, kind, streams, threads: of, cores };
-      }),
-    );
-  const all = each("collector", 1, undefined);
-  if (threads !== undefined) all.push(...each(`collector with ${threads} threads`, threads, threads));
-  return all.filter(({ name }) => only.test(name));
+function threadsName(threads: number): string {
+  return `${COLLECTOR} with ${threads} threads`;
 }
 
-async function run({ rounds, seconds, only, threads, isProfiled, json }: Arguments): Promise<void> {
-  const chosen = variants(threads, only);
-  const cores = divideCores(1);
-  const load = new LoadProcess(cores);
-  const benches: Bench[] = [];
-  for (const variant of chosen) benches.push(await Bench.start(variant, load, isProfiled));
-  const machine = coreTimes(cpus().map((_, core) => core));
-  console.log(`${cpus().length} cores, load ${loadavg()[0]?.toFixed(2)}, ${cores.isPinned ? "pinned" : "not pinned"}`);
-  try {
-    for (let round = 0; round <= rounds; round++) {
-      for (const bench of benches) {
-        const slice = await bench.measure(seconds);
-        if (round > 0) bench.slices.push(slice);
-      }
-    }
-    report(benches);
-    const now = coreTimes(cpus().map((_, core) => core));
-    console.log(`stolen ${(((now.stolen - machine.stolen) / (now.all - machine.all)) * 100).toFixed(1)} %`);
-  } finally {
-    load.close();
-    for (const bench of benches) await bench.server.stop();
-  }
-  if (json !== undefined) {
-    writeFileSync(json, JSON.stringify(benches.map(({ variant: { name }, slices }) => ({ name, slices }))));
-  }
-  for (const { variant, profileFolder } of benches) {
-    if (profileFolder === undefined) continue;
-    reportProfile(variant.name, profileFolder);
-    rmSync(profileFolder, { recursive: true, force: true });
-  }
-}
-
-function report(benches: readonly Bench[]): void {
-  console.log(`${ENTRIES_PER_MESSAGE} entries a message, ${LABEL_SETS} label sets`);
-  for (const { variant, slices } of benches) {
-    const of = (read: (slice: Slice) => number, digits = 2) => spread(slices.map(read), digits);
-    console.log(
-      `${variant.name}: ${of((s) => s.entriesPerSecond / 1000, 1)} k entries/s, ${of((s) => s.cpuUsPerEntry)} us CPU an entry ` +
-        `(load ${of((s) => s.loadUsPerEntry)}), cores ${of((s) => s.coresUsed)}, others ${of((s) => s.coresOthers)}, ` +
-        `slowest answer ${of((s) => s.slowestAnswerMs, 0)} ms, RSS ${of((s) => s.rssBytes / MIB, 0)} MiB, ` +
-        `lost ${slices.reduce((sum, { lost }) => sum + lost, 0)}`,
-    );
-  }
-}
-
-function reportProfile(name: string, folder: string): void {
-  console.log(`\n${name}: self time`);
-  for (const { name, file, milliseconds, share } of topSelfTimes(profilesIn(folder).map(readProfile), TOP_FUNCTIONS)) {
-    console.log(
-      `${(share * 100).toFixed(1).padStart(6)} % ${milliseconds.toFixed(0).padStart(7)} ms  ${name}  ${file}`,
-    );
-  }
-}
-
-/** Start and rest of a collector without traffic. */
-async function measureIdle(): Promise<void> {
-  const cores = divideCores(1);
-  const starts: number[] = [];
-  const rss: number[] = [];
+async function measureIdle(): Promise<Idle> {
+  const readyMs: number[] = [];
+  const rssBytes: number[] = [];
   for (let start = 0; start < IDLE_STARTS; start++) {
-    const server = await Server.startCollector({ cores });
-    starts.push(server.startMs);
+    const server = await Server.start(collectorKind({}), divideCores(1));
+    readyMs.push(server.startMs);
     await sleep(IDLE_MS);
-    rss.push(memoryOf(server.pid).rssBytes / MIB);
+    rssBytes.push(memoryOf(server.pid).rssBytes);
     await server.stop();
   }
-  console.log(`idle: ready after ${spread(starts, 0)} ms, RSS ${spread(rss, 1)} MiB`);
+  return { readyMs, rssBytes };
 }
 
-/** `5.10 (4.90 - 5.40)`: the median, and between what the values lay. */
-function spread(values: readonly number[], digits: number): string {
-  const [low, middle, high] = [Math.min(...values), median(values), Math.max(...values)].map((v) => v.toFixed(digits));
-  return `${middle} (${low} - ${high})`;
+async function measureVariants(variants: readonly Variant[], { rounds, seconds }: Arguments): Promise<Result[]> {
+  const load = new LoadProcess(divideCores(1));
+  const servers: Server[] = [];
+  try {
+    for (const { kind, cores } of variants) servers.push(await Server.start(kind, cores));
+    const slices = variants.map((): Slice[] => []);
+    for (let round = 0; round <= rounds; round++) {
+      for (const [i, { traffic, cores }] of variants.entries()) {
+        const slice = await measureSlice(servers[i] as Server, load, traffic, cores, seconds);
+        if (round > 0) slices[i]?.push(slice);
+      }
+    }
+    const results: Result[] = [];
+    for (const [i, { name, server, traffic }] of variants.entries()) {
+      const process = servers[i] as Server;
+      const { peakBytes } = memoryOf(process.pid);
+      results.push({
+        name,
+        server,
+        traffic,
+        slices: slices[i] ?? [],
+        peakBytes,
+        exposition: await process.exposition(),
+      });
+    }
+    return results;
+  } finally {
+    load.close();
+    await Promise.all(servers.map((server) => server.stop()));
+  }
 }
 
-interface Arguments {
-  readonly rounds: number;
-  readonly seconds: number;
-  readonly only: RegExp;
-  readonly threads: number | undefined;
-  readonly isProfiled: boolean;
-  readonly json: string | undefined;
+function printAll(results: readonly Result[], threads: number | undefined): void {
+  printResults(results);
+  printExpositions(results);
+  const collectors = results.filter(({ server }) => server === COLLECTOR);
+  if (collectors.length > 0) printVerdicts(collectors);
+  printRatios(results, COLLECTOR, GO, "cost");
+  if (threads !== undefined) printRatios(results, threadsName(threads), COLLECTOR, "rate");
 }
 
-function readArguments(args: string[]): Arguments {
-  const text = { type: "string" } as const;
-  const { values } = parseArgs({
-    args,
-    options: { rounds: text, seconds: text, only: text, threads: text, json: text, profile: { type: "boolean" } },
-  });
-  return {
-    rounds: Number(values.rounds ?? 7),
-    seconds: Number(values.seconds ?? 4),
-    only: new RegExp(values.only ?? ""),
-    threads: values.threads === undefined ? undefined : Number(values.threads),
-    isProfiled: values.profile ?? false,
-    json: values.json,
-  };
+/** Of a core's time, what the host of a virtual machine gave to others since then; and what wants to run now. */
+function describeMachine(before: CoreTimes, isPinned: boolean): string {
+  const now = allCores();
+  const stolen = ((now.stolen - before.stolen) / Math.max(1, now.all - before.all)) * 100;
+  const load = loadavg().map((average) => average.toFixed(2));
+  return (
+    `${cpus().length} cores, ${isPinned ? "the server pinned to its own" : "not pinned"}, ` +
+    `load average ${load.join(" ")}, ${stolen.toFixed(1)} % stolen; log store ${hasLogStore() ? "on" : "not there"}`
+  );
 }
 
-await measureIdle();
-await run(readArguments(process.argv.slice(2)));
+function allCores(): CoreTimes {
+  return coreTimes(cpus().map((_, core) => core));
+}
+
+function printProfiles(variants: readonly Variant[]): void {
+  for (const { name, profileFolder } of variants) {
+    if (profileFolder === undefined) continue;
+    printSelfTimes(name, topSelfTimes(profilesIn(profileFolder).map(readProfile), TOP_FUNCTIONS));
+    rmSync(profileFolder, { recursive: true });
+  }
+}
+
+async function run(given: Arguments): Promise<void> {
+  const before = allCores();
+  const { isPinned } = divideCores(1);
+  console.log(describeMachine(before, isPinned));
+  const idle = given.only.test(IDLE) ? await measureIdle() : null;
+  if (idle !== null) printIdle(idle);
+
+  const variants = chooseVariants(given);
+  if (variants.length === 0 && idle === null) fail(`--only ${given.only.source}: expected part of a variant's name`);
+  const results = variants.length === 0 ? [] : await measureVariants(variants, given);
+  if (results.length > 0) printAll(results, given.threads);
+  printProfiles(variants);
+
+  const machine = describeMachine(before, isPinned);
+  console.log(`\n${machine}`);
+  if (given.json !== undefined) writeFileSync(given.json, `${JSON.stringify({ machine, idle, results }, null, 1)}\n`);
+  if (results.some((result) => lost(result) !== 0)) process.exitCode = 1;
+}
+
+function fail(message: string): never {
+  console.error(`${message}\n${USAGE}`);
+  process.exit(2);
+}
+
+function argumentsOrExit(): Arguments {
+  try {
+    return readArguments(process.argv.slice(2));
+  } catch (error) {
+    return fail(error instanceof Error ? error.message : String(error));
+  }
+}
+
+await run(argumentsOrExit());

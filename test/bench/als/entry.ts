@@ -33,6 +33,7 @@ export const SUCCESSES: readonly Outcome[] = [
 ];
 export const ERRORS: readonly Outcome[] = [
   { ...NO_FLAGS, code: 404 },
+  { ...NO_FLAGS, code: 429 },
   { ...NO_FLAGS, code: 500 },
   { ...NO_FLAGS, code: 504, flags: { upstreamRequestTimeout: true }, flagNames: "UT", isAnswered: false },
   { ...NO_FLAGS, code: 503, flags: { upstreamConnectionTermination: true }, flagNames: "UC", isAnswered: false },
@@ -74,7 +75,7 @@ export function identifierOf({ direction, workload, pod }: Sidecar): Fields {
     LABELS: { ...labelsOf(workload), "security.istio.io/tlsMode": "istio" },
     NAME: pod.name,
     NAMESPACE: service.namespace,
-    OWNER: ownerOf(workload),
+    OWNER: `kubernetes://apis/apps/v1/namespaces/${service.namespace}/deployments/${workload.name}`,
     SERVICE_ACCOUNT: service.name,
     WORKLOAD_NAME: workload.name,
   };
@@ -89,7 +90,7 @@ export function entryFields(sidecar: Sidecar, call: Call, kind: Kind): Fields {
   const { outcome, endpoint, durationNs } = call;
   const isGrpc = outcome.grpcStatus !== "";
   const serverName = serverOf(sidecar, call).service.host;
-  return {
+  return withoutDefaults({
     commonProperties: { ...commonOf(sidecar, call), ...extrasOf(sidecar, call, kind), duration: duration(durationNs) },
     protocolVersion: isGrpc ? 3 : 2,
     request: {
@@ -114,7 +115,22 @@ export function entryFields(sidecar: Sidecar, call: Call, kind: Kind): Fields {
       upstreamHeaderBytesReceived: outcome.isAnswered ? 142 : 0,
       downstreamHeaderBytesSent: 164,
     },
-  };
+  });
+}
+
+/** proto3 sends no zero, no empty text, and Envoy no empty message. */
+function withoutDefaults(fields: Fields): Fields {
+  const isDefault = (value: unknown) =>
+    value === 0 || value === "" || (isMessage(value) && Object.keys(value).length === 0);
+  const entries = Object.entries(fields).map(([name, value]) => [
+    name,
+    isMessage(value) ? withoutDefaults(value) : value,
+  ]);
+  return Object.fromEntries(entries.filter(([, value]) => !isDefault(value)));
+}
+
+function isMessage(value: unknown): value is Fields {
+  return typeof value === "object" && value !== null && !Array.isArray(value) && !Buffer.isBuffer(value);
 }
 
 function commonOf(sidecar: Sidecar, call: Call): Fields {
@@ -186,7 +202,6 @@ function peerNode({ peer, peerPod }: Call): Buffer {
     name: peerPod.name,
     namespace: peer.service.namespace,
     labels: labelsOf(peer),
-    owner: ownerOf(peer),
     workloadName: peer.name,
     clusterId: CLUSTER,
   });
@@ -196,13 +211,8 @@ function labelsOf({ service, version }: Workload): Record<string, string> {
   return {
     app: service.name,
     "service.istio.io/canonical-name": service.name,
-    "service.istio.io/canonical-revision": version,
     version,
   };
-}
-
-function ownerOf({ service, name }: Workload): string {
-  return `kubernetes://apis/apps/v1/namespaces/${service.namespace}/deployments/${name}`;
 }
 
 /** The label set that the entry's other fields lead to, as the filter counted it. */
@@ -212,8 +222,8 @@ function observation(sidecar: Sidecar, call: Call): Buffer {
   const server = serverOf(sidecar, call);
   const values: Record<string, string> = {
     reporter: isInbound ? "destination" : "source",
-    ...sideLabels("source", isInbound ? call.peer : sidecar.workload),
-    ...sideLabels("destination", server),
+    ...sideLabels(isInbound ? "destination" : "source", sidecar.workload, ""),
+    ...sideLabels(isInbound ? "source" : "destination", call.peer, "latest"),
     // A server's log names no service: it is the one that answers.
     destination_service: isInbound ? server.service.name : server.service.host,
     destination_service_name: server.service.name,
@@ -233,11 +243,16 @@ function observation(sidecar: Sidecar, call: Call): Buffer {
   });
 }
 
-function sideLabels(side: "source" | "destination", { service, name, version }: Workload): Record<string, string> {
+/** No pod has a label for its canonical revision: a proxy leaves its own open, and takes a peer's for the latest. */
+function sideLabels(
+  side: "source" | "destination",
+  { service, name, version }: Workload,
+  revision: string,
+): Record<string, string> {
   return {
     [`${side}_workload`]: name,
     [`${side}_canonical_service`]: service.name,
-    [`${side}_canonical_revision`]: version,
+    [`${side}_canonical_revision`]: revision,
     [`${side}_workload_namespace`]: service.namespace,
     [`${side}_principal`]: service.principal,
     [`${side}_app`]: service.name,

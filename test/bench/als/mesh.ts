@@ -2,28 +2,17 @@
 
 import { randomNumbers } from "../../host/random.ts";
 
-const DOMAINS = [
-  "cart",
-  "catalog",
-  "checkout",
-  "delivery",
-  "identity",
-  "inventory",
-  "loyalty",
-  "payment",
-  "review",
-  "search",
-];
+const DOMAINS = ["cart", "geo", "mail", "order", "pay", "price", "promo", "shop", "stock", "user"];
 const ROLES = ["api", "web", "store", "worker", "sync"];
 const VERSIONS = ["v1", "v2"];
 const ZONES = ["a", "b", "c", "d", "e"];
 const PODS_PER_WORKLOAD = 2;
 /** Paths as a service's clients write them; each `#` becomes a digit that changes from entry to entry. */
 const PATHS: readonly Endpoint[] = [
-  { method: 1, path: "/api/v1/{domain}s?page=##&size=20" },
-  { method: 1, path: "/api/v1/{domain}s/#######" },
-  { method: 3, path: "/api/v1/{domain}s/#######/items" },
-  { method: 1, path: "/internal/{domain}/accounts/########/history" },
+  { method: 1, path: "/{role}/v1/{domain}s?page=##&size=20" },
+  { method: 1, path: "/{role}/v1/{domain}s/#######" },
+  { method: 3, path: "/{role}/v1/{domain}s/#######/items" },
+  { method: 1, path: "/{role}/internal/{domain}/accounts/########/history" },
 ];
 
 export const CLUSTER = "Kubernetes";
@@ -85,7 +74,10 @@ function makeService(domain: string, role: string): Service {
     namespace: domain,
     host: `${name}.${domain}.svc.cluster.local`,
     principal: `spiffe://cluster.local/ns/${domain}/sa/${name}`,
-    endpoints: PATHS.map(({ method, path }) => ({ method, path: path.replace("{domain}", domain) })),
+    endpoints: PATHS.map(({ method, path }) => ({
+      method,
+      path: path.replace("{role}", role).replace("{domain}", domain),
+    })),
   };
 }
 

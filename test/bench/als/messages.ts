@@ -20,8 +20,11 @@ import { makeMesh, type Workload } from "./mesh.ts";
 
 export const ENTRIES_PER_MESSAGE = 20;
 /** Of all streams together. */
-const MESSAGES = 2048;
-export const LABEL_SETS = 10_000;
+interface LoadSize {
+  readonly messages: number;
+  readonly labelSets: number;
+}
+const FULL_SIZE: LoadSize = { messages: 2048, labelSets: 10_000 };
 /** Of the label sets, one in so many is an error's: of the entries 1 %. */
 const LABEL_SETS_PER_ERROR = 25;
 /** A message of gRPC begins with whether it is compressed, and its length. */
@@ -29,7 +32,9 @@ const GRPC_PREFIX_BYTES = 5;
 /** Entries began in the second before the current one: Envoy sends them within one. */
 const AGE_SECONDS = 1;
 
-const DEFAULT_SEED = 1;
+const SEED = 1;
+/** From one peer to the next in the mesh, so that a few are of many services already; it has no divisor in common with the mesh's size. */
+const PEER_STRIDE = 73;
 const PATH_DIGIT = 0x23; // #
 const SERIAL_DIGITS = 8;
 const HEX = Buffer.from("0123456789abcdef");
@@ -45,18 +50,19 @@ export class StreamLoad {
     private readonly messages: readonly ReplayedMessage[],
   ) {}
 
-  /** All streams of a load, each another sidecar's. */
-  static encode(kind: Kind, streams: number, seed = DEFAULT_SEED): StreamLoad[] {
-    const mesh = makeMesh(seed);
-    const random = randomNumbers(seed);
+  /** All streams of a load, each another sidecar's log. Label sets are as many give or take a hundredth. */
+  static encode(kind: Kind, streams: number, { messages, labelSets } = FULL_SIZE): StreamLoad[] {
+    const mesh = makeMesh(SEED);
+    const random = randomNumbers(SEED);
     const serials = new Serials();
     return Array.from({ length: streams }, (_, stream) => {
       const sidecar = sidecarOf(mesh, stream, streams);
-      const calls = makeCalls(mesh, Math.ceil(LABEL_SETS / streams), Math.ceil(MESSAGES / streams), random);
-      const messages = chunk(calls, ENTRIES_PER_MESSAGE).map(
-        (part) => new ReplayedMessage(sidecar, part, kind, serials),
+      const calls = makeCalls(mesh, sidecar, Math.ceil(labelSets / streams), Math.ceil(messages / streams), random);
+      const parts = chunk(calls, ENTRIES_PER_MESSAGE);
+      return new StreamLoad(
+        withPrefix(encodeMessage({ identifier: identifierOf(sidecar) })),
+        parts.map((part) => new ReplayedMessage(sidecar, part, kind, serials)),
       );
-      return new StreamLoad(withPrefix(encodeMessage({ identifier: identifierOf(sidecar) })), messages);
     });
   }
 
@@ -131,27 +137,35 @@ function sidecarOf(mesh: readonly Workload[], stream: number, streams: number): 
 /** Each label set once, and many more of those that are called most, in any order. */
 function makeCalls(
   mesh: readonly Workload[],
+  sidecar: Sidecar,
   labelSets: number,
   messages: number,
   random: (bound: number) => number,
 ): Call[] {
   const peers = Math.ceil(labelSets / SUCCESSES.length);
   const make = (peer: number, outcome: Outcome) =>
-    makeCall(mesh[(peer * 7) % mesh.length] as Workload, outcome, random);
+    makeCall(sidecar, mesh[(peer * PEER_STRIDE) % mesh.length] as Workload, outcome, random);
   const calls = Array.from({ length: messages * ENTRIES_PER_MESSAGE }, (_, i) =>
     i < labelSets ? make(i % peers, outcomeOf(i, peers)) : make(skewed(peers, random), OK),
   );
   return shuffled(calls, random);
 }
 
+/** The same peer comes again after `peers` label sets, with another outcome. */
 function outcomeOf(labelSet: number, peers: number): Outcome {
+  const time = Math.floor(labelSet / peers);
   const isError = labelSet % LABEL_SETS_PER_ERROR === 0;
-  if (isError) return ERRORS[(labelSet / LABEL_SETS_PER_ERROR) % ERRORS.length] as Outcome;
-  return SUCCESSES[Math.floor(labelSet / peers) % SUCCESSES.length] as Outcome;
+  if (isError) return ERRORS[(labelSet / LABEL_SETS_PER_ERROR + time) % ERRORS.length] as Outcome;
+  return SUCCESSES[time % SUCCESSES.length] as Outcome;
 }
 
-function makeCall(peer: Workload, outcome: Outcome, random: (bound: number) => number): Call {
-  const { endpoints } = peer.service;
+function makeCall(
+  { direction, workload }: Sidecar,
+  peer: Workload,
+  outcome: Outcome,
+  random: (bound: number) => number,
+): Call {
+  const { endpoints } = (direction === "inbound" ? workload : peer).service;
   return {
     peer,
     peerPod: peer.pods[random(peer.pods.length)] as Call["peerPod"],

@@ -1,6 +1,7 @@
 // Reads what node --cpu-prof leaves: where the samples fell, by function. https://chromedevtools.github.io/devtools-protocol/tot/Profiler/#type-Profile
 
-import { readFileSync } from "node:fs";
+import { readdirSync, readFileSync } from "node:fs";
+import { join } from "node:path";
 
 interface CallFrame {
   readonly functionName: string;
@@ -46,6 +47,11 @@ export function topSelfTimes(profiles: readonly CpuProfile[], count: number): Se
     .sort((a, b) => b.milliseconds - a.milliseconds)
     .slice(0, count)
     .map((time) => ({ ...time, share: time.milliseconds / total }));
+}
+
+/** Files of one process, one for each thread. */
+export function profilesIn(folder: string): string[] {
+  return readdirSync(folder).map((name) => join(folder, name));
 }
 
 export function readProfile(file: string): CpuProfile {

@@ -1,107 +1,97 @@
-// The servers that are measured, each a process of its own: the collector, and what it is compared with.
+// A server that is measured, a process of its own on cores of its own.
 
-import { type ChildProcess, spawn, spawnSync } from "node:child_process";
+import { type ChildProcess, spawn } from "node:child_process";
 import { once } from "node:events";
-import { mkdtempSync, readdirSync, rmSync, writeFileSync } from "node:fs";
+import { mkdtempSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { createInterface } from "node:readline";
-import { collectorMainPath } from "../../../envoy/project.ts";
 import { type Cores, onCores } from "./proc.ts";
 
-const PROFILE_INTERVAL_US = 500;
+/** Answers at once, so that only a busy server takes long. */
+const CHEAP_PATH = "/livez";
 
-/** Settings of the collector that are measured where it has them. */
-const STORE = (folder: string) => `logs:\n  folder: ${folder}\n`;
-
-/** Entries that a server took in, and those that it did not. */
+/** Entries that a server has taken in, and those that it refused, since it started. */
 export interface Intake {
   readonly taken: number;
   readonly notTaken: number;
 }
 
-export interface ServerOptions {
-  readonly cores: Cores;
-  /** Analysis threads of the collector; its own default if undefined. */
-  readonly threads?: number | undefined;
-  /** Where to leave CPU profiles; none if undefined. */
-  readonly profileFolder?: string | undefined;
+/** How a kind of server is started and read. */
+export interface ServerKind {
+  /** The command, of a folder that is the server's until it stops. */
+  readonly command: (folder: string) => readonly string[];
+  readonly env?: Readonly<Record<string, string>>;
+  /** Says 200 when it is ready. */
+  readonly readyPath: string;
+  readonly readIntake: (httpUrl: string) => Promise<Intake>;
 }
+
+/** What a reading of /metrics took. */
+export interface Exposition {
+  readonly seconds: number;
+  readonly bytes: number;
+  readonly end: string;
+}
+
+const EXPOSITION_END_LENGTH = 100_000;
 
 export class Server {
   private constructor(
+    private readonly kind: ServerKind,
     private readonly process: ChildProcess,
     private readonly folder: string,
-    readonly alsUrl: string,
-    private readonly httpUrl: string,
-    private readonly readIntake: (httpUrl: string) => Promise<Intake>,
-    /** From spawn until it was ready. */
+    private readonly addresses: Addresses,
+    /** From its start until it was ready. */
     readonly startMs: number,
-    readonly hasStore: boolean,
   ) {}
 
-  /** The real collector with a configuration file, indicators and log store on as far as it has them. Resolves when it is ready. */
-  static async startCollector({ cores, threads, profileFolder }: ServerOptions): Promise<Server> {
+  /** Resolves when it is ready. It has to print a line of JSON `{"msg":"listening","grpc":"127.0.0.1:1","http":"127.0.0.1:2"}`. */
+  static async start(kind: ServerKind, { server, isPinned }: Cores): Promise<Server> {
     const folder = mkdtempSync(join(tmpdir(), "meshtally-bench-"));
-    const file = join(folder, "collector.yaml");
-    const base = [
-      "grpc: { address: 127.0.0.1:0 }",
-      "http: { address: 127.0.0.1:0 }",
-      "log: { level: warn }",
-      ...(threads === undefined ? [] : [`threads: ${threads}`]),
-      "",
-    ].join("\n");
-    const store = STORE(join(folder, "logs"));
-    const hasStore = isValidConfig(file, base + store);
-    writeFileSync(file, hasStore ? base + store : base);
-    const profiling =
-      profileFolder === undefined
-        ? []
-        : ["--cpu-prof", `--cpu-prof-dir=${profileFolder}`, `--cpu-prof-interval=${PROFILE_INTERVAL_US}`];
-    const command = [process.execPath, ...profiling, collectorMainPath(), "--config", file];
-    return Server.start(command, cores, folder, { readyPath: "/readyz", readIntake: readReceivers, hasStore });
-  }
-
-  /** Anything that prints a line of JSON with its addresses `grpc` and `http`, as the collector does. */
-  static async start(
-    command: readonly string[],
-    { server, isPinned }: Cores,
-    folder: string,
-    options: {
-      readonly readyPath: string;
-      readonly readIntake: (httpUrl: string) => Promise<Intake>;
-      readonly hasStore: boolean;
-      readonly env?: Record<string, string>;
-    },
-  ): Promise<Server> {
-    const [program = "", ...args] = onCores(server, command, isPinned);
+    const [program = "", ...args] = onCores(server, kind.command(folder), isPinned);
     const startedMs = performance.now();
-    const child = spawn(program, args, {
-      stdio: ["ignore", "pipe", "inherit"],
-      env: { ...process.env, ...options.env },
-    });
-    const { grpc, http } = await readAddresses(child);
-    const httpUrl = `http://${http}`;
-    const response = await fetch(httpUrl + options.readyPath);
-    await response.text();
-    if (response.status !== 200) throw new Error(`${httpUrl}${options.readyPath}: ${response.status}`);
-    const startMs = performance.now() - startedMs;
-    return new Server(child, folder, `http://${grpc}`, httpUrl, options.readIntake, startMs, options.hasStore);
+    const child = spawn(program, args, { stdio: ["ignore", "pipe", "inherit"], env: { ...process.env, ...kind.env } });
+    const addresses = await readAddresses(child);
+    const ready = await fetch(`http://${addresses.http}${kind.readyPath}`);
+    if (!ready.ok) throw new Error(`${kind.readyPath}: found ${ready.status}, expected 200 (${await ready.text()})`);
+    return new Server(kind, child, folder, addresses, performance.now() - startedMs);
   }
 
   get pid(): number {
     return this.process.pid as number;
   }
 
-  intake(): Promise<Intake> {
-    return this.readIntake(this.httpUrl);
+  get alsUrl(): string {
+    return `http://${this.addresses.grpc}`;
   }
 
-  /** How long an answer took that costs the server nothing: as long as it was busy with other things. */
+  private get httpUrl(): string {
+    return `http://${this.addresses.http}`;
+  }
+
+  intake(): Promise<Intake> {
+    return this.kind.readIntake(this.httpUrl);
+  }
+
+  /** How long the server took to come to a request that takes no time. */
   async answerMs(): Promise<number> {
     const startedMs = performance.now();
-    await (await fetch(`${this.httpUrl}/livez`)).text();
+    await (await fetch(this.httpUrl + CHEAP_PATH)).text();
     return performance.now() - startedMs;
+  }
+
+  /** Reads /metrics once, unpacked, and keeps its end. */
+  async exposition(): Promise<Exposition> {
+    const startedMs = performance.now();
+    const { body } = await fetch(`${this.httpUrl}/metrics`, { headers: { "accept-encoding": "identity" } });
+    if (body === null) throw new Error("/metrics: no body");
+    let [bytes, end] = [0, ""];
+    for await (const piece of body.pipeThrough(new TextDecoderStream())) {
+      bytes += piece.length;
+      end = (end + piece).slice(-EXPOSITION_END_LENGTH);
+    }
+    return { seconds: (performance.now() - startedMs) / 1000, bytes, end };
   }
 
   async stop(): Promise<void> {
@@ -112,52 +102,22 @@ export class Server {
   }
 }
 
-/** Files of CPU profiles, one for each thread. */
-export function profilesIn(folder: string): string[] {
-  return readdirSync(folder)
-    .filter((name) => name.endsWith(".cpuprofile"))
-    .map((name) => join(folder, name));
-}
-
-function isValidConfig(file: string, text: string): boolean {
-  writeFileSync(file, text);
-  return (
-    spawnSync(process.execPath, [collectorMainPath(), "--check-config", "--config", file], { stdio: "ignore" })
-      .status === 0
-  );
+interface Addresses {
+  readonly grpc: string;
+  readonly http: string;
 }
 
 /** Rejects when the process ends before it says them. What else it says is passed on. */
-function readAddresses(child: ChildProcess): Promise<{ grpc: string; http: string }> {
+function readAddresses(child: ChildProcess): Promise<Addresses> {
   return new Promise((resolve, reject) => {
     child.on("error", reject);
-    child.on("exit", (code) => reject(new Error(`${child.spawnargs.join(" ")} ended with ${code} before it listened`)));
-    if (child.stdout === null) throw new Error("no standard output");
+    child.on("exit", (code) =>
+      reject(new Error(`${child.spawnargs.join(" ")}: ended with ${code}, expected to listen`)),
+    );
+    if (child.stdout === null) throw new Error("the server has no standard output");
     createInterface({ input: child.stdout }).on("line", (line) => {
       if (line.includes('"listening"')) resolve(JSON.parse(line));
       else console.error(line);
     });
   });
-}
-
-interface ReceiversAccount {
-  readonly entries: { readonly http: Readonly<Record<string, number>> };
-  readonly entries_not_taken: Readonly<Record<string, number>>;
-}
-
-/** Of the receivers' page, which is exact and short; /metrics has a hundred thousand lines and more by then. */
-async function readReceivers(httpUrl: string): Promise<Intake> {
-  const response = await fetch(`${httpUrl}/api/v1/receivers`);
-  const page = (await response.json()) as {
-    proxies: { access_log: ReceiversAccount | null }[];
-    unnamed: ReceiversAccount;
-    beyond_limit: ReceiversAccount;
-  };
-  const accounts = [...page.proxies.map(({ access_log }) => access_log), page.unnamed, page.beyond_limit];
-  const sum = (counts: Readonly<Record<string, number>> | undefined) =>
-    Object.values(counts ?? {}).reduce((total, count) => total + count, 0);
-  return {
-    taken: accounts.reduce((total, account) => total + sum(account?.entries.http), 0),
-    notTaken: accounts.reduce((total, account) => total + sum(account?.entries_not_taken), 0),
-  };
 }
