@@ -26,7 +26,7 @@ export class BytesCache<T> {
     const known = this.find(hash, bytes, start, stop);
     if (known !== undefined) return known.value;
     const value = make(bytes, start, stop);
-    this.remember(hash, { key: Buffer.from(bytes.subarray(start, stop)), value });
+    this.remember(hash, { key: copyOf(bytes, start, stop), value });
     return value;
   }
 
@@ -37,7 +37,7 @@ export class BytesCache<T> {
 
   set(bytes: Buffer, start: number, stop: number, value: T): void {
     if (stop - start > this.maxKeyBytes) return;
-    this.remember(hashOf(bytes, start, stop), { key: Buffer.from(bytes.subarray(start, stop)), value });
+    this.remember(hashOf(bytes, start, stop), { key: copyOf(bytes, start, stop), value });
   }
 
   clear(): void {
@@ -66,6 +66,13 @@ export class BytesCache<T> {
 
 function isKey<T>({ key }: Known<T>, bytes: Buffer, start: number, stop: number): boolean {
   return key.length === stop - start && key.compare(bytes, start, stop) === 0;
+}
+
+/** In memory of its own: in Node's shared pool a key of 40 bytes would keep 8 KiB from being freed. */
+function copyOf(bytes: Buffer, start: number, stop: number): Buffer {
+  const copy = Buffer.allocUnsafeSlow(stop - start);
+  bytes.copy(copy, 0, start, stop);
+  return copy;
 }
 
 /** Four bytes a step; need not be strong, since the bytes are compared. */

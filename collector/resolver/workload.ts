@@ -46,15 +46,15 @@ let nextSerial = 1;
 export function ownWorkload({ texts, labels }: Metadata): Workload {
   return {
     serial: nextSerial++,
-    name: cleanValue(textOf(texts, NAME)),
-    workload: cleanValue(textOf(texts, WORKLOAD_NAME)),
-    namespace: cleanValue(textOf(texts, NAMESPACE)),
-    canonicalService: cleanValue(labels.get(CANONICAL_NAME_LABEL) ?? ""),
-    canonicalRevision: cleanValue(labels.get(CANONICAL_REVISION_LABEL) ?? ""),
-    app: cleanValue(labels.get(APP_LABEL) ?? ""),
-    version: cleanValue(labels.get(VERSION_LABEL) ?? ""),
-    cluster: cleanValue(textOf(texts, CLUSTER_ID)),
-    identity: cleanValue(textOf(texts, IDENTITY)),
+    name: held(textOf(texts, NAME)),
+    workload: held(textOf(texts, WORKLOAD_NAME)),
+    namespace: held(textOf(texts, NAMESPACE)),
+    canonicalService: held(labels.get(CANONICAL_NAME_LABEL) ?? ""),
+    canonicalRevision: held(labels.get(CANONICAL_REVISION_LABEL) ?? ""),
+    app: held(labels.get(APP_LABEL) ?? ""),
+    version: held(labels.get(VERSION_LABEL) ?? ""),
+    cluster: held(textOf(texts, CLUSTER_ID)),
+    identity: held(textOf(texts, IDENTITY)),
   };
 }
 
@@ -134,16 +134,22 @@ export function isNamed({ workload, namespace, canonicalService }: Workload): bo
 function peer(facts: { readonly [fact in Exclude<keyof Workload, "serial">]?: string | undefined }): Workload {
   return {
     serial: nextSerial++,
-    name: cleanValue(facts.name ?? ""),
-    workload: cleanValue(facts.workload || UNKNOWN),
-    namespace: cleanValue(facts.namespace || UNKNOWN),
-    canonicalService: cleanValue(facts.canonicalService || UNKNOWN),
-    canonicalRevision: cleanValue(facts.canonicalRevision || LATEST),
-    app: cleanValue(facts.app || UNKNOWN),
-    version: cleanValue(facts.version || UNKNOWN),
-    cluster: cleanValue(facts.cluster || UNKNOWN),
-    identity: cleanValue(facts.identity || UNKNOWN),
+    name: held(facts.name ?? ""),
+    workload: held(facts.workload || UNKNOWN),
+    namespace: held(facts.namespace || UNKNOWN),
+    canonicalService: held(facts.canonicalService || UNKNOWN),
+    canonicalRevision: held(facts.canonicalRevision || LATEST),
+    app: held(facts.app || UNKNOWN),
+    version: held(facts.version || UNKNOWN),
+    cluster: held(facts.cluster || UNKNOWN),
+    identity: held(facts.identity || UNKNOWN),
   };
+}
+
+/** Clean, and a text of its own: one cut out of another would keep all of that, megabytes that a proxy may send, as long as itself. */
+function held(value: string): string {
+  const clean = cleanValue(value);
+  return clean.length < value.length ? Buffer.from(clean).toString() : clean;
 }
 
 /** Metadata holds its texts by lower-case key. */

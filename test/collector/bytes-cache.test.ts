@@ -45,6 +45,13 @@ test("the bytes may change afterwards: the key is a copy", () => {
   expect(cache.resolve(Buffer.from("aaaa"), 0, 4, read)).toBe("aaaa");
 });
 
+test("a key keeps no more memory than its bytes: it is not cut out of a larger buffer", () => {
+  const cache = new BytesCache<string>(10, 100);
+  cache.resolve(Buffer.from("a short key"), 0, 11, read);
+  const known = Reflect.get(cache, "byHash") as ReadonlyMap<number, { readonly key: Buffer }>;
+  expect([...known.values()].map(({ key }) => key.buffer.byteLength)).toEqual([11]);
+});
+
 test("a full cache starts over, and goes on to give right answers", () => {
   const cache = new BytesCache<string>(3, 100);
   for (let round = 0; round < 3; round++) {
