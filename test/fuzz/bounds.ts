@@ -4,28 +4,46 @@ import { BytesCache } from "../../collector/proto/bytes-cache.ts";
 
 /** No cache of the collector holds more. */
 const MAX_ELEMENTS = 16_384;
+/** Maps that only remember what can be made again: of BytesCache, Attribution, Peers, UnknownPeers. */
+const CACHES = ["byHash", "labelKeys", "endpoints", "young", "old"];
+
+type Parts = Readonly<Record<string, object>>;
+type Collection = Map<unknown, unknown> | Set<unknown> | readonly unknown[];
 
 export interface Held {
+  /** `receiver.shared.decoder.attribution.labelKeys` */
   readonly path: string;
   readonly size: number;
   readonly bound: number;
 }
 
+interface Found extends Held {
+  readonly collection: Collection;
+}
+
 /** The largest collections, and all that are beyond their bound. */
-export function heldBy(parts: Readonly<Record<string, object>>): { readonly largest: Held[]; readonly beyond: Held[] } {
-  const held = [...walk(parts)].sort((a, b) => b.size - a.size);
+export function heldBy(parts: Parts): { readonly largest: Held[]; readonly beyond: Held[] } {
+  const held = [...walk(parts)].map(({ path, size, bound }) => ({ path, size, bound }));
+  held.sort((a, b) => b.size - a.size);
   return { largest: held.slice(0, 5), beyond: held.filter(({ size, bound }) => size > bound) };
 }
 
-function* walk(parts: Readonly<Record<string, object>>): Generator<Held> {
+/** Makes all caches start over, as they do when they are full: what is held then is what does not go by itself. */
+export function emptyCaches(parts: Parts): void {
+  for (const { path, collection } of [...walk(parts)]) {
+    if (collection instanceof Map && CACHES.some((name) => path.endsWith(`.${name}`))) collection.clear();
+  }
+}
+
+function* walk(parts: Parts): Generator<Found> {
   const seen = new Set<object>();
   const queue: [string, object, number][] = Object.entries(parts).map(([name, part]) => [name, part, MAX_ELEMENTS]);
   for (let next = queue.pop(); next !== undefined; next = queue.pop()) {
     const [path, value, bound] = next;
     if (seen.has(value) || ArrayBuffer.isView(value)) continue;
     seen.add(value);
-    const size = sizeOf(value);
-    if (size !== null) yield { path, size, bound };
+    if (isCollection(value))
+      yield { path, size: Array.isArray(value) ? value.length : value.size, bound, collection: value };
     const own = boundOf(value);
     for (const [name, child] of childrenOf(value)) {
       if (typeof child === "object" && child !== null) queue.push([`${path}.${name}`, child, own]);
@@ -33,13 +51,12 @@ function* walk(parts: Readonly<Record<string, object>>): Generator<Held> {
   }
 }
 
-function sizeOf(value: object): number | null {
-  if (value instanceof Map || value instanceof Set) return value.size;
-  return Array.isArray(value) ? value.length : null;
+function isCollection(value: object): value is Map<unknown, unknown> | Set<unknown> | unknown[] {
+  return value instanceof Map || value instanceof Set || Array.isArray(value);
 }
 
 function boundOf(owner: object): number {
-  return owner instanceof BytesCache ? (owner as unknown as { readonly maxKeys: number }).maxKeys : MAX_ELEMENTS;
+  return owner instanceof BytesCache ? (Reflect.get(owner, "maxKeys") as number) : MAX_ELEMENTS;
 }
 
 function* childrenOf(value: object): Generator<[string, unknown]> {

@@ -51,12 +51,16 @@ export class Fuzz {
     }
   }
 
+  /** All that may hold something from one message to the next. */
+  get parts() {
+    const { receiver, store, graph, analyser } = this.path;
+    return { receiver, store, graph, analyser };
+  }
+
   /** Throws AssertionError when something is held beyond its bound, or a prototype is no more as it was. */
   check(): void {
-    const { receiver, store, graph, analyser } = this.path;
     this.path.tick();
-    const { beyond } = heldBy({ receiver, store, graph, analyser });
-    assert.deepEqual(beyond, [], "nothing is held beyond its bound");
+    assert.deepEqual(heldBy(this.parts).beyond, [], "nothing is held beyond its bound");
     assert.deepEqual(prototypeKeys(), PROTOTYPE_KEYS, "no prototype was written to");
   }
 
