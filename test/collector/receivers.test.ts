@@ -8,9 +8,9 @@ import { AlsReceiver } from "../../collector/receiver/als.ts";
 import type { StreamReader } from "../../collector/receiver/grpc.ts";
 import type { ScrapeStatus } from "../../collector/receiver/scrape.ts";
 import { type DropReason, SelfMetrics } from "../../collector/self.ts";
-import { TCP_METRICS } from "../../collector/vocabulary.ts";
+import { OBSERVATION_KIND_OFFSET, TCP_METRICS } from "../../collector/vocabulary.ts";
 import { HINTS, readReceivers } from "../../collector/web/receivers.ts";
-import { bytesState, encodeMessage, type Fields } from "../fixtures/als.ts";
+import { bytesState, encodeMessage, type Fields, lengthDelimited } from "../fixtures/als.ts";
 import { encodeObservation, encodeTcpObservation } from "../fixtures/observation.ts";
 import { values } from "./labels.ts";
 
@@ -192,6 +192,80 @@ describe("an end that stays unknown is counted once for each entry", () => {
     refusal = "cells_full";
     open().message(http(observed(unknown)));
     expect(page().proxies[0]?.access_log).toMatchObject({ unknown_source: 0, entries_not_taken: { cells_full: 1 } });
+  });
+});
+
+describe("what was not taken", () => {
+  const entry = (common: Fields): Fields => ({ ...derived, commonProperties: common });
+  const observation = (bytes: Buffer) => ({ filterStateObjects: { "wasm.meshtally.observation": bytesState(bytes) } });
+  /** `common_properties` whose bytes end too early. */
+  const brokenEntry = lengthDelimited(2, lengthDelimited(1, lengthDelimited(1, Buffer.from([0x0a, 9]))));
+  const brokenTcpEntry = lengthDelimited(3, lengthDelimited(1, lengthDelimited(1, Buffer.from([0x0a, 9]))));
+  const brokenIdentifier = lengthDelimited(1, lengthDelimited(1, Buffer.from([0x0a, 9])));
+  const unknownKind = Buffer.from(
+    encodeObservation({ startMs: 5, durationMs: 1, requestBytes: 2, responseBytes: 3, labels: values({}) }),
+  );
+  unknownKind[OBSERVATION_KIND_OFFSET] = 99;
+
+  const CASES: readonly [string, Buffer, Partial<Record<DropReason, number>>][] = [
+    ["a broken message counts as one, whatever it held", BROKEN, { message_malformed: 1 }],
+    [
+      "a message whose node is broken",
+      Buffer.concat([brokenIdentifier, http(derived, derived)]),
+      { message_malformed: 1 },
+    ],
+    [
+      "a broken entry alone, not those beside it",
+      Buffer.concat([http(derived), brokenEntry, brokenEntry]),
+      { entry_malformed: 2 },
+    ],
+    ["a broken TCP entry", brokenTcpEntry, { entry_malformed: 1 }],
+    ["an observation that is cut short", http(entry(observation(Buffer.from([1, 0])))), { entry_malformed: 1 }],
+    ["an observation of a kind that is not known", http(entry(observation(unknownKind))), { kind_unknown: 1 }],
+    ["what is not the end of a request", http(entry({ accessLogType: 5 })), { not_final: 1 }],
+    ["an entry without a request", http({}), { no_request: 1 }],
+  ];
+
+  test.each(CASES)("%s: by reason, of its proxy alone", (_name, message, notTaken) => {
+    const [stream, other] = [open(), open("sidecar~10.0.0.2~api-1.default~default.svc.cluster.local")];
+    other.message(http(derived));
+    stream.message(message);
+    const [api, web] = page()
+      .proxies.sort((a, b) => String(a.proxy).localeCompare(String(b.proxy)))
+      .reverse();
+    expect(web).toMatchObject({ proxy: WEB, access_log: { entries_not_taken: notTaken } });
+    expect(api).toMatchObject({ access_log: { entries_not_taken: {}, last_error: null } });
+    expect(page()).toMatchObject({ unnamed: { entries_not_taken: {} }, beyond_limit: { entries_not_taken: {} } });
+  });
+
+  test("adds up with what was taken, reason by reason, over messages of all kinds", () => {
+    const stream = open();
+    const expected: Partial<Record<DropReason, number>> = {};
+    for (const [, message, notTaken] of CASES) {
+      stream.message(message);
+      for (const [reason, count] of Object.entries(notTaken)) {
+        expected[reason as DropReason] = (expected[reason as DropReason] ?? 0) + count;
+      }
+    }
+    const account = page().proxies[0]?.access_log;
+    expect(account).toMatchObject({ entries_not_taken: expected, entries: { http: { observation: 0, derived: 1 } } });
+    expect(account).not.toHaveProperty("entries_not_taken.internal");
+  });
+
+  test("a fault of ours is counted, and the entries after it are taken", () => {
+    const log = { ...silentLog, error: vi.fn() };
+    let calls = 0;
+    const sink = () => {
+      if (calls++ === 0) throw new Error("a defect");
+      return null;
+    };
+    receiver = new AlsReceiver({ sink, connectionSink: sink, self: new SelfMetrics("test"), log });
+    open().message(http(derived, derived));
+    expect(page().proxies[0]?.access_log).toMatchObject({
+      entries_not_taken: { internal: 1 },
+      entries: { http: { derived: 1 } },
+    });
+    expect(log.error).toHaveBeenCalledOnce();
   });
 });
 

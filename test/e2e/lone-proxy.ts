@@ -6,7 +6,7 @@ import { createServer, type IncomingHttpHeaders } from "node:http";
 import { type AddressInfo, connect } from "node:net";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { AlsReceiver } from "../../collector/receiver/als.ts";
+import { type AlsOptions, AlsReceiver } from "../../collector/receiver/als.ts";
 import { GrpcServer } from "../../collector/receiver/grpc.ts";
 import type { AccessRecord } from "../../collector/record/record.ts";
 import { SelfMetrics } from "../../collector/self.ts";
@@ -74,13 +74,17 @@ export interface Places {
   readonly folder: string;
 }
 
+type Tap = NonNullable<AlsOptions["tap"]>;
+const NOBODY: Tap = { isActive: false, take: () => {} };
+
 /**
  * `answerHeaders`: what the server adds to each answer, given the request's path. `configure`: what the proxy is told; by default
- * it leads every request, inbound and outbound, to the server.
+ * it leads every request, inbound and outbound, to the server. `tap`: reads the access log's messages along.
  */
 export async function startLoneProxy(
   answerHeaders: (path: string) => Record<string, string>,
   configure: (places: Places) => Config | Promise<Config> = plainConfig,
+  tap: Tap = NOBODY,
 ): Promise<LoneProxy> {
   const records: AccessRecord[] = [];
   const received: IncomingHttpHeaders[] = [];
@@ -89,7 +93,8 @@ export async function startLoneProxy(
     records.push(record);
     return null;
   };
-  new AlsReceiver({ sink, connectionSink: () => null, self: new SelfMetrics("test"), log: SILENT }).register(grpc);
+  const self = new SelfMetrics("test");
+  new AlsReceiver({ sink, connectionSink: () => null, tap, self, log: SILENT }).register(grpc);
   const grpcPort = await grpc.start();
 
   const server = createServer((request, response) => {
