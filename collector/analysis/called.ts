@@ -4,6 +4,9 @@ import { CATCH_ALL_CLUSTERS, Label, ROUTE_ALLOW_ANY, ROUTE_BLOCK_ALL, UNKNOWN } 
 import { type Evidence, isInbound } from "./evidence.ts";
 import { type CalledHost, hostOfCluster, isAddress, parseHost } from "./host.ts";
 
+/** Of a service of Kubernetes, and no host. */
+const IS_NAME = /^[a-z0-9-]+$/;
+
 /** As the cluster is named, else its metadata `istio.services` (custom tags, or what the filter counted). */
 export function configuredHost(evidence: Evidence, domain: string): CalledHost | null {
   const { entry, sender } = evidence;
@@ -47,15 +50,7 @@ function serviceHost(
   domain: string,
 ): CalledHost | null {
   const called = parseHost(host || name, namespace || sender.subject.end.namespace, domain);
-  if (
-    called === null ||
-    called.name !== "" ||
-    namespace === "" ||
-    name === "" ||
-    name.includes(".") ||
-    name.includes(":")
-  )
-    return called;
+  if (called === null || called.name !== "" || namespace === "" || !IS_NAME.test(name)) return called;
   return { host: called.host, name, namespace };
 }
 

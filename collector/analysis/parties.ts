@@ -5,6 +5,7 @@
 //   always                    the sender, the label set and whether the filter counted it, hasUpstream, the four peers in filter state
 //                             (their bytes), the custom tag upstream_workload
 //   once k8s-mesh was asked   the four addresses, what `address` reads, and AddressLookup.version
+//   of an unknown end, and
 //   once address was asked    cluster, `asked`, the custom tags destination_service_*, the first URIs of the certificates
 //
 // So a party whose `analyzer` is the chain's first, mx-mesh, depends on the first line alone. Parties are frozen, and shared by many sides.

@@ -54,7 +54,7 @@ export function inNamespace(subject: Subject, namespace: string): Subject {
 }
 
 /** Node metadata or a peer's Struct, with long keys (`WORKLOAD_NAME`) or short ones (`workload`). */
-export function subjectOfMetadata({ texts, labels: told }: Metadata): Subject {
+function subjectOfMetadata({ texts, labels: told }: Metadata): Subject {
   const labels = new Map<string, string>();
   for (const [key, value] of told) {
     if (labels.size < MAX_LABELS) labels.set(kept(key), kept(value));
