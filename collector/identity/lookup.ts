@@ -1,7 +1,7 @@
 // Address -> who is behind it, by what Kubernetes says. Made anew from each set of objects, and not changed from then on.
 //
 // An address is named by the first of: a ServiceEntry that names it; a node (its processes and the pods of its network share it, so
-// only a port tells them apart); a pod; a WorkloadEntry; a Service's own address; a Service's endpoint; the smallest CIDR block of a
+// only a port tells them apart, and from Services that have it on every node); a pod; a WorkloadEntry; a Service's own address; a Service's endpoint; the smallest CIDR block of a
 // ServiceEntry that holds it.
 
 import { addressKey, type Block, keyOfNumber, parseAddress, parseBlock } from "./address.ts";
@@ -32,7 +32,7 @@ interface CalledService {
   readonly namespace: string;
 }
 
-/** Who is who by Kubernetes objects. The answers of one version stay the same objects. */
+/** Who is who by Kubernetes objects. */
 export interface AddressLookup {
   /** Another number when the objects were read anew: what was made of the answers before holds no longer. */
   readonly version: number;
@@ -60,6 +60,7 @@ export class AddressIndex implements AddressLookup {
   /** Null: a node's. */
   private readonly byAddress = new Map<string, Identity | null>();
   private readonly byHostPort = new Map<string, Identity>();
+  private readonly byNodePort = new Map<number, Identity>();
   private readonly byPod = new Map<string, Identity>();
   private readonly byHost = new Map<string, Identity>();
   private readonly blocks: BlockIndex;
@@ -79,7 +80,7 @@ export class AddressIndex implements AddressLookup {
     const key = addressKey(address);
     if (key === null) return null;
     const known = this.byAddress.get(key);
-    if (known !== undefined) return known ?? this.byHostPort.get(hostPortKey(key, port)) ?? null;
+    if (known !== undefined) return known ?? this.onNode(key, port);
     return this.blocks.find(address);
   }
 
@@ -100,6 +101,10 @@ export class AddressIndex implements AddressLookup {
       if (around !== undefined) return around;
     }
     return null;
+  }
+
+  private onNode(key: string, port: number): Identity | null {
+    return this.byHostPort.get(hostPortKey(key, port)) ?? this.byNodePort.get(port) ?? null;
   }
 
   /** A Service's host is its own, whatever a ServiceEntry says. */
@@ -178,6 +183,7 @@ export class AddressIndex implements AddressLookup {
   private addServices(objects: Objects, naming: Naming): void {
     for (const service of sorted(objects.Service)) {
       for (const address of service.addresses) this.add(address, () => naming.ofService(service, address));
+      for (const port of service.nodePorts) this.byNodePort.set(port, naming.ofService(service, "")); // one service has it
     }
     for (const endpoints of [...sorted(objects.EndpointSlice), ...sorted(objects.Endpoints)]) {
       const service = objects.Service.get(`${endpoints.namespace}/${endpoints.service}`);

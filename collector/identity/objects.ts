@@ -23,6 +23,8 @@ export interface Pod extends ObjectName {
 export interface Service extends ObjectName {
   /** Cluster IPs, external IPs and those of load balancers; none of a headless service. */
   readonly addresses: readonly string[];
+  /** Ports of every node that lead to it. */
+  readonly nodePorts: readonly number[];
 }
 
 /** An EndpointSlice or Endpoints: addresses of a service. */
@@ -110,7 +112,7 @@ type Add = (objects: Objects, key: string, name: ObjectName, fields: Fields) => 
 
 const ADD: { readonly [kind in Kind]: Add } = {
   Pod: (objects, key, name, fields) => objects.Pod.set(key, readPod(name, fields)),
-  Service: (objects, key, name, fields) => objects.Service.set(key, { ...name, addresses: serviceAddresses(fields) }),
+  Service: (objects, key, name, fields) => objects.Service.set(key, readService(name, fields)),
   EndpointSlice: (objects, key, name, fields) => objects.EndpointSlice.set(key, readSlice(name, fields)),
   Endpoints: (objects, key, name, fields) => objects.Endpoints.set(key, readEndpoints(name, fields)),
   Node: (objects, key, name, fields) => objects.Node.set(key, { ...name, addresses: nodeAddresses(fields) }),
@@ -171,6 +173,12 @@ function workloadOf({ name, labels }: ObjectName, metadata: Fields): string {
   if (owner.text("kind") === "ReplicationController") return labels.get("deploymentconfig") || ownerName;
   if (owner.text("kind") === "Job") return CRON_JOB.exec(ownerName)?.[1] ?? ownerName;
   return ownerName;
+}
+
+function readService(name: ObjectName, fields: Fields): Service {
+  const ports = fields.section("spec").sections("ports");
+  const nodePorts = ports.map((port) => port.number("nodePort")).filter((port) => port !== 0);
+  return { ...name, addresses: serviceAddresses(fields), nodePorts };
 }
 
 function serviceAddresses(fields: Fields): string[] {

@@ -84,6 +84,20 @@ test("a file that is replaced is read anew, by the system's notice alone", async
   await vi.waitFor(() => expect(who(objects.find("10.0.0.1", 80))).toBe("pod b"), 10_000);
 });
 
+test("each reading that came through is another version", async () => {
+  replace("a.json", podFile("a"));
+  const objects = await start();
+  const { version } = objects;
+  replace("a.json", podFile("b"));
+  await objects.refresh();
+  expect(objects.version).toBe(version + 1);
+  expect(who(objects.findPod("default", "b"))).toBe("pod b");
+  replace("a.json", "{");
+  await objects.refresh();
+  await objects.refresh();
+  expect(objects.version).toBe(version + 1);
+});
+
 test("a folder that appears later is found by the poll", async () => {
   const objects = await start({ paths: [join(folder, "later/objects.json")], intervalMs: 20 });
   expect(await reloads()).toEqual({ unreadable: 1 });

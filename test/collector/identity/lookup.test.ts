@@ -6,6 +6,56 @@ import { indexOf, node, pod, RULES, service, serviceEntry, slice, who, workloadE
 
 const A = "10.0.0.1";
 
+describe("a host is", () => {
+  const INDEX = indexOf([
+    service("db", "10.96.0.1"),
+    service("headless", "None"),
+    serviceEntry("payments", { hosts: ["payments.example.com", "*.pay.example.com", "db.default.svc.cluster.local"] }),
+  ]);
+  test.each([
+    ["a Service's", "db.default.svc.cluster.local", "service db"],
+    ["a headless Service's", "headless.default.svc.cluster.local", "service headless"],
+    ["a ServiceEntry's", "payments.example.com", "service_entry payments"],
+    ["a ServiceEntry's by its wildcard", "a.b.pay.example.com", "service_entry payments"],
+    ["nobody's that is only the end of a wildcard", "pay.example.com", null],
+    ["nobody's in another namespace", "db.other.svc.cluster.local", null],
+    ["nobody's that nobody has", "example.com", null],
+  ])("%s", (_rule, host, expected) => expect(who(INDEX.findHost(host))).toBe(expected));
+});
+
+test("a pod is found by its name, whatever its address, unless it has ended", () => {
+  const index = indexOf([
+    pod("a", [A], { spec: { hostNetwork: true } }),
+    pod("b", ["10.0.0.2"], { phase: "Succeeded" }),
+  ]);
+  expect(who(index.findPod("default", "a"))).toBe("pod a");
+  expect(index.findPod("other", "a")).toBeNull();
+  expect(index.findPod("default", "b")).toBeNull();
+});
+
+test("only a node's address is shared", () => {
+  const index = indexOf([node("192.168.1.1"), pod("a", [A])]);
+  expect(
+    ["192.168.1.1", "::ffff:192.168.1.1", "192.168.1.10", A, "1.2.3.4", "x"].map((text) => index.isShared(text)),
+  ).toEqual([true, true, true, false, false, false]);
+});
+
+test("a Service's node port is its own on every node, but not before a pod's", () => {
+  const lb = service("lb", "10.96.0.9");
+  const ports = [{ port: 80, nodePort: 30080 }, { port: 81 }, { port: 82, nodePort: 30082 }];
+  const containers = [{ ports: [{ containerPort: 80, hostPort: 30082 }] }];
+  const index = indexOf([
+    { ...lb, spec: { clusterIP: "10.96.0.9", ports } },
+    node("192.168.1.1", "192.168.1.2"),
+    pod("a", [A], { spec: { containers }, hostIP: "192.168.1.2" }),
+  ]);
+  expect(who(index.find("192.168.1.1", 30080))).toBe("service lb");
+  expect(who(index.find("192.168.1.1", 30082))).toBe("service lb");
+  expect(who(index.find("192.168.1.2", 30082))).toBe("pod a");
+  expect(index.find("192.168.1.1", 0)).toBeNull();
+  expect(index.find("192.168.1.3", 30080)).toBeNull();
+});
+
 describe("an address is", () => {
   test.each([
     ["a pod's", [pod("a", [A])], A, "pod a"],
