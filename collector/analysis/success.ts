@@ -1,4 +1,4 @@
-// Whether a call succeeded, on one of its sides.
+// Whether a call succeeded, on one of its sides, where no policy of its service says it (policy.ts).
 
 import type { DetectPoint, Protocol } from "./side.ts";
 
@@ -20,10 +20,26 @@ export interface Outcome {
 }
 
 /** No answer is a failure, an answer that broke off too; else the gRPC status says it, else the code. TCP has only flags. */
-export function isSuccess({ protocol, code, grpcStatus, flags }: Outcome, detectPoint: DetectPoint): boolean {
-  const isBroken = flags.some((flag) => !HARMLESS.has(flag) && (code === null || !TOLD_BY_CODE.has(flag)));
-  if (isBroken) return false;
+export function isSuccess(outcome: Outcome, detectPoint: DetectPoint): boolean {
+  const { protocol, code, grpcStatus } = outcome;
+  if (isBroken(outcome)) return false;
   if (protocol === "tcp") return true;
   if (code === null || code >= FIRST_FAILURE[detectPoint]) return false;
   return grpcStatus === null || grpcStatus === 0;
+}
+
+/** An answer that was none of an error by its code, and did not come to its end. */
+export function isCutShort(outcome: Outcome): boolean {
+  const { code, grpcStatus } = outcome;
+  if (code === null || code >= FIRST_FAILURE.client || (grpcStatus !== null && grpcStatus !== 0)) return false;
+  return isBroken(outcome);
+}
+
+/** Whether a flag says that there is no answer, or no whole one. */
+function isBroken({ code, flags }: Outcome): boolean {
+  for (let i = 0; i < flags.length; i++) {
+    const flag = flags[i] as string;
+    if (!HARMLESS.has(flag) && (code === null || !TOLD_BY_CODE.has(flag))) return true;
+  }
+  return false;
 }
