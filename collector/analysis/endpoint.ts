@@ -42,8 +42,8 @@ export function pathTemplate(path: string): string {
   return shorten(folded) || "/";
 }
 
-/** Takes off segments at the end until the rest fits. */
-function shorten(segments: readonly string[]): string {
+/** Segments joined, at most 128 characters: those at the end are taken off until the rest fits. */
+export function shorten(segments: readonly string[]): string {
   let text = segments.join("/");
   for (let kept = segments.length - 1; text.length > MAX_LENGTH; kept--) {
     text = [...segments.slice(0, kept), MORE].join("/");
