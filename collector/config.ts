@@ -7,6 +7,12 @@ import { dirname, resolve } from "node:path";
 import { type Static, type TSchema, Type } from "@sinclair/typebox";
 import { Ajv, type ErrorObject } from "ajv";
 import { isMap, isNode, isScalar, LineCounter, parseDocument, visit } from "yaml";
+import type { ApdexRules } from "./analysis/apdex.ts";
+import { type EndpointRules, isRegexPath, METHODS } from "./analysis/endpoints.ts";
+import { loadOpenApi } from "./analysis/openapi.ts";
+import { parsePathTemplate } from "./analysis/path-template.ts";
+import { isPattern } from "./analysis/pattern.ts";
+import { codePattern, type RateRule } from "./analysis/policy.ts";
 import { CollectorError, quote } from "./error.ts";
 import { ANALYZERS, type Analyzer } from "./identity/chain.ts";
 import { DEFAULT_INSTANCE_RULE, DEFAULT_SERVICE_RULE, parseNameRule } from "./identity/names.ts";
@@ -19,7 +25,9 @@ export interface Config {
   readonly http: { readonly address: Address };
   readonly scrape: ScrapeConfig;
   readonly identity: IdentityConfig;
+  readonly health: { readonly rate: readonly RateRule[] };
   readonly indicators: IndicatorsConfig;
+  readonly endpoints: EndpointRules & { readonly maxPerService: number };
   readonly limits: LimitsConfig;
   readonly log: { readonly level: LogLevel };
   readonly shutdown: { readonly drainMs: number };
@@ -61,6 +69,7 @@ interface IdentityConfig {
 }
 
 interface IndicatorsConfig {
+  readonly apdex: ApdexRules;
   readonly lateAfterMs: number;
   readonly retireAfterMs: number;
 }
@@ -140,9 +149,12 @@ const FORMATS: Readonly<Record<string, (text: string) => boolean>> = {
   interval: (text) => isBetween(MIN_INTERVAL_MS, parseDuration(text), MAX_DURATION_MS),
   lateness: (text) => isBetween(15_000, parseDuration(text), 3_600_000),
   retirement: (text) => isBetween(120_000, parseDuration(text), MAX_DURATION_MS),
+  threshold: (text) => isBetween(1, parseDuration(text), MAX_DURATION_MS),
   size: (text) => (parseSize(text) ?? 0) > 0,
   address: (text) => parseAddress(text) !== null,
   target: (text) => parseTarget(text) !== null,
+  pattern: isPattern,
+  codes: (text) => isPattern(codePattern(text)),
   domain: (text) => /^[a-z0-9]([a-z0-9.-]*[a-z0-9])?$/.test(text),
 };
 
@@ -154,6 +166,7 @@ const interval = Type.String({
 });
 const lateness = Type.String({ format: "lateness", description: "a duration from 15s to 1h such as 2m" });
 const retirement = Type.String({ format: "retirement", description: "a duration from 2m to 168h such as 10m" });
+const threshold = Type.String({ format: "threshold", description: "a duration from 1ms to 168h such as 500ms" });
 const size = Type.String({ format: "size", description: "a size such as 512KiB or 64MiB" });
 const address = Type.String({ format: "address", description: "host:port such as 127.0.0.1:11800 or [::1]:0" });
 const target = Type.String({
@@ -162,6 +175,17 @@ const target = Type.String({
 });
 const domain = Type.String({ format: "domain", description: "a domain such as cluster.local" });
 const path = Type.String({ minLength: 1, description: "the path of a file or folder" });
+const pattern = Type.String({ format: "pattern", description: 'a regular expression such as "reviews|ratings"' });
+const codes = Type.String({
+  format: "codes",
+  description: 'a regular expression of codes, "-" for no response, in quotes, such as "^4\\d\\d$", "5XX" or "404"',
+});
+const percentage = Type.Number({ minimum: 0, maximum: 100, description: "a percentage from 0 to 100" });
+const method = Type.Unsafe<string>({ enum: METHODS, description: `one of ${METHODS.join(", ")}` });
+const endpointPath = Type.String({
+  description: "a path template such as /users/{name}/orders/*, or a regular expression that begins with ^",
+});
+const endpointName = Type.String({ minLength: 1, maxLength: 128, description: "a name of 1 to 128 characters" });
 const template = Type.String({ description: "a template such as ${SERVICE}.${NAMESPACE}" });
 const analyzer = Type.Unsafe<Analyzer>({ enum: ANALYZERS, description: `one of ${ANALYZERS.join(", ")}` });
 const flag = Type.Boolean({ description: "true or false" });
@@ -174,6 +198,34 @@ function upTo(maximum: number) {
 function section<Keys extends Record<string, TSchema>>(keys: Keys) {
   return Type.Partial(Type.Object(keys), { additionalProperties: false, description: "a section with keys" });
 }
+
+/** An element of a list, with all of its keys but those that are `Type.Optional`. */
+function element<Keys extends Record<string, TSchema>>(keys: Keys) {
+  return Type.Object(keys, { additionalProperties: false, description: "a section with keys" });
+}
+
+const MAX_RULES = 1000;
+
+function listOf<Element extends TSchema>(item: Element, what: string) {
+  return Type.Array(item, { maxItems: MAX_RULES, description: `a list of at most ${MAX_RULES} ${what}` });
+}
+
+/** Kiali's `health_config.rate`. */
+const rate = element({
+  namespace: Type.Optional(pattern),
+  kind: Type.Optional(pattern),
+  name: Type.Optional(pattern),
+  tolerance: listOf(
+    element({
+      code: codes,
+      protocol: Type.Optional(pattern),
+      direction: Type.Optional(pattern),
+      degraded: Type.Optional(percentage),
+      failure: Type.Optional(percentage),
+    }),
+    "tolerances",
+  ),
+});
 
 /** What a file may hold; docs/configuration.md has a row for each key. */
 export const FILE_SCHEMA = section({
@@ -196,7 +248,28 @@ export const FILE_SCHEMA = section({
       domain,
     }),
   }),
-  indicators: section({ late_after: lateness, retire_after: retirement }),
+  health: section({ rate: listOf(rate, "rules") }),
+  indicators: section({
+    late_after: lateness,
+    retire_after: retirement,
+    apdex: section({
+      threshold,
+      services: listOf(element({ namespace: Type.Optional(pattern), name: pattern, threshold }), "services"),
+    }),
+  }),
+  endpoints: section({
+    rules: listOf(
+      element({
+        service: Type.Optional(pattern),
+        method: Type.Optional(method),
+        path: endpointPath,
+        endpoint: Type.Optional(endpointName),
+      }),
+      "rules",
+    ),
+    openapi: listOf(element({ service: pattern, file: path }), "files"),
+    max_per_service: upTo(10_000),
+  }),
   limits: section({
     proxies: upTo(1_000_000),
     label_sets: upTo(1_000_000),
@@ -234,9 +307,18 @@ export function loadConfig({ path, env }: ConfigSource): Config {
   return withDefaults(file, logLevel, path === null ? "." : dirname(path));
 }
 
+/** A configuration file, and the path templates of each file of `endpoints.openapi`. */
+interface LoadedFile {
+  readonly values: FileConfig;
+  readonly openapi: readonly (readonly string[])[];
+}
+
 /** Paths are relative to `folder`, the file's. */
 function withDefaults(
-  { grpc, http, scrape, identity, indicators, limits, log, shutdown }: FileConfig,
+  {
+    values: { grpc, http, scrape, identity, health, indicators, endpoints, limits, log, shutdown },
+    openapi,
+  }: LoadedFile,
   logLevel: LogLevel | null,
   folder: string,
 ): Config {
@@ -267,9 +349,22 @@ function withDefaults(
         domain: identity?.kubernetes?.domain ?? "cluster.local",
       },
     },
+    health: { rate: health?.rate ?? [] },
     indicators: {
       lateAfterMs: valid(parseDuration(indicators?.late_after ?? "2m")),
       retireAfterMs: valid(parseDuration(indicators?.retire_after ?? "10m")),
+      apdex: {
+        thresholdNs: nanoseconds(indicators?.apdex?.threshold ?? "500ms"),
+        services: (indicators?.apdex?.services ?? []).map(({ threshold, ...service }) => ({
+          ...service,
+          thresholdNs: nanoseconds(threshold),
+        })),
+      },
+    },
+    endpoints: {
+      rules: endpoints?.rules ?? [],
+      openapi: (endpoints?.openapi ?? []).map(({ service }, index) => ({ service, templates: openapi[index] ?? [] })),
+      maxPerService: endpoints?.max_per_service ?? 200,
     },
     limits: {
       proxies: limits?.proxies ?? 5000,
@@ -293,6 +388,10 @@ function valid<Value>(value: Value | null): Value {
   return value;
 }
 
+function nanoseconds(duration: string): number {
+  return valid(parseDuration(duration)) * 1e6;
+}
+
 function readLogLevel(env: Readonly<NodeJS.ProcessEnv>, faults: string[]): LogLevel | null {
   const text = env["LOG_LEVEL"] ?? "";
   if (text === "") return null;
@@ -301,9 +400,9 @@ function readLogLevel(env: Readonly<NodeJS.ProcessEnv>, faults: string[]): LogLe
   return known ?? null;
 }
 
-/** The file's value; null when it is not valid, and then `faults` says why. */
-function readFile(path: string | null, faults: string[]): FileConfig | null {
-  if (path === null) return {};
+/** The file's values; null when it is not valid, and then `faults` says why. */
+function readFile(path: string | null, faults: string[]): LoadedFile | null {
+  if (path === null) return { values: {}, openapi: [] };
   let text: string;
   try {
     text = readFileSync(path, "utf8");
@@ -313,9 +412,9 @@ function readFile(path: string | null, faults: string[]): FileConfig | null {
   }
   try {
     const source = new Source(path, text);
-    const value = source.read();
+    const values = source.read();
     faults.push(...source.faultsInOrder());
-    return faults.length === 0 ? value : null;
+    return faults.length === 0 ? { values, openapi: source.openapi } : null;
   } catch (error: unknown) {
     // The YAML library gives up on thousands of nested brackets, for one.
     faults.push(`${path}:1:1: cannot be read: ${error instanceof Error ? error.message : String(error)}`);
@@ -331,6 +430,8 @@ class Source {
   private readonly lines = new LineCounter();
   private readonly document;
   private readonly faults: { offset: number; text: string }[] = [];
+  /** The path templates of each file of `endpoints.openapi`. */
+  readonly openapi: string[][] = [];
 
   constructor(
     private readonly file: string,
@@ -361,6 +462,8 @@ class Source {
     this.checkExposure(value, "http");
     this.checkNameRule(value, "service");
     this.checkNameRule(value, "instance");
+    for (const [index, rule] of entriesAt(value, "endpoints", "rules")) this.checkEndpointRule(rule, index);
+    for (const [index, { file }] of entriesAt(value, "endpoints", "openapi")) this.readOpenApi(file, index);
     return value as FileConfig;
   }
 
@@ -379,6 +482,12 @@ class Source {
 
   private reportSchema({ instancePath, keyword, params, parentSchema, data }: ErrorObject): void {
     const path: Path = instancePath.split("/").slice(1);
+    if (keyword === "required") {
+      const key = String(params["missingProperty"]);
+      const { properties } = parentSchema as { properties: Readonly<Record<string, TSchema>> };
+      this.report(this.offsetOf(path), [...path, key], "nothing", String(properties[key]?.["description"]));
+      return;
+    }
     if (keyword !== "additionalProperties") {
       this.report(this.offsetOf(path), path, quote(withoutUser(data)), String(parentSchema?.["description"]));
       return;
@@ -414,6 +523,31 @@ class Source {
     this.report(this.offsetOf(path), path, `${found} at character ${character} of ${quote(text)}`, expected);
   }
 
+  /** A regular expression says nothing that could be shown, so it wants a name. */
+  private checkEndpointRule({ path: text, endpoint }: Section, index: number): void {
+    if (typeof text !== "string") return;
+    const path = ["endpoints", "rules", String(index), "path"];
+    if (!isRegexPath(text)) {
+      const parsed = parsePathTemplate(text);
+      if (!parsed.ok) this.report(this.offsetOf(path), path, parsed.found, parsed.expected);
+    } else if (!isPattern(text)) {
+      this.report(this.offsetOf(path), path, quote(text), String(endpointPath.description));
+    } else if (endpoint === undefined) {
+      this.report(this.offsetOf(path), path, quote(text), "`endpoint: NAME` beside a regular expression");
+    }
+  }
+
+  private readOpenApi(file: unknown, index: number): void {
+    if (typeof file !== "string") return;
+    const path = ["endpoints", "openapi", String(index), "file"];
+    try {
+      this.openapi[index] = loadOpenApi(resolve(dirname(this.file), file));
+    } catch (error: unknown) {
+      if (!(error instanceof CollectorError)) throw error;
+      this.faults.push({ offset: this.offsetOf(path), text: `${path.join(".")}: ${error.message}` });
+    }
+  }
+
   private report(offset: number, path: Path, found: string, expected: string): void {
     const subject = path.length === 0 ? "the file" : path.join(".");
     this.faults.push({ offset, text: `${subject}: found ${found}, expected ${expected}` });
@@ -442,6 +576,13 @@ function withSections(value: unknown, schema: TSchema): unknown {
     return [key, of === undefined ? inner : withSections(inner, of)];
   });
   return Object.fromEntries(entries);
+}
+
+/** The elements of a list that a fault may have left as anything. */
+function entriesAt(value: unknown, name: string, key: string): [number, Section][] {
+  const of = isSection(value) ? value[name] : undefined;
+  const list = isSection(of) ? of[key] : undefined;
+  return Array.isArray(list) ? [...list.entries()].filter(([, each]) => isSection(each)) : [];
 }
 
 /** A URL without what stands before its @, which may be a password. */

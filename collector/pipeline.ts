@@ -10,6 +10,10 @@
 //
 //   ProxyAccount of each proxy (AlsReceiver), ScrapeStatus of each target (Scraper) --> /api/v1/receivers
 
+import { Analyser } from "./analysis/analyse.ts";
+import { ApdexThresholds } from "./analysis/apdex.ts";
+import { Endpoints } from "./analysis/endpoints.ts";
+import { SuccessPolicies } from "./analysis/policy.ts";
 import { type Config, formatAddress } from "./config.ts";
 import { KubernetesObjects } from "./identity/kubernetes.ts";
 import { nameRule } from "./identity/names.ts";
@@ -50,18 +54,27 @@ export async function startCollector(config: Config, logOf: (component: string) 
   const graph = new ServiceGraph(store, config.limits.edges);
 
   const { kubernetes, names } = config.identity;
-  const rules = { service: nameRule(names.service), instance: nameRule(names.instance), domain: kubernetes.domain };
+  const nameRules = { service: nameRule(names.service), instance: nameRule(names.instance), domain: kubernetes.domain };
   const objects = new KubernetesObjects({
     ...kubernetes,
     paths: kubernetes.objects,
-    rules,
+    rules: nameRules,
     self,
     log: logOf("identity"),
   });
-  const identities = { analyzers: analyzersOf(config), lookup: objects, rules };
+  const identities = { analyzers: analyzersOf(config), lookup: objects, rules: nameRules };
 
-  const indicators = new Indicators({ ...config.indicators, limit: config.limits.indicators });
-  const taps = new Taps(config.limits.taps, self, identities);
+  const indicators = new Indicators({
+    ...config.indicators,
+    limit: config.limits.indicators,
+    endpointsPerService: config.endpoints.maxPerService,
+  });
+  const rules = {
+    policies: new SuccessPolicies(config.health.rate),
+    endpoints: new Endpoints(config.endpoints),
+    apdex: new ApdexThresholds(config.indicators.apdex),
+  };
+  const taps = new Taps(config.limits.taps, self, new Analyser(Date.now, identities, rules));
 
   const { maxMessageBytes, maxStreamAgeMs } = config.grpc;
   const grpc = new GrpcServer({
@@ -79,6 +92,7 @@ export async function startCollector(config: Config, logOf: (component: string) 
     tap: taps,
     indicators,
     identities,
+    rules,
     self,
     log: logOf("als"),
   });

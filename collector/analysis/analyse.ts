@@ -24,13 +24,15 @@ import {
   REPORTER_WAYPOINT,
   RESPONSE_FLAGS,
 } from "../vocabulary.ts";
+import { ApdexThresholds } from "./apdex.ts";
 import { ConnectionBytes } from "./connection-bytes.ts";
-import { pathTemplate } from "./endpoint.ts";
+import { Endpoints } from "./endpoints.ts";
 import type { Evidence } from "./evidence.ts";
 import { defaultIdentities, type Identities, PartyResolver } from "./parties.ts";
+import { SuccessPolicies } from "./policy.ts";
 import { roleOf } from "./role.ts";
-import { type DetectPoint, PROTOCOLS, type Side, type TlsMode } from "./side.ts";
-import { isSuccess, type Outcome } from "./success.ts";
+import { type DetectPoint, type Party, PROTOCOLS, type Side, type TlsMode } from "./side.ts";
+import type { Outcome } from "./success.ts";
 
 /** Flags of a call for which no server was found, or none that takes it. */
 const NO_UPSTREAM_FLAGS: readonly string[] = ["NR", "UH", "UF", "UO", "NC", "DF"];
@@ -39,9 +41,26 @@ const REPORTERS: readonly string[] = [REPORTER_SOURCE, REPORTER_DESTINATION, REP
 /** Last instant that a Date can hold, Unix ms. */
 const MAX_TIME_MS = 8.64e15;
 
+/** What is configured per service. */
+export interface ServiceRules {
+  readonly policies: SuccessPolicies;
+  readonly endpoints: Endpoints;
+  readonly apdex: ApdexThresholds;
+}
+
+/** The default configuration. */
+export function defaultRules(): ServiceRules {
+  return {
+    policies: new SuccessPolicies([]),
+    endpoints: new Endpoints({ rules: [], openapi: [] }),
+    apdex: new ApdexThresholds({ thresholdNs: 500e6, services: [] }),
+  };
+}
+
 /** What an entry says that is the same on both its sides. */
 interface Call extends Outcome {
-  readonly endpoint: string | null;
+  /** "" without one, and for TCP. */
+  readonly path: string;
   readonly requestBytes: number | null;
   readonly responseBytes: number | null;
   readonly hasLatency: boolean;
@@ -65,7 +84,11 @@ export class Analyser {
   wasLast = false;
 
   /** `now`: Unix ms. */
-  constructor(now: () => number = Date.now, identities: Identities = defaultIdentities()) {
+  constructor(
+    now: () => number = Date.now,
+    identities: Identities = defaultIdentities(),
+    private readonly rules: ServiceRules = defaultRules(),
+  ) {
     this.connections = new ConnectionBytes(now);
     this.parties = new PartyResolver(identities);
   }
@@ -93,7 +116,7 @@ export class Analyser {
       code: http.responseCode || null,
       grpcStatus: numberOf(labels[Label.GrpcResponseStatus]) ?? numberOf(derived[Label.GrpcResponseStatus]),
       flags: knownFlags(labels) ?? flagsOf(flagNames(http.responseFlags)),
-      endpoint: more.path === "" ? null : `${more.method}:${pathTemplate(more.path)}`,
+      path: more.path,
       requestBytes: http.requestHeadersBytes + http.requestBodyBytes,
       responseBytes: http.responseHeadersBytes + http.responseBodyBytes,
       hasLatency: true,
@@ -125,7 +148,7 @@ export class Analyser {
       code: null,
       grpcStatus: null,
       flags: flagsOf(flagNames(tcp.responseFlags)),
-      endpoint: null,
+      path: "",
       requestBytes: gained?.received ?? null,
       responseBytes: gained?.sent ?? null,
       hasLatency: false,
@@ -159,15 +182,17 @@ export class Analyser {
   private sideOf(detectPoint: DetectPoint, evidence: Evidence, call: Call): Side {
     const isServer = detectPoint === "server";
     const { more, parties } = this;
+    const source = parties.resolve(isServer ? "downstream" : "self", evidence);
+    const destination = parties.resolve(isServer ? "self" : "upstream", evidence);
     const startMs = isServer ? more.startTime.milliseconds : sum(more.startTime, more.firstUpstreamTx);
     return {
       time: timeOf(more.startTime),
       proxy: evidence.sender.id,
       role: evidence.role,
       detectPoint,
-      source: parties.resolve(isServer ? "downstream" : "self", evidence),
-      destination: parties.resolve(isServer ? "self" : "upstream", evidence),
-      endpoint: call.endpoint,
+      source,
+      destination,
+      endpoint: this.endpointOf(call, destination),
       protocol: call.protocol,
       tls: isServer ? downstreamTls(more) : upstreamTls(evidence.entry),
       code: call.code,
@@ -175,12 +200,23 @@ export class Analyser {
       flags: call.flags,
       startMs,
       latencyMs: call.hasLatency ? latencyOf(more, isServer) : null,
-      success: isSuccess(call, detectPoint),
+      success: this.isSuccess(call, detectPoint, source, destination),
       requestBytes: call.requestBytes,
       responseBytes: call.responseBytes,
       internalRequestLatencyNs: notNegative(more.firstUpstreamTx.nanoseconds),
       internalResponseLatencyNs: between(more.firstUpstreamRx, call.responseSent),
     };
+  }
+
+  private endpointOf({ path, protocol }: Call, { service, namespace }: Party): string | null {
+    return path === "" ? null : this.rules.endpoints.of(service, namespace, this.more.method, path, protocol);
+  }
+
+  private isSuccess(call: Call, detectPoint: DetectPoint, source: Party, destination: Party): boolean {
+    const { policies } = this.rules;
+    const called = policies.of(destination.namespace, destination.service);
+    if (detectPoint === "server") return called.isSuccess(call, detectPoint);
+    return policies.of(source.namespace, source.service).isSuccess(call, detectPoint, called);
   }
 }
 

@@ -23,15 +23,14 @@ import {
 import type { AccessRecord } from "../record/record.ts";
 import type { DropReason } from "../self.ts";
 import { OBSERVATION_KIND_HTTP, OBSERVATION_KIND_OFFSET } from "../vocabulary.ts";
-import { Analyser } from "./analyse.ts";
-import { pathTemplate } from "./endpoint.ts";
+import { Analyser, defaultRules, type ServiceRules } from "./analyse.ts";
+import { satisfactionOf } from "./apdex.ts";
 import { EndpointIndex } from "./endpoint-index.ts";
 import type { Identities } from "./parties.ts";
-import type { Side } from "./side.ts";
+import type { Protocol, Side } from "./side.ts";
 
 /** Together at most 64 MiB, if all are as long as they may be; mostly a few hundred bytes each. */
 const MAX_ROUTES = 32_768;
-const TOLERATED = 4;
 
 /** What the entries of one fingerprint have in common. */
 interface Route {
@@ -45,6 +44,10 @@ interface RouteSide {
   readonly isServer: boolean;
   readonly isSuccess: boolean;
   readonly flags: readonly string[];
+  readonly protocol: Protocol;
+  /** Of the called service: its Apdex threshold, and its namespace, for the names of endpoints. */
+  readonly thresholdNs: number;
+  readonly namespace: string | null;
   /** Of the called service, for its endpoints; 0 when they are not measured here. */
   readonly serviceNumber: number;
 }
@@ -56,6 +59,8 @@ export interface CallsOptions {
   readonly indicators: Indicators | null;
   /** What names the ends of calls. Default: as Identities' default. */
   readonly identities?: Identities;
+  /** What is configured per service. Default: as defaultRules. */
+  readonly rules?: ServiceRules;
 }
 
 export class Calls {
@@ -64,7 +69,8 @@ export class Calls {
   private readonly analyser: Analyser;
   private readonly lookup: AddressLookup | undefined;
   private readonly routes = new BytesCache<Route>(MAX_ROUTES, MAX_FINGERPRINT_BYTES);
-  private readonly endpoints = new EndpointIndex();
+  private readonly rules: ServiceRules;
+  private readonly endpoints: EndpointIndex;
   private readonly serviceNumbers = new Map<string, number>();
   private readonly measures: CallMeasures = newMeasures();
   private nowMs = 0;
@@ -75,7 +81,9 @@ export class Calls {
     const { identities } = options;
     this.entry = new CallEntry(identities?.analyzers.includes("k8s-mesh") ?? false);
     this.decoder = new AlsDecoder(identities);
-    this.analyser = new Analyser(Date.now, identities);
+    this.rules = options.rules ?? defaultRules();
+    this.analyser = new Analyser(Date.now, identities, this.rules);
+    this.endpoints = new EndpointIndex(!this.rules.endpoints.hasRules);
     this.lookup = identities?.lookup;
   }
 
@@ -141,13 +149,19 @@ export class Calls {
   }
 
   private routeSide(side: Side, indicators: Indicators): RouteSide {
+    const { destination } = side;
     const isServer = side.detectPoint === "server";
     return {
       target: indicators.target(endsOf(side)),
       isServer,
       isSuccess: side.success,
       flags: side.flags,
-      serviceNumber: isServer ? this.numberOf(side.destination.service ?? "") : 0,
+      protocol: side.protocol,
+      thresholdNs: this.rules.apdex.of(destination.namespace, destination.service),
+      namespace: destination.namespace,
+      serviceNumber: isServer
+        ? this.numberOf(JSON.stringify([destination.namespace, destination.service, side.protocol]))
+        : 0,
     };
   }
 
@@ -170,18 +184,24 @@ export class Calls {
       if (!isCurrent(side.target)) side.target = indicators.target(side.target.ends);
       measures.isSuccess = side.isSuccess;
       measures.flags = side.flags;
-      this.readLatency(side.isServer);
+      this.readLatency(side);
       const hasEndpoint = side.isServer && entry.pathStop > entry.pathStart;
       const endpoint = hasEndpoint ? this.endpointOf(side, bytes, indicators) : null;
       indicators.addCall(side.target, endpoint, slot, measures);
     }
   }
 
-  private endpointOf({ target, serviceNumber }: RouteSide, bytes: Buffer, indicators: Indicators): Indicator {
+  private endpointOf(
+    { target, serviceNumber, namespace, protocol }: RouteSide,
+    bytes: Buffer,
+    indicators: Indicators,
+  ): Indicator {
     const { method, pathStart, pathStop } = this.entry;
     return this.endpoints.find(serviceNumber, method, bytes, pathStart, pathStop, () => {
-      const name = `${methodName(method)}:${pathTemplate(bytes.toString("utf8", pathStart, pathStop))}`;
-      return indicators.endpoint(target.ends.destination, name);
+      const { destination } = target.ends;
+      const path = bytes.toString("utf8", pathStart, pathStop);
+      const name = this.rules.endpoints.of(destination, namespace, methodName(method), path, protocol);
+      return indicators.endpoint(destination, name);
     });
   }
 
@@ -196,16 +216,15 @@ export class Calls {
   }
 
   /** As analyse.ts has it. */
-  private readLatency(isServer: boolean): void {
+  private readLatency({ isServer, isSuccess, thresholdNs }: RouteSide): void {
     const { entry, measures } = this;
     const finished = entry.lastDownstreamTx.isPresent ? entry.lastDownstreamTx : entry.duration;
     const end = !isServer && entry.lastUpstreamRx.isPresent ? entry.lastUpstreamRx : finished;
     const beginNs = isServer ? 0 : entry.firstUpstreamTx.nanoseconds;
     const latencyNs = end.isPresent ? Math.max(0, end.nanoseconds - beginNs) : null;
-    const thresholdNs = 500e6;
     measures.latencyNs = latencyNs;
-    measures.isSatisfied = measures.isSuccess && latencyNs !== null && latencyNs <= thresholdNs;
-    measures.isTolerating = measures.isSuccess && latencyNs !== null && latencyNs <= TOLERATED * thresholdNs;
+    measures.satisfaction =
+      latencyNs === null && isSuccess ? null : satisfactionOf(latencyNs ?? 0, isSuccess, thresholdNs);
   }
 
   /**
@@ -266,8 +285,7 @@ function newMeasures(): CallMeasures {
   return {
     isSuccess: true,
     latencyNs: null,
-    isSatisfied: false,
-    isTolerating: false,
+    satisfaction: null,
     requestBytes: 0,
     responseBytes: 0,
     retries: 0,

@@ -19,11 +19,13 @@ const FIRST_VISIBLE = 0x20;
 
 export class EndpointIndex {
   private readonly indicators = new BytesCache<Indicator>(MAX_PATHS, HEAD_BYTES + MAX_PATH_BYTES);
+  /** `foldsNumbers`: whether segments of digits never make a difference. */
+  constructor(private readonly foldsNumbers: boolean) {}
+
   private readonly key = Buffer.alloc(HEAD_BYTES + MAX_PATH_BYTES + 1);
 
   /**
    * Of the path at bytes[start, stop), asked with `method` of the service that has that number; `make` is asked when it is not held.
-   * `isFolded`: whether numbers in paths of that service never make a difference.
    */
   find(service: number, method: number, bytes: Buffer, start: number, stop: number, make: () => Indicator): Indicator {
     const end = this.writeKey(service, method, bytes, start, stop);
@@ -41,14 +43,15 @@ export class EndpointIndex {
     key.writeUInt32LE(service, 0);
     key[4] = method & 0xff;
     let at = HEAD_BYTES;
-    let segment = HEAD_BYTES; // where the segment begins, if it holds digits alone so far
+    const { foldsNumbers } = this;
+    let segment = foldsNumbers ? HEAD_BYTES : -1; // where the segment begins, if it holds digits alone so far
     for (let from = start; from < stop; from++) {
       const byte = bytes[from] as number;
       if (byte === QUERY || byte === FRAGMENT) break;
       if (byte < FIRST_VISIBLE || at >= HEAD_BYTES + MAX_PATH_BYTES) return -1;
       if (byte === SLASH) {
         at = foldNumber(key, segment, at);
-        segment = at + 1;
+        segment = foldsNumbers ? at + 1 : -1;
       } else if (byte < ZERO || byte > NINE) {
         segment = -1;
       }

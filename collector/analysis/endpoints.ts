@@ -89,6 +89,11 @@ export class Endpoints {
     return this.byService.of(namespace, service).endpointOf(method, path, protocol === "grpc");
   }
 
+  /** Whether anything is configured: else paths are folded alike for all services. */
+  get hasRules(): boolean {
+    return this.rules.length > 0 || this.files.length > 0;
+  }
+
   private namingOf(service: ServiceName): Naming {
     const rules = this.rules.filter(({ pattern }) => pattern.matches(service));
     const files = this.files.filter(({ pattern }) => pattern.matches(service));

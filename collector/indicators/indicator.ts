@@ -4,6 +4,12 @@ import { LatencySketch } from "./latency-sketch.ts";
 import { type CallMeasures, type ConnectionMeasures, FIELDS, Field } from "./measures.ts";
 import type { Span } from "./slots.ts";
 
+const FIELD_OF = {
+  satisfied: Field.Satisfied,
+  tolerating: Field.Tolerating,
+  frustrated: Field.Frustrated,
+} as const;
+
 interface Slot {
   /** Its number (slots.ts). */
   number: number;
@@ -47,9 +53,8 @@ export class Indicator {
       (sums[Field.Timed] as number)++;
       (sums[Field.LatencyNs] as number) += call.latencyNs;
       latencies.add(call.latencyNs / 1000);
-      if (call.isSatisfied) (sums[Field.Satisfied] as number)++;
-      else if (call.isTolerating) (sums[Field.Tolerating] as number)++;
     }
+    if (call.satisfaction !== null) (sums[FIELD_OF[call.satisfaction]] as number)++;
     (sums[Field.RequestBytes] as number) += call.requestBytes;
     (sums[Field.ResponseBytes] as number) += call.responseBytes;
     if (call.retries > 0) (sums[Field.Retries] as number) += call.retries;

@@ -15,6 +15,8 @@ export const UNKNOWN_SERVICE = "unknown";
 export interface IndicatorOptions {
   /** Most subjects of each kind; what is beyond goes to one named `other`. */
   readonly limit: number;
+  /** Most endpoints of a service; what is beyond goes to its `other`. */
+  readonly endpointsPerService: number;
   /** A call that began longer ago is counted as late, and goes nowhere else. */
   readonly lateAfterMs: number;
   /** A subject without calls for so long is let go. */
@@ -49,7 +51,11 @@ export class Indicators {
 
   /** Of the time in which calls may come late, each minute is kept until it is complete, and the one after it. */
   constructor(private readonly options: IndicatorOptions) {
-    this.subjects = new Subjects(options.limit, Math.ceil(options.lateAfterMs / SLOT_MS) + SLOTS_PER_MINUTE + 1);
+    this.subjects = new Subjects(
+      options.limit,
+      options.endpointsPerService,
+      Math.ceil(options.lateAfterMs / SLOT_MS) + SLOTS_PER_MINUTE + 1,
+    );
   }
 
   /** Valid until one of its indicators is retired. */

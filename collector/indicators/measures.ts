@@ -10,6 +10,7 @@ export enum Field {
   /** By the service's Apdex threshold. */
   Satisfied,
   Tolerating,
+  Frustrated,
   RequestBytes,
   ResponseBytes,
   /** Attempts beyond the first. */
@@ -31,8 +32,8 @@ export interface CallMeasures {
   isSuccess: boolean;
   /** Null when the entry does not say; the same below. */
   latencyNs: number | null;
-  isSatisfied: boolean;
-  isTolerating: boolean;
+  /** By the service's Apdex threshold; a failed call is frustrated. */
+  satisfaction: "satisfied" | "tolerating" | "frustrated" | null;
   requestBytes: number;
   responseBytes: number;
   retries: number;

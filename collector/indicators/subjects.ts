@@ -37,9 +37,16 @@ export class Subjects {
     edge: new Map(),
   };
 
-  /** At most `limit` of each kind, besides those named `other`; each tells `keptSlots` slots apart. */
+  /** Endpoints by service. */
+  private readonly endpoints = new Map<string, number>();
+
+  /**
+   * At most `limit` of each kind, and `endpointsPerService` endpoints of a service, besides those named `other`; each tells `keptSlots`
+   * slots apart.
+   */
   constructor(
     private readonly limit: number,
+    private readonly endpointsPerService: number,
     private readonly keptSlots: number,
   ) {}
 
@@ -57,7 +64,8 @@ export class Subjects {
   }
 
   endpoint(service: string, endpoint: string): Subject {
-    return this.find("endpoint", [service, endpoint], [OTHER, OTHER]);
+    const isFull = (this.endpoints.get(service) ?? 0) >= this.endpointsPerService;
+    return this.find("endpoint", [service, endpoint], isFull ? [service, OTHER] : [OTHER, OTHER], isFull);
   }
 
   edge(source: string, destination: string, point: DetectPoint): Subject {
@@ -75,19 +83,20 @@ export class Subjects {
   /** Lets go of subjects of which nothing was heard since that slot. */
   retireBefore(slot: number): void {
     for (const kind of SUBJECT_KINDS) {
-      for (const [key, { indicator }] of this.byKind[kind]) {
+      for (const [key, { indicator, labels }] of this.byKind[kind]) {
         if (indicator.latestSlot >= slot) continue;
         indicator.isRetired = true;
         this.byKind[kind].delete(key);
+        if (kind === "endpoint") this.countEndpoint(labels[0] as string, -1);
       }
     }
   }
 
-  private find(kind: SubjectKind, labels: readonly string[], other: readonly string[]): Subject {
+  private find(kind: SubjectKind, labels: readonly string[], other: readonly string[], isFull = false): Subject {
     const subjects = this.byKind[kind];
     const known = subjects.get(keyOf(labels));
     if (known !== undefined) return known;
-    if (subjects.size < this.limit) return this.create(kind, labels);
+    if (!isFull && subjects.size < this.limit) return this.create(kind, labels);
     this.refused[kind]++;
     return subjects.get(keyOf(other)) ?? this.create(kind, other);
   }
@@ -95,7 +104,14 @@ export class Subjects {
   private create(kind: SubjectKind, labels: readonly string[]): Subject {
     const subject = { kind, labels, indicator: new Indicator(this.keptSlots) };
     this.byKind[kind].set(keyOf(labels), subject);
+    if (kind === "endpoint") this.countEndpoint(labels[0] as string, 1);
     return subject;
+  }
+
+  private countEndpoint(service: string, change: number): void {
+    const count = (this.endpoints.get(service) ?? 0) + change;
+    if (count > 0) this.endpoints.set(service, count);
+    else this.endpoints.delete(service);
   }
 }
 

@@ -9,7 +9,7 @@ export interface Summary {
   readonly calls: number;
   readonly callsPerSecond: number;
   readonly successRatio: number | null;
-  /** 0 to 1: (satisfied + tolerating / 2) / calls whose latency is known. */
+  /** 0 to 1: (satisfied + tolerating / 2) / (satisfied + tolerating + frustrated). */
   readonly apdex: number | null;
   readonly meanSeconds: number | null;
   /** In the order of QUANTILES. */
@@ -27,11 +27,12 @@ export interface Summary {
 export function summarise({ sums, latencies }: Window, seconds: number): Summary {
   const at = (field: Field) => sums[field] as number;
   const timed = at(Field.Timed);
+  const judged = at(Field.Satisfied) + at(Field.Tolerating) + at(Field.Frustrated);
   return {
     calls: at(Field.Calls),
     callsPerSecond: at(Field.Calls) / seconds,
     successRatio: ratio(at(Field.Calls) - at(Field.Failures), at(Field.Calls)),
-    apdex: ratio(at(Field.Satisfied) + at(Field.Tolerating) / 2, timed),
+    apdex: ratio(at(Field.Satisfied) + at(Field.Tolerating) / 2, judged),
     meanSeconds: ratio(at(Field.LatencyNs) / 1e9, timed),
     quantileSeconds: timed === 0 ? null : QUANTILES.map((q) => (latencies.quantile(q) as number) / 1e6),
     requestBytes: at(Field.RequestBytes),

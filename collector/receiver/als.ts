@@ -1,6 +1,7 @@
 // Envoy's access-log service: StreamAccessLogs, v3 and its v2 alias. Stream -> messages -> entries -> sink; every loss counted.
 // https://www.envoyproxy.io/docs/envoy/latest/api-v3/service/accesslog/v3/als.proto
 
+import type { ServiceRules } from "../analysis/analyse.ts";
 import { Calls } from "../analysis/calls.ts";
 import type { Identities } from "../analysis/parties.ts";
 import type { Indicators } from "../indicators/indicators.ts";
@@ -35,6 +36,8 @@ export interface AlsOptions {
   readonly indicators?: Indicators;
   /** Names the ends of calls. Default: as they say themselves. */
   readonly identities?: Identities;
+  /** What is configured per service. Default: nothing. */
+  readonly rules?: ServiceRules;
   readonly self: SelfMetrics;
   readonly log: Log;
 }
@@ -75,6 +78,7 @@ export class AlsReceiver {
         connectionSink: sinks.tcp,
         indicators: options.indicators ?? null,
         ...(options.identities ? { identities: options.identities } : {}),
+        ...(options.rules ? { rules: options.rules } : {}),
       }),
       accounts: this.accounts,
       sinks,

@@ -5,7 +5,6 @@
 import type { IncomingMessage, ServerResponse } from "node:http";
 import { Analyser } from "../analysis/analyse.ts";
 import { type Filter, parseFilter } from "../analysis/filter.ts";
-import type { Identities } from "../analysis/parties.ts";
 import type { Side } from "../analysis/side.ts";
 import type { AlsMessage } from "../proto/als.ts";
 import type { Sender } from "../resolver/attribution.ts";
@@ -22,16 +21,13 @@ const EVENT_STREAM = "text/event-stream";
 export class Taps {
   /** Whether anybody reads: what the receiver asks. */
   isActive = false;
-  private readonly analyser: Analyser;
   private readonly readers = new Set<Reader>();
 
   constructor(
     private readonly limit: number,
     private readonly self: SelfMetrics,
-    identities?: Identities,
-  ) {
-    this.analyser = new Analyser(Date.now, identities);
-  }
+    private readonly analyser = new Analyser(),
+  ) {}
 
   /** The message's entries, for those who read. */
   take(bytes: Buffer, { httpEntries, tcpEntries }: AlsMessage, sender: Sender): void {

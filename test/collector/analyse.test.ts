@@ -3,7 +3,10 @@
 import { readFileSync } from "node:fs";
 import { join } from "node:path";
 import { describe, expect, it, test } from "vitest";
-import { Analyser } from "../../collector/analysis/analyse.ts";
+import { Analyser, defaultRules } from "../../collector/analysis/analyse.ts";
+import { Endpoints } from "../../collector/analysis/endpoints.ts";
+import { defaultIdentities } from "../../collector/analysis/parties.ts";
+import { SuccessPolicies } from "../../collector/analysis/policy.ts";
 import type { Side } from "../../collector/analysis/side.ts";
 import { decodeAlsMessage } from "../../collector/proto/als.ts";
 import { identifySender, type Sender } from "../../collector/resolver/attribution.ts";
@@ -310,6 +313,41 @@ describe("success", () => {
   ])("%s (%s, %i)", (_, log, code, responseFlags, request, response, expected) => {
     const entry = httpEntry({ responseFlags }, request, { ...response, responseCode: { value: code } });
     expect(one(entry, senderOf(undefined, log))).toMatchObject({ code: code || null, ...expected });
+  });
+});
+
+describe("what is configured per service", () => {
+  const rules = {
+    ...defaultRules(),
+    policies: new SuccessPolicies([
+      { name: "api", tolerance: [{ code: "5XX", direction: "inbound" }] },
+      { name: "web", tolerance: [{ code: "40X", direction: "inbound" }] },
+    ]),
+    endpoints: new Endpoints({
+      rules: [
+        { service: "api", path: "/reviews/{reviewId}" },
+        { service: "web", path: "/reviews/**", endpoint: "web reviews" },
+      ],
+      openapi: [],
+    }),
+  };
+  const missing = httpEntry({ filterStateObjects: { upstream_peer: API_PEER } }, {}, { responseCode: { value: 404 } });
+  const of = (log: string, nodeId?: string) =>
+    new Analyser(Date.now, defaultIdentities(), rules).analyseHttp(missing, 0, missing.length, senderOf(nodeId, log));
+
+  it("a caller's side goes by the policy and the endpoints of whom it called", () => {
+    expect(of("outbound")).toMatchObject([{ success: true, endpoint: "GET:/reviews/{reviewId}" }]);
+  });
+
+  it("a server's side by its own", () => {
+    expect(of("inbound")).toMatchObject([{ success: false, endpoint: "web reviews" }]);
+  });
+
+  it("a gateway's each by its own", () => {
+    expect(of("gateway", "router~1~gw-1.ns1~x")).toMatchObject([
+      { detectPoint: "server", success: false, endpoint: "web reviews" },
+      { detectPoint: "client", success: true, endpoint: "GET:/reviews/{reviewId}" },
+    ]);
   });
 });
 

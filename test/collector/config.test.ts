@@ -1,4 +1,4 @@
-import { mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join, resolve } from "node:path";
 import type { TSchema } from "@sinclair/typebox";
@@ -43,7 +43,9 @@ describe("loadConfig", () => {
         names: { service: DEFAULT_SERVICE_RULE, instance: DEFAULT_INSTANCE_RULE },
         kubernetes: { objects: [], intervalMs: 10_000, maxBytes: 2 ** 28, domain: "cluster.local" },
       },
-      indicators: { lateAfterMs: 120_000, retireAfterMs: 600_000 },
+      health: { rate: [] },
+      indicators: { lateAfterMs: 120_000, retireAfterMs: 600_000, apdex: { thresholdNs: 500e6, services: [] } },
+      endpoints: { rules: [], openapi: [], maxPerService: 200 },
       limits: {
         proxies: 5000,
         labelSets: 50_000,
@@ -65,12 +67,14 @@ describe("loadConfig", () => {
       "scrape:\n  # targets: []\n",
       "grpc:\nhttp:\n",
       "identity:\n  names:\n  kubernetes:\n",
+      "health:\nindicators:\n  apdex:\nendpoints:\n",
     ]) {
       expect(load(text)).toEqual(defaults);
     }
   });
 
   it("reads every key", () => {
+    writeFileSync(join(folder, "api.yaml"), "openapi: 3.0.0\npaths: { /h: {} }");
     const config = load(`
 grpc: { address: "[::1]:0", max_message: 1KiB, max_stream_age: 0s }
 http: { address: 0.0.0.0:80, insecure: true }
@@ -79,8 +83,16 @@ identity:
   chain: [k8s-mesh]
   names: { service: "\${NAME}", instance: "a" }
   kubernetes: { objects: [/a, b.json], interval: 1m, max_size: 1MiB, domain: example.org }
+health:
+  rate:
+    - { namespace: a, kind: app, name: b, tolerance: [{ code: "5XX", protocol: http, direction: inbound, degraded: 0.1, failure: 10 }] }
+    - { tolerance: [{ code: "-" }] }
+indicators: { late_after: 30s, retire_after: 3m, apdex: { threshold: 1ms, services: [{ namespace: a, name: b, threshold: 2s }, { name: c, threshold: 168h }] } }
+endpoints:
+  rules: [{ service: a, method: GET, path: "/b/{c}", endpoint: d }, { path: "^/e", endpoint: f }]
+  openapi: [{ service: g, file: api.yaml }]
+  max_per_service: 9
 limits: { proxies: 1, label_sets: 2, cells: 4, retire_after: 1h, edges: 3, streams: 5, connections: 6, taps: 7, indicators: 8 }
-indicators: { late_after: 30s, retire_after: 3m }
 log: { level: warn }
 shutdown: { drain: 0s }`);
     expect(config).toEqual({
@@ -103,7 +115,36 @@ shutdown: { drain: 0s }`);
           domain: "example.org",
         },
       },
-      indicators: { lateAfterMs: 30_000, retireAfterMs: 180_000 },
+      health: {
+        rate: [
+          {
+            namespace: "a",
+            kind: "app",
+            name: "b",
+            tolerance: [{ code: "5XX", protocol: "http", direction: "inbound", degraded: 0.1, failure: 10 }],
+          },
+          { tolerance: [{ code: "-" }] },
+        ],
+      },
+      indicators: {
+        lateAfterMs: 30_000,
+        retireAfterMs: 180_000,
+        apdex: {
+          thresholdNs: 1e6,
+          services: [
+            { namespace: "a", name: "b", thresholdNs: 2e9 },
+            { name: "c", thresholdNs: 604_800e9 },
+          ],
+        },
+      },
+      endpoints: {
+        rules: [
+          { service: "a", method: "GET", path: "/b/{c}", endpoint: "d" },
+          { path: "^/e", endpoint: "f" },
+        ],
+        openapi: [{ service: "g", templates: ["/h"] }],
+        maxPerService: 9,
+      },
       limits: {
         proxies: 1,
         labelSets: 2,
@@ -135,7 +176,7 @@ shutdown: { drain: 0s }`);
       "3:26: scrape.targets.1: found 7, expected host:port or http(s) URL without user of an Envoy's admin interface, such as 127.0.0.1:15000",
       '3:29: scrape.targets.2: found "ftp://x", expected host:port or http(s) URL without user of an Envoy\'s admin interface, such as 127.0.0.1:15000',
       "5:12: limits.proxies: found 0, expected a whole number from 1 to 1000000",
-      "6:1: loog: found an unknown key, expected log (known here: grpc, http, scrape, identity, indicators, limits, log, shutdown)",
+      "6:1: loog: found an unknown key, expected log (known here: grpc, http, scrape, identity, health, indicators, endpoints, limits, log, shutdown)",
       'LOG_LEVEL: found "loud", expected one of info, warn, error, silent',
     ]);
   });
@@ -170,6 +211,81 @@ shutdown: { drain: 0s }`);
       "a domain that is none",
       "identity: { kubernetes: { domain: .local. } }",
       '1:35: identity.kubernetes.domain: found ".local.", expected a domain such as cluster.local',
+    ],
+    [
+      "a pattern that is none",
+      'health: { rate: [{ name: "reviews(", tolerance: [] }] }',
+      '1:26: health.rate.0.name: found "reviews(", expected a regular expression such as "reviews|ratings"',
+    ],
+    [
+      "a pattern that is one only between brackets",
+      'indicators: { apdex: { services: [{ name: "a)(b", threshold: 1s }] } }',
+      '1:43: indicators.apdex.services.0.name: found "a)(b", expected a regular expression',
+    ],
+    [
+      "a pattern that is too long",
+      `health: { rate: [{ name: ${"a".repeat(501)}, tolerance: [] }] }`,
+      `1:26: health.rate.0.name: found "${"a".repeat(96)}..., expected a regular expression`,
+    ],
+    [
+      "a code that is no text",
+      "health: { rate: [{ tolerance: [{ code: 404 }] }] }",
+      '1:40: health.rate.0.tolerance.0.code: found 404, expected a regular expression of codes, "-" for no response, in quotes',
+    ],
+    [
+      "a tolerance without a code",
+      "health: { rate: [{ tolerance: [{ failure: 5 }] }] }",
+      "1:32: health.rate.0.tolerance.0.code: found nothing, expected a regular expression of codes",
+    ],
+    [
+      "a share that is none",
+      'health: { rate: [{ tolerance: [{ code: "-", failure: 101 }] }] }',
+      "1:54: health.rate.0.tolerance.0.failure: found 101, expected a percentage from 0 to 100",
+    ],
+    [
+      "an unknown key in a list",
+      'health: { rate: [{ tolerance: [{ code: "-", failures: 1 }] }] }',
+      "1:45: health.rate.0.tolerance.0.failures: found an unknown key, expected failure (known here: ",
+    ],
+    [
+      "more rules than are held",
+      `endpoints: { rules: [${"{ path: /a },".repeat(1001)}] }`,
+      "expected a list of at most 1000 rules",
+    ],
+    [
+      "a threshold of nothing",
+      "indicators: { apdex: { threshold: 0s } }",
+      '1:35: indicators.apdex.threshold: found "0s", expected a duration from 1ms to 168h such as 500ms',
+    ],
+    [
+      "a path template that cannot be read",
+      "endpoints: { rules: [{ path: '/a/{b' }] }",
+      '1:30: endpoints.rules.0.path: found "{b" in "/a/{b", expected each "{" closed by a "}" in the same segment',
+    ],
+    [
+      "a path that is none",
+      "endpoints: { rules: [{ path: a }] }",
+      '1:30: endpoints.rules.0.path: found "a", expected a path that begins with "/"',
+    ],
+    [
+      "a regular expression that is none",
+      "endpoints: { rules: [{ path: '^/(', endpoint: a }] }",
+      '1:30: endpoints.rules.0.path: found "^/(", expected a path template such as /users/{name}/orders/*, or a regular',
+    ],
+    [
+      "a regular expression without a name",
+      "endpoints: { rules: [{ path: ^/a }] }",
+      '1:30: endpoints.rules.0.path: found "^/a", expected `endpoint: NAME` beside a regular expression',
+    ],
+    [
+      "a method that Envoy does not have",
+      "endpoints: { rules: [{ path: /a, method: get }] }",
+      '1:42: endpoints.rules.0.method: found "get", expected one of GET, HEAD',
+    ],
+    [
+      "an OpenAPI file that there is not",
+      "endpoints: { openapi: [{ service: a, file: none.yaml }] }",
+      `1:44: endpoints.openapi.0.file: ${join(folder, "none.yaml")}: cannot be read: ENOENT`,
     ],
     ["a section that is none", "scrape: 7", "1:9: scrape: found 7, expected a section with keys"],
     ["a file that is no section", "- 1", "1:1: the file: found [1], expected a section with keys"],
@@ -208,6 +324,13 @@ shutdown: { drain: 0s }`);
   ])("refuses a duration for which no timer is long enough: %s", (text, found, expected) => {
     expect(faults(text)).toEqual([expect.stringMatching(new RegExp(`^${found} .*expected ${expected}`))]);
     expect(faults(text.replace(/\d+[hm]/, "168h"))).toEqual([]);
+  });
+
+  it("names the line of a broken OpenAPI file", () => {
+    writeFileSync(join(folder, "broken.json"), '{ "openapi": "3.0.0",\n  "paths": [] }');
+    expect(faults("endpoints: { openapi: [{ service: a, file: broken.json }] }")).toEqual([
+      `1:44: endpoints.openapi.0.file: ${join(folder, "broken.json")}:2:12: paths: found [], expected a mapping of paths`,
+    ]);
   });
 
   it.each([
@@ -317,6 +440,15 @@ describe("what is written about the configuration", () => {
         return keys.reduceRight((inner, key) => `{ ${key}: ${inner} }`, text);
       });
     for (const text of defaults) expect(load(text)).toEqual(loadConfig({ path: null, env: {} }));
+  });
+
+  it("the examples of docs/configuration.md are valid", () => {
+    mkdirSync(join(folder, "openapi"));
+    writeFileSync(join(folder, "openapi/reviews.yaml"), "openapi: 3.0.0\npaths: { /h: {} }");
+    const docs = readFileSync(join(ROOT, "docs/configuration.md"), "utf8");
+    const examples = [...docs.matchAll(/```yaml\n(.*?)```/gs)].map((match) => match[1] as string);
+    expect(examples.length).toBeGreaterThan(2);
+    for (const text of examples) expect(faults(text)).toEqual([]);
   });
 
   it("the version is package.json's", () => {

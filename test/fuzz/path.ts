@@ -79,7 +79,12 @@ export class MessagePath {
   readonly receiver: AlsReceiver;
   sides = 0;
   private readonly streams: Stream[] = [];
-  private readonly indicators = new Indicators({ limit: 1000, lateAfterMs: 120_000, retireAfterMs: 600_000 });
+  private readonly indicators = new Indicators({
+    limit: 1000,
+    endpointsPerService: 10_000,
+    lateAfterMs: 120_000,
+    retireAfterMs: 600_000,
+  });
   private handedOn: Buffer | null = null;
   private before: Outcomes = {};
 

@@ -7,7 +7,7 @@ import type { Side } from "../../collector/analysis/side.ts";
 import { Indicators, UNKNOWN_SERVICE } from "../../collector/indicators/indicators.ts";
 import { Field } from "../../collector/indicators/measures.ts";
 import { decodeAlsMessage } from "../../collector/proto/als.ts";
-import { AlsDecoder } from "../../collector/record/from-als.ts";
+import { AlsDecoder, type RecordSink } from "../../collector/record/from-als.ts";
 import type { AccessRecord } from "../../collector/record/record.ts";
 import { encodeMessage } from "../fixtures/als.ts";
 import { pick, type Random, randomMessage } from "../fixtures/als-random.ts";
@@ -33,6 +33,13 @@ function vary(draw: Random, bytes: Buffer): Buffer {
   const at = Math.floor(draw() * bytes.length);
   copy[at] = pick(draw, [0, 1, 0x7f, (copy[at] ?? 0) + 1, (copy[at] ?? 0) ^ (1 << Math.floor(draw() * 8))]);
   return copy;
+}
+
+function into(records: AccessRecord[]): RecordSink {
+  return (record) => {
+    records.push(record);
+    return null;
+  };
 }
 
 interface Sums {
@@ -86,9 +93,14 @@ test(`${ROUNDS} messages, alike but for a byte: as counted one by one (seed ${SE
   const draw = random(SEED);
   const bases = Array.from({ length: BASES }, () => encodeMessage(randomMessage(draw)));
   const taken: AccessRecord[] = [];
-  const indicators = new Indicators({ limit: 100_000, lateAfterMs: 60_000, retireAfterMs: 60_000 });
+  const indicators = new Indicators({
+    limit: 100_000,
+    endpointsPerService: 10_000,
+    lateAfterMs: 60_000,
+    retireAfterMs: 60_000,
+  });
   indicators.slotOf = () => 1000; // all times are random
-  const calls = new Calls({ sink: (record) => (taken.push(record), null), connectionSink: () => null, indicators });
+  const calls = new Calls({ sink: into(taken), connectionSink: () => null, indicators });
   const decoder = new AlsDecoder();
   const analyser = new Analyser();
   const oracle = new Oracle();
@@ -102,7 +114,7 @@ test(`${ROUNDS} messages, alike but for a byte: as counted one by one (seed ${SE
     for (let i = 0; i + 1 < message.httpEntries.length; i += 2) {
       const [start, stop] = [message.httpEntries[i] as number, message.httpEntries[i + 1] as number];
       const expected: AccessRecord[] = [];
-      const origin = decoder.decode(bytes, start, stop, sender, (record) => (expected.push(record), null));
+      const origin = decoder.decode(bytes, start, stop, sender, into(expected));
       taken.length = 0;
       expect(calls.takeHttp(bytes, start, stop, sender)).toBe(origin);
       expect(taken).toEqual(expected);

@@ -16,8 +16,7 @@ function call(changes: Partial<CallMeasures> = {}): CallMeasures {
   return {
     isSuccess: true,
     latencyNs: 10e6,
-    isSatisfied: true,
-    isTolerating: true,
+    satisfaction: "satisfied",
     requestBytes: 100,
     responseBytes: 1000,
     retries: 0,
@@ -29,7 +28,12 @@ function call(changes: Partial<CallMeasures> = {}): CallMeasures {
 }
 
 function newIndicators(limit = 100): Indicators {
-  return new Indicators({ limit, lateAfterMs: 2 * MINUTE_MS, retireAfterMs: 10 * MINUTE_MS });
+  return new Indicators({
+    limit,
+    endpointsPerService: 10_000,
+    lateAfterMs: 2 * MINUTE_MS,
+    retireAfterMs: 10 * MINUTE_MS,
+  });
 }
 
 function add(indicators: Indicators, ends: Ends, measures: CallMeasures, startMs = NOW_MS, nowMs = NOW_MS): void {
@@ -67,7 +71,8 @@ test("a server's side is the service's, the instance's, the endpoint's and the e
 
 test("Apdex of 170 satisfied, 20 tolerated and 10 frustrated calls is 0.90", () => {
   const indicators = newIndicators();
-  for (let i = 0; i < 200; i++) add(indicators, SERVER, call({ isSatisfied: i < 170, isTolerating: i < 190 }));
+  for (let i = 0; i < 200; i++)
+    add(indicators, SERVER, call({ satisfaction: i < 170 ? "satisfied" : i < 190 ? "tolerating" : "frustrated" }));
   const series = 'mesh_service_apdex_ratio{service="reviews",detect_point="server",window="live"}';
   expect(lineOf(text(indicators), series)).toBe(`${series} 0.9`);
 });
@@ -178,7 +183,7 @@ test("what a page shows of one service, line by line", () => {
   add(
     indicators,
     SERVER,
-    call({ isSuccess: false, isSatisfied: false, isTolerating: false, retries: 2, flags: ["URX", "UF"] }),
+    call({ isSuccess: false, satisfaction: "frustrated", retries: 2, flags: ["URX", "UF"] }),
     nowMs,
     nowMs,
   );
