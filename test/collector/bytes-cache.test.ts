@@ -48,11 +48,11 @@ test("the bytes may change afterwards: the key is a copy", () => {
 test("a key keeps no more memory than its bytes: it is not cut out of a larger buffer", () => {
   const cache = new BytesCache<string>(10, 100);
   cache.resolve(Buffer.from("a short key"), 0, 11, read);
-  const known = Reflect.get(cache, "byHash") as ReadonlyMap<number, { readonly key: Buffer }>;
+  const known = Reflect.get(cache, "young") as ReadonlyMap<number, { readonly key: Buffer }>;
   expect([...known.values()].map(({ key }) => key.buffer.byteLength)).toEqual([11]);
 });
 
-test("a full cache starts over, and goes on to give right answers", () => {
+test("a full cache forgets, and goes on to give right answers", () => {
   const cache = new BytesCache<string>(3, 100);
   for (let round = 0; round < 3; round++) {
     for (let i = 0; i < 10; i++) expect(cache.resolve(Buffer.from(`key${i}`), 0, 4, read)).toBe(`key${i}`);
