@@ -82,15 +82,17 @@ function threadsName(threads: number): string {
 
 async function measureIdle(): Promise<Idle> {
   const readyMs: number[] = [];
+  const readyCpuMs: number[] = [];
   const rssBytes: number[] = [];
   for (let start = 0; start < IDLE_STARTS; start++) {
     const server = await Server.start(collectorKind({}), divideCores(1));
     readyMs.push(server.startMs);
+    readyCpuMs.push(server.startCpuMs);
     await sleep(IDLE_MS);
     rssBytes.push(memoryOf(server.pid).rssBytes);
     await server.stop();
   }
-  return { readyMs, rssBytes };
+  return { readyMs, readyCpuMs, rssBytes };
 }
 
 async function measureVariants(variants: readonly Variant[], { rounds, seconds }: Arguments): Promise<Result[]> {
@@ -100,6 +102,7 @@ async function measureVariants(variants: readonly Variant[], { rounds, seconds }
     for (const { kind, cores } of variants) servers.push(await Server.start(kind, cores));
     const slices = variants.map((): Slice[] => []);
     for (let round = 0; round <= rounds; round++) {
+      console.error(round === 0 ? "warming up" : `round ${round} of ${rounds}`);
       for (const [i, { traffic, cores }] of variants.entries()) {
         const slice = await measureSlice(servers[i] as Server, load, traffic, cores, seconds);
         if (round > 0) slices[i]?.push(slice);

@@ -5,7 +5,7 @@ import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { collectorMainPath } from "../../../envoy/project.ts";
-import type { Intake, ServerKind } from "./server.ts";
+import type { ServerKind } from "./server.ts";
 
 const PROFILE_INTERVAL_US = 500;
 
@@ -28,7 +28,7 @@ export function collectorKind({ threads, profileFolder }: CollectorOptions): Ser
       return [process.execPath, ...profiling, collectorMainPath(), "--config", file];
     },
     readyPath: "/readyz",
-    readIntake: readReceivers,
+    readTaken,
   };
 }
 
@@ -65,34 +65,16 @@ function acceptsConfiguration(text: string): boolean {
   return status === 0;
 }
 
-type Counts = Readonly<Record<string, number>>;
-
 /** As /api/v1/receivers has it (docs/api.md). */
 interface Account {
-  readonly entries: { readonly http: Counts };
-  readonly entries_not_taken: Counts;
+  readonly entries: { readonly http: Readonly<Record<string, number>> };
 }
 
-interface ReceiversPage {
-  readonly proxies: readonly { readonly access_log: Account | null }[];
-  readonly unnamed: Account;
-  readonly beyond_limit: Account;
-}
-
-/** The page counts as exactly as /metrics, which at 10,000 label sets has hundreds of megabytes. */
-async function readReceivers(httpUrl: string): Promise<Intake> {
-  const page = (await (await fetch(`${httpUrl}/api/v1/receivers`)).json()) as ReceiversPage;
-  const accounts = [...page.proxies.map(({ access_log }) => access_log), page.unnamed, page.beyond_limit];
-  return {
-    taken: sum(accounts.map((account) => total(account?.entries.http))),
-    notTaken: sum(accounts.map((account) => total(account?.entries_not_taken))),
+/** By the receivers' page, which is as exact as /metrics: that has hundreds of megabytes at 10,000 label sets. */
+async function readTaken(httpUrl: string): Promise<number> {
+  const page = (await (await fetch(`${httpUrl}/api/v1/receivers`)).json()) as {
+    readonly proxies: readonly { readonly access_log: Account | null }[];
   };
-}
-
-function total(counts: Counts = {}): number {
-  return sum(Object.values(counts));
-}
-
-function sum(values: readonly number[]): number {
-  return values.reduce((all, value) => all + value, 0);
+  const counts = page.proxies.flatMap(({ access_log }) => Object.values(access_log?.entries.http ?? {}));
+  return counts.reduce((all, count) => all + count, 0);
 }

@@ -19,9 +19,6 @@ export function goKind(): ServerKind | { readonly missing: string } {
     command: () => [binary],
     env: { GOMAXPROCS: "1" },
     readyPath: "/livez",
-    readIntake: async (httpUrl) => ({
-      taken: Number(await (await fetch(`${httpUrl}/entries`)).text()),
-      notTaken: 0,
-    }),
+    readTaken: async (httpUrl) => Number(await (await fetch(`${httpUrl}/entries`)).text()),
   };
 }

@@ -1,13 +1,13 @@
 // The load generator as its parent sees it.
 
 import { type ChildProcess, fork } from "node:child_process";
-import { once } from "node:events";
 import { fileURLToPath } from "node:url";
 import type { Kind } from "./entry.ts";
 import type { LoadAnswer, LoadCommand } from "./load.ts";
 import { type Cores, onCores } from "./proc.ts";
 
-const LOAD = fileURLToPath(new URL(`./load${import.meta.url.endsWith(".ts") ? ".ts" : ".js"}`, import.meta.url));
+/** As it was built. */
+const LOAD = fileURLToPath(new URL("load.js", import.meta.url));
 
 export class LoadProcess {
   private readonly process: ChildProcess;
@@ -31,13 +31,19 @@ export class LoadProcess {
   }
 
   close(): void {
-    this.process.disconnect();
+    if (this.process.connected) this.process.disconnect();
   }
 
-  private async ask(command: LoadCommand): Promise<number> {
-    this.process.send(command);
-    const [answer] = (await once(this.process, "message")) as [LoadAnswer];
-    if ("error" in answer) throw new Error(`load generator: ${answer.error}`);
-    return answer.entries;
+  private ask(command: LoadCommand): Promise<number> {
+    return new Promise((resolve, reject) => {
+      const settle = (answer: LoadAnswer) => {
+        this.process.off("exit", exited);
+        if ("error" in answer) reject(new Error(`load generator: ${answer.error}`));
+        else resolve(answer.entries);
+      };
+      const exited = (code: number | null) => settle({ error: `ended with ${code}` });
+      this.process.once("exit", exited).once("message", settle);
+      this.process.send(command);
+    });
   }
 }

@@ -6,16 +6,10 @@ import { mkdtempSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { createInterface } from "node:readline";
-import { type Cores, onCores } from "./proc.ts";
+import { type Cores, cpuSeconds, onCores } from "./proc.ts";
 
 /** Answers at once, so that only a busy server takes long. */
 const CHEAP_PATH = "/livez";
-
-/** Entries that a server has taken in, and those that it refused, since it started. */
-export interface Intake {
-  readonly taken: number;
-  readonly notTaken: number;
-}
 
 /** How a kind of server is started and read. */
 export interface ServerKind {
@@ -24,7 +18,8 @@ export interface ServerKind {
   readonly env?: Readonly<Record<string, string>>;
   /** Says 200 when it is ready. */
   readonly readyPath: string;
-  readonly readIntake: (httpUrl: string) => Promise<Intake>;
+  /** Entries that it has counted since it started. */
+  readonly readTaken: (httpUrl: string) => Promise<number>;
 }
 
 /** What a reading of /metrics took. */
@@ -44,6 +39,8 @@ export class Server {
     private readonly addresses: Addresses,
     /** From its start until it was ready. */
     readonly startMs: number,
+    /** CPU time until then, of all its threads. */
+    readonly startCpuMs: number,
   ) {}
 
   /** Resolves when it is ready. It has to print a line of JSON `{"msg":"listening","grpc":"127.0.0.1:1","http":"127.0.0.1:2"}`. */
@@ -55,7 +52,8 @@ export class Server {
     const addresses = await readAddresses(child);
     const ready = await fetch(`http://${addresses.http}${kind.readyPath}`);
     if (!ready.ok) throw new Error(`${kind.readyPath}: found ${ready.status}, expected 200 (${await ready.text()})`);
-    return new Server(kind, child, folder, addresses, performance.now() - startedMs);
+    const startMs = performance.now() - startedMs;
+    return new Server(kind, child, folder, addresses, startMs, cpuSeconds(child.pid as number) * 1000);
   }
 
   get pid(): number {
@@ -70,8 +68,9 @@ export class Server {
     return `http://${this.addresses.http}`;
   }
 
-  intake(): Promise<Intake> {
-    return this.kind.readIntake(this.httpUrl);
+  /** Entries that it has counted since it started. */
+  taken(): Promise<number> {
+    return this.kind.readTaken(this.httpUrl);
   }
 
   /** How long the server took to come to a request that takes no time. */
@@ -95,9 +94,11 @@ export class Server {
   }
 
   async stop(): Promise<void> {
-    const exited = once(this.process, "exit");
-    this.process.kill("SIGTERM");
-    await exited;
+    if (this.process.exitCode === null && this.process.signalCode === null) {
+      const exited = once(this.process, "exit");
+      this.process.kill("SIGTERM");
+      await exited;
+    }
     rmSync(this.folder, { recursive: true, force: true });
   }
 }

@@ -4,7 +4,7 @@ import { setTimeout as sleep } from "node:timers/promises";
 import type { Kind } from "./entry.ts";
 import type { LoadProcess } from "./load-process.ts";
 import { type Cores, coreTimes, cpuSeconds, memoryOf } from "./proc.ts";
-import type { Intake, Server } from "./server.ts";
+import type { Server } from "./server.ts";
 
 /** Under load already, before anything is measured: connections are opened, caches filled. */
 const SETTLE_MS = 1000;
@@ -42,20 +42,20 @@ export async function measureSlice(
   seconds: number,
 ): Promise<Slice> {
   const read = async () => ({
-    taken: (await server.intake()).taken,
+    taken: await server.taken(),
     atSeconds: performance.now() / 1000,
     cpu: cpuSeconds(server.pid),
     loadCpu: cpuSeconds(load.pid),
     machine: coreTimes(cores.server),
   });
-  const { taken: takenBefore } = await server.intake();
+  const takenBefore = await server.taken();
   await load.start(server.alsUrl, traffic.kind, traffic.streams);
   await sleep(SETTLE_MS);
   const before = await read();
   const answerMs = await measureAnswers(server, seconds);
   const after = await read();
   const sent = await load.stop();
-  const { taken } = await drained(server, takenBefore + sent);
+  const taken = await drained(server, takenBefore + sent);
 
   const wall = after.atSeconds - before.atSeconds;
   const entries = after.taken - before.taken;
@@ -83,12 +83,12 @@ async function measureAnswers(server: Server, seconds: number): Promise<number[]
   return answers;
 }
 
-/** The intake once it is what is expected; what it is by the deadline if it never gets there. */
-async function drained(server: Server, expected: number): Promise<Intake> {
+/** What was taken once it is what is expected; what it is by the deadline if it never gets there. */
+async function drained(server: Server, expected: number): Promise<number> {
   const untilMs = performance.now() + DRAIN_MS;
   for (;;) {
-    const intake = await server.intake();
-    if (intake.taken >= expected || performance.now() > untilMs) return intake;
+    const taken = await server.taken();
+    if (taken >= expected || performance.now() > untilMs) return taken;
     await sleep(DRAIN_PAUSE_MS);
   }
 }
