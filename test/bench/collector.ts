@@ -95,7 +95,10 @@ async function measureIdle(): Promise<Idle> {
   return { readyMs, readyCpuMs, rssBytes };
 }
 
-async function measureVariants(variants: readonly Variant[], { rounds, seconds }: Arguments): Promise<Result[]> {
+async function measureVariants(
+  variants: readonly Variant[],
+  { rounds, seconds, isProfiled }: Arguments,
+): Promise<Result[]> {
   const load = new LoadProcess(divideCores(1));
   const servers: Server[] = [];
   try {
@@ -112,14 +115,8 @@ async function measureVariants(variants: readonly Variant[], { rounds, seconds }
     for (const [i, { name, server, traffic }] of variants.entries()) {
       const process = servers[i] as Server;
       const { peakBytes } = memoryOf(process.pid);
-      results.push({
-        name,
-        server,
-        traffic,
-        slices: slices[i] ?? [],
-        peakBytes,
-        exposition: await process.exposition(),
-      });
+      const exposition = isProfiled ? null : await process.exposition(); // which would be in the profile
+      results.push({ name, server, traffic, slices: slices[i] ?? [], peakBytes, exposition });
     }
     return results;
   } finally {

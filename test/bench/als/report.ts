@@ -16,7 +16,7 @@ export interface Result {
   readonly slices: readonly Slice[];
   /** The most memory that the process ever had. */
   readonly peakBytes: number;
-  readonly exposition: Exposition;
+  readonly exposition: Exposition | null;
 }
 
 /** Of a collector without traffic, one number for each start. */
@@ -87,6 +87,7 @@ function cells(result: Result): string[] {
 export function printExpositions(results: readonly Result[]): void {
   console.log("");
   for (const { name, exposition } of results) {
+    if (exposition === null) continue;
     const labelSets = /^meshtally_label_sets\{metrics="http"\} (\d+)$/m.exec(exposition.end)?.[1];
     const held = labelSets === undefined ? "" : `, ${labelSets} label sets`;
     console.log(
