@@ -14,6 +14,7 @@ import {
   TcpEntry,
 } from "../proto/als-entry.ts";
 import { AlsDecoder, type Sender } from "../record/from-als.ts";
+import { NO_UPSTREAM_FLAGS } from "../record/unknown-peers.ts";
 import { Attribution, flagNames } from "../resolver/attribution.ts";
 import { unpackLabels } from "../series/key.ts";
 import {
@@ -34,8 +35,7 @@ import { roleOf } from "./role.ts";
 import { type DetectPoint, type Party, PROTOCOLS, type Side, type TlsMode } from "./side.ts";
 import type { Outcome } from "./success.ts";
 
-/** Flags of a call for which no server was found, or none that takes it. */
-const NO_UPSTREAM_FLAGS: readonly string[] = ["NR", "UH", "UF", "UO", "NC", "DF"];
+/** Their fields in an entry: ALS numbers flags from 1. */
 const NO_UPSTREAM_FIELDS = NO_UPSTREAM_FLAGS.map((flag) => RESPONSE_FLAGS.indexOf(flag) + 1);
 const REPORTERS: readonly string[] = [REPORTER_SOURCE, REPORTER_DESTINATION, REPORTER_WAYPOINT];
 /** Last instant that a Date can hold, Unix ms. */

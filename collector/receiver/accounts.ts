@@ -1,5 +1,6 @@
 // Accounts: what each proxy's access-log streams brought, for /api/v1/receivers. Counting is adding to a plain number.
 
+import type { LabelReason, UnknownEnds } from "../record/unknown-peers.ts";
 import type { DropReason, STREAM_ENDS } from "../self.ts";
 
 type Ended = (typeof STREAM_ENDS)[number];
@@ -18,9 +19,9 @@ export class ProxyAccount {
   lastEntryMs = 0;
   readonly http: Taken = { observation: 0, derived: 0 };
   readonly tcp: Taken = { observation: 0, derived: 0 };
-  /** Entries taken in whose label set this end is `unknown`. */
-  unknownSource = 0;
-  unknownDestination = 0;
+  /** Entries taken in whose label set this end is `unknown`, by why. */
+  readonly unknownSource: Partial<Record<LabelReason, number>> = {};
+  readonly unknownDestination: Partial<Record<LabelReason, number>> = {};
   readonly notTaken: Partial<Record<DropReason, number>> = {};
   readonly ended: Partial<Record<Ended, number>> = {};
   lastEnded: Ended | null = null;
@@ -31,6 +32,11 @@ export class ProxyAccount {
 
   addNotTaken(reason: DropReason, count: number): void {
     this.notTaken[reason] = (this.notTaken[reason] ?? 0) + count;
+  }
+
+  addUnknown({ source, destination }: UnknownEnds): void {
+    if (source !== null) this.unknownSource[source] = (this.unknownSource[source] ?? 0) + 1;
+    if (destination !== null) this.unknownDestination[destination] = (this.unknownDestination[destination] ?? 0) + 1;
   }
 
   addEnded(how: Ended): void {

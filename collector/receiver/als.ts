@@ -9,7 +9,7 @@ import type { Log } from "../log.ts";
 import { type AlsMessage, decodeAlsMessage } from "../proto/als.ts";
 import type { ConnectionSink, LabelsOrigin, RecordSink, Sender } from "../record/from-als.ts";
 import type { AccessRecord, ConnectionRecord } from "../record/record.ts";
-import { UNKNOWN_DESTINATION, UNKNOWN_SOURCE, UnknownPeers } from "../record/unknown-peers.ts";
+import { NEITHER_UNKNOWN, type UnknownEnds, UnknownPeers } from "../record/unknown-peers.ts";
 import type { DropReason, SelfMetrics } from "../self.ts";
 import { type ProxyAccount, ProxyAccounts, type Taken } from "./accounts.ts";
 import type { GrpcServer, StreamEnd, StreamReader } from "./grpc.ts";
@@ -107,21 +107,27 @@ export class AlsReceiver {
 
 /** The sinks, with a note of which ends the label sets left unknown that went into them. */
 class PeerSinks {
-  /** UNKNOWN_SOURCE, UNKNOWN_DESTINATION, of all that went in since somebody set it to 0. */
-  unknown = 0;
+  /** Of all that went in since somebody set it to NEITHER_UNKNOWN; of several reasons the first. */
+  unknown = NEITHER_UNKNOWN;
   private readonly peers = new UnknownPeers();
 
   constructor(private readonly options: AlsOptions) {}
 
   readonly http = (record: AccessRecord): DropReason | null => {
-    this.unknown |= this.peers.of(record.labelKey);
+    this.note(this.peers.of(record.labelKey));
     return this.options.sink(record);
   };
 
   readonly tcp = (record: ConnectionRecord): DropReason | null => {
-    for (const { labelKey } of record.parts) this.unknown |= this.peers.of(labelKey);
+    for (const { labelKey } of record.parts) this.note(this.peers.of(labelKey));
     return this.options.connectionSink(record);
   };
+
+  private note({ source, destination }: UnknownEnds): void {
+    const { unknown } = this;
+    if (source === null && destination === null) return; // fast: mostly both are known
+    this.unknown = { source: unknown.source ?? source, destination: unknown.destination ?? destination };
+  }
 }
 
 class AlsStream implements StreamReader {
@@ -185,25 +191,20 @@ class AlsStream implements StreamReader {
     const { accessLogEntries } = options.self;
     const taken = { observation: 0, derived: 0 };
     for (let i = 0; i + 1 < spans.length; i += 2) {
-      sinks.unknown = 0;
+      sinks.unknown = NEITHER_UNKNOWN;
       const outcome = this.takeEntry(spans[i] as number, spans[i + 1] as number, decode);
       if (outcome !== "observation" && outcome !== "derived") {
         this.drop(outcome, 1);
         continue;
       }
       taken[outcome]++;
-      if (sinks.unknown !== 0) this.countUnknown(sinks.unknown);
+      if (sinks.unknown !== NEITHER_UNKNOWN) this.account.addUnknown(sinks.unknown);
     }
     total.observation += taken.observation;
     total.derived += taken.derived;
     // Once per message: for prom-client one increment is as much work as one entry is for us.
     if (taken.observation > 0) accessLogEntries.inc({ labels: "observation" }, taken.observation);
     if (taken.derived > 0) accessLogEntries.inc({ labels: "derived" }, taken.derived);
-  }
-
-  private countUnknown(flags: number): void {
-    if ((flags & UNKNOWN_SOURCE) !== 0) this.account.unknownSource++;
-    if ((flags & UNKNOWN_DESTINATION) !== 0) this.account.unknownDestination++;
   }
 
   private takeEntry(start: number, stop: number, decode: DecodeEntry): LabelsOrigin | DropReason {

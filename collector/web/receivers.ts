@@ -101,8 +101,8 @@ function renderAccount(account: ProxyAccount): object {
     last_entry: time(account.lastEntryMs),
     entries: { http: { ...http }, tcp: { ...tcp } },
     entries_not_taken: account.notTaken,
-    unknown_source: account.unknownSource,
-    unknown_destination: account.unknownDestination,
+    unknown_source: { ...account.unknownSource },
+    unknown_destination: { ...account.unknownDestination },
     last_error: lastError === null ? null : { text: lastError.text, time: time(lastError.atMs) },
   };
 }

@@ -55,8 +55,8 @@ interface Row {
 
 interface AccessLog {
   streams: number;
-  unknown_source: number;
-  unknown_destination: number;
+  unknown_source: Record<string, number>;
+  unknown_destination: Record<string, number>;
   [field: string]: unknown;
 }
 
@@ -123,8 +123,8 @@ test("all that is known of a proxy that is scraped and logs", () => {
           last_entry: NOW,
           entries: { http: { observation: 2, derived: 1 }, tcp: { observation: 1, derived: 0 } },
           entries_not_taken: { message_malformed: 1 },
-          unknown_source: 1,
-          unknown_destination: 0,
+          unknown_source: { peer_outside_mesh: 1 },
+          unknown_destination: {},
           last_error: { text: "access-log entries not taken: message_malformed", time: NOW },
         },
         scrapes: [
@@ -162,6 +162,7 @@ test.each([
   ["router~1~gw.x~d", "router"],
   ["waypoint~1~w.x~d", "waypoint"],
   ["Sidecar~1~w.x~d", "none"],
+  ["ingress~1~w.x~d", "router"],
   ["ztunnel~1~w.x~d", "none"],
   ["sidecar", "none"],
   [" sidecar~1", "none"],
@@ -175,6 +176,7 @@ test.each([
 describe("an end that stays unknown is counted once for each entry", () => {
   const known = { source_workload: "web", destination_workload: "api" };
   const unknown = { source_workload: "unknown", destination_workload: "unknown" };
+  const sum = (reasons: object = {}) => Object.values(reasons).reduce((total, count) => total + count, 0);
   test.each<[string, Buffer, number, number]>([
     ["of a request, at either end", http(observed({ ...known, source_workload: "unknown" })), 1, 0],
     ["of a request, at the other", http(observed({ ...known, destination_workload: "unknown" })), 0, 1],
@@ -185,13 +187,27 @@ describe("an end that stays unknown is counted once for each entry", () => {
   ])("%s", (_name, message, source, destination) => {
     open().message(message);
     const [row] = page().proxies;
-    expect([row?.access_log?.unknown_source, row?.access_log?.unknown_destination]).toEqual([source, destination]);
+    const { unknown_source, unknown_destination } = row?.access_log ?? {};
+    expect([sum(unknown_source), sum(unknown_destination)]).toEqual([source, destination]);
+  });
+
+  test("by why", () => {
+    open().message(
+      http(
+        observed({ ...unknown, reporter: "destination" }),
+        observed({ ...unknown, reporter: "source", response_flags: "UH" }),
+      ),
+    );
+    expect(page().proxies[0]?.access_log).toMatchObject({
+      unknown_source: { peer_outside_mesh: 1, node_not_named: 1 },
+      unknown_destination: { node_not_named: 1, upstream_not_reached: 1 },
+    });
   });
 
   test("and not when it was not taken", () => {
     refusal = "cells_full";
     open().message(http(observed(unknown)));
-    expect(page().proxies[0]?.access_log).toMatchObject({ unknown_source: 0, entries_not_taken: { cells_full: 1 } });
+    expect(page().proxies[0]?.access_log).toMatchObject({ unknown_source: {}, entries_not_taken: { cells_full: 1 } });
   });
 });
 

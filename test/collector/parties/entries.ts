@@ -16,7 +16,7 @@ import {
 import { encodeFlatNode } from "../../fixtures/flat-node.ts";
 import { indexOf, node, pod, RULES, service, serviceEntry, slice } from "../identity/cluster.ts";
 
-export const CANONICAL_NAME = "service.istio.io/canonical-name";
+const CANONICAL_NAME = "service.istio.io/canonical-name";
 export const WEB = "10.0.0.1";
 export const REVIEWS = "10.0.0.2";
 export const GATEWAY = "10.0.0.3";
@@ -59,7 +59,7 @@ export interface Options {
 
 export type Analyse = (common: Fields, sender: Sender, options?: Options) => Side[];
 
-export function analyserOf({ chain = ANALYZERS }: Options): Analyser {
+function analyserOf({ chain = ANALYZERS }: Options): Analyser {
   return new Analyser(Date.now, { analyzers: chain, lookup: LOOKUP, rules: RULES });
 }
 
