@@ -4,21 +4,26 @@
 import type { NameRules } from "../identity/lookup.ts";
 import type { Subject } from "../identity/names.ts";
 import { subjectOfSpiffeId } from "../resolver/subject.ts";
-import { askedHost, configuredHost } from "./called.ts";
+import type { CalledHosts } from "./called.ts";
 import { type Answer, type Evidence, isInbound, type PartyAnalyzer } from "./evidence.ts";
-import { type CalledHost, hostOfInboundCluster, isPlainCluster, parseHost } from "./host.ts";
+import { type CalledHost, hostOfInboundCluster, isPlainCluster } from "./host.ts";
 import { partyOf } from "./party.ts";
 import type { Party } from "./side.ts";
 
 export class Address implements PartyAnalyzer {
-  constructor(private readonly rules: NameRules) {}
+  private readonly parties = new WeakMap<CalledHost, Party>();
+
+  constructor(
+    private readonly hosts: CalledHosts,
+    private readonly rules: NameRules,
+  ) {}
 
   /** A server by its cluster's host, either by its certificate. */
   readonly self = (evidence: Evidence): Answer => {
     const { entry, sender } = evidence;
     const isServer = isInbound(evidence);
     const host = isServer ? hostOfInboundCluster(entry.upstreamCluster) : "";
-    const called = host === "" ? null : parseHost(host, sender.subject.end.namespace, this.rules.domain);
+    const called = this.hosts.parse(host, sender.subject.end.namespace);
     if (called !== null) return this.hostParty(called);
     return this.spiffeParty(isServer ? entry.downstreamLocalUriSan : entry.upstreamLocalUriSan);
   };
@@ -26,20 +31,23 @@ export class Address implements PartyAnalyzer {
   readonly downstream = ({ entry }: Evidence): Answer => this.spiffeParty(entry.downstreamPeerUriSan);
 
   readonly upstream = (evidence: Evidence): Answer => {
-    const { domain } = this.rules;
     const { upstreamCluster, upstreamPeerUriSan } = evidence.entry;
-    const called = configuredHost(evidence, domain) ?? askedHost(evidence, domain);
+    const called = this.hosts.configured(evidence) ?? this.hosts.asked(evidence);
     if (called !== null) return this.hostParty(called);
     if (isPlainCluster(upstreamCluster)) return plainParty(upstreamCluster);
     return this.spiffeParty(upstreamPeerUriSan);
   };
 
   /** One of Kubernetes is named by the rule, as its pods are; any other is called as it is. */
-  private hostParty({ host, name, namespace }: CalledHost): Party {
-    if (name === "") return plainParty(host);
+  private hostParty(called: CalledHost): Party {
+    const known = this.parties.get(called);
+    if (known !== undefined) return known;
+    const { host, name, namespace } = called;
     const service = { name, namespace, labels: NO_LABELS };
     const subject: Subject = { end: service, workload: "", canonicalService: name, service, serviceEntry: null };
-    return partyOf(subject, this.rules, "address");
+    const party = name === "" ? plainParty(host) : partyOf(subject, this.rules, "address");
+    this.parties.set(called, party);
+    return party;
   }
 
   /** Several are joined by commas, which no SPIFFE id contains. */

@@ -15,6 +15,8 @@ export interface CalledHost {
 const MAX_HOST_LENGTH = 253;
 
 const HOST = /^[a-z0-9_]([a-z0-9._-]*[a-z0-9_])?$/;
+/** The machine itself, whichever that is. */
+const LOCAL = /^(?:localhost$|127\.\d+\.\d+\.\d+$|\[?::1\]?$)/;
 const PORT = /:\d{1,5}$/;
 
 /** `outbound|9080|v1|reviews.default.svc.cluster.local`, and `inbound-vip|...` of a waypoint. */
@@ -53,9 +55,10 @@ export function isPlainCluster(cluster: string): boolean {
 export function parseHost(text: string, namespace: string, domain: string): CalledHost | null {
   const asked = (DNAT_CLUSTER.exec(text)?.[1] ?? text).toLowerCase();
   if (asked.length > MAX_HOST_LENGTH + 6) return null;
-  const host = asked.replace(PORT, "");
+  const host = asked.replace(PORT, "").replace(/\.$/, "");
+  if (LOCAL.test(host)) return null;
   if (isAddress(asked)) return { host: asked, name: "", namespace: "" };
-  if (!HOST.test(host) || host.length > MAX_HOST_LENGTH || host === "localhost") return null;
+  if (!HOST.test(host) || host.length > MAX_HOST_LENGTH) return null;
   if (!host.includes(".")) return { host, name: namespace === "" ? "" : host, namespace };
   return { host, ...serviceOf(host, domain) };
 }

@@ -1,9 +1,9 @@
 // k8s-mesh: Kubernetes objects, by the addresses of an entry. docs/metrics.md has which address stands for which end.
 
-import type { AddressLookup, Identity, NameRules } from "../identity/lookup.ts";
+import type { AddressLookup, Identity } from "../identity/lookup.ts";
 import type { AddressField, SocketAddress } from "../proto/address.ts";
 import type { CommonEntry } from "../proto/als-entry.ts";
-import { askedHost, configuredHost } from "./called.ts";
+import type { CalledHosts } from "./called.ts";
 import { type Answer, type Evidence, isInbound, type PartyAnalyzer } from "./evidence.ts";
 import type { CalledHost } from "./host.ts";
 import type { Party } from "./side.ts";
@@ -17,7 +17,8 @@ export class K8sMesh implements PartyAnalyzer {
 
   constructor(
     private readonly lookup: AddressLookup,
-    private readonly rules: NameRules,
+    private readonly hosts: CalledHosts,
+    private readonly domain: string,
   ) {}
 
   /** The pod of the node id, which tells pods of one address apart; else who has the proxy's own address; else the entry's. */
@@ -46,11 +47,11 @@ export class K8sMesh implements PartyAnalyzer {
     const { bytes, entry, role } = evidence;
     const reached = this.at(entry.upstreamRemote.read(bytes));
     if (isParty(reached)) return reached;
-    const configured = this.atHost(configuredHost(evidence, this.rules.domain));
+    const configured = this.atHost(this.hosts.configured(evidence));
     if (configured !== null) return configured;
     const connected = role === "router" ? null : this.at(entry.downstreamLocal.read(bytes));
     if (isParty(connected)) return connected;
-    return this.atHost(askedHost(evidence, this.rules.domain)) ?? reached;
+    return this.atHost(this.hosts.asked(evidence)) ?? reached;
   };
 
   private at(address: SocketAddress | null): Answer {
@@ -64,7 +65,7 @@ export class K8sMesh implements PartyAnalyzer {
   private atHost(called: CalledHost | null): Party | null {
     if (called === null) return null;
     const { host, name, namespace } = called;
-    const identity = this.lookup.findHost(name === "" ? host : `${name}.${namespace}.svc.${this.rules.domain}`);
+    const identity = this.lookup.findHost(name === "" ? host : `${name}.${namespace}.svc.${this.domain}`);
     return identity === null ? null : this.partyOf(identity);
   }
 

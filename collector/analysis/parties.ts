@@ -16,6 +16,7 @@ import { DEFAULT_INSTANCE_RULE, DEFAULT_SERVICE_RULE, nameRule } from "../identi
 import { noObjects } from "../identity/objects.ts";
 import type { Sender } from "../resolver/attribution.ts";
 import { Address } from "./address.ts";
+import { CalledHosts } from "./called.ts";
 import type { End, Evidence, PartyAnalyzer } from "./evidence.ts";
 import { K8sMesh } from "./k8s-mesh.ts";
 import { MxMesh } from "./mx-mesh.ts";
@@ -43,7 +44,8 @@ export class PartyResolver {
   private readonly chain: readonly PartyAnalyzer[];
 
   constructor(private readonly identities: Identities) {
-    this.chain = identities.analyzers.map((analyzer) => analyzerOf(analyzer, identities));
+    const hosts = new CalledHosts(identities.rules.domain);
+    this.chain = identities.analyzers.map((analyzer) => analyzerOf(analyzer, identities, hosts));
   }
 
   /** Of a reason that several analyzers give, and of several reasons, the first in UNKNOWN_REASONS is told. */
@@ -65,14 +67,14 @@ export class PartyResolver {
   }
 }
 
-function analyzerOf(analyzer: Analyzer, { lookup, rules }: Identities): PartyAnalyzer {
+function analyzerOf(analyzer: Analyzer, { lookup, rules }: Identities, hosts: CalledHosts): PartyAnalyzer {
   switch (analyzer) {
     case "mx-mesh":
       return new MxMesh(rules);
     case "k8s-mesh":
-      return new K8sMesh(lookup, rules);
+      return new K8sMesh(lookup, hosts, rules.domain);
     case "address":
-      return new Address(rules);
+      return new Address(hosts, rules);
   }
 }
 

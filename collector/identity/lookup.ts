@@ -63,6 +63,7 @@ export class AddressIndex implements AddressLookup {
   private readonly byNodePort = new Map<number, Identity>();
   private readonly byPod = new Map<string, Identity>();
   private readonly byHost = new Map<string, Identity>();
+  private hasWildcards = false;
   private readonly blocks: BlockIndex;
 
   constructor(objects: Objects, rules: NameRules) {
@@ -96,6 +97,7 @@ export class AddressIndex implements AddressLookup {
   findHost(host: string): Identity | null {
     const known = this.byHost.get(host);
     if (known !== undefined) return known;
+    if (!this.hasWildcards) return null;
     for (let dot = host.indexOf("."); dot >= 0; dot = host.indexOf(".", dot + 1)) {
       const around = this.byHost.get(`*${host.substring(dot)}`);
       if (around !== undefined) return around;
@@ -111,6 +113,7 @@ export class AddressIndex implements AddressLookup {
   private addHosts(objects: Objects, entries: readonly ServiceEntry[], naming: Naming): void {
     const add = (host: string, identity: Identity) => {
       if (!this.byHost.has(host)) this.byHost.set(host, identity);
+      this.hasWildcards ||= host.startsWith("*.");
     };
     for (const service of sorted(objects.Service)) {
       const identity = naming.ofService(service, "");

@@ -62,6 +62,7 @@ describe("address", () => {
     ["the authority", OWN, {}, "a.b.svc.cluster.local:80", of("a.b", "b")],
     ["the authority of a pod of a headless service", OWN, {}, "a-0.a.b.svc.cluster.local", of("a.b", "b")],
     ["the authority's short host, in the own namespace", OWN, {}, "A:80", of("a.ns", "ns")],
+    ["the authority's host with its last dot", OWN, {}, "a.b.svc.cluster.local.:80", of("a.b", "b")],
     ["the authority's host of two parts", OWN, {}, "a.b", of("a.b", null)],
     [
       "the authority's host",
@@ -71,6 +72,7 @@ describe("address", () => {
       of("api.example.com", null),
     ],
     ["the authority's address", OWN, {}, "10.0.0.7:8080", of("10.0.0.7:8080", null)],
+    ["the authority's IPv6 address", OWN, {}, "[FD00::7]:8080", of("[fd00::7]:8080", null)],
     [
       "the authority before a plain cluster",
       OWN,
@@ -104,6 +106,8 @@ describe("address", () => {
     ["no host", OWN, {}, "../etc/passwd"],
     ["a host that is too long", OWN, {}, `${"a.".repeat(200)}com`],
     ["the machine itself", OWN, {}, "localhost:80"],
+    ["the machine's own address", OWN, {}, "127.0.0.1:80"],
+    ["the machine's own address of the other family", OWN, {}, "[::1]:80"],
     ["an address of a catch-all", OWN, { upstreamCluster: "PassthroughCluster" }, "93.184.216.34"],
     ["a catch-all cluster", ROUTER, { upstreamCluster: "PassthroughCluster" }, ""],
     ["the account of everybody", OWN, { customTags: { upstream_peer_uri_san: "spiffe://td/ns/b/sa/default" } }, ""],
