@@ -1,10 +1,14 @@
 // The identity chain: who is asked, and why nobody knew.
 
-import { describe, expect, it } from "vitest";
+import { describe, expect, it, test } from "vitest";
 import { Analyser } from "../../../collector/analysis/analyse.ts";
+import { type Party, UNKNOWN_REASONS, type UnknownReason } from "../../../collector/analysis/side.ts";
 import { ANALYZERS, type Analyzer } from "../../../collector/identity/chain.ts";
-import type { Sender } from "../../../collector/resolver/attribution.ts";
-import { bytesState, encodeEntry, type Fields, structState } from "../../fixtures/als.ts";
+import { decodeAlsMessage } from "../../../collector/proto/als.ts";
+import { identifySender, type Sender } from "../../../collector/resolver/attribution.ts";
+import { bytesState, encodeEntry, encodeMessage, type Fields, structState } from "../../fixtures/als.ts";
+import { randomMessage } from "../../fixtures/als-random.ts";
+import { random } from "../../property/random.ts";
 import { RULES } from "../identity/cluster.ts";
 import {
   at,
@@ -142,4 +146,35 @@ describe("parties are made once", () => {
     expect(first?.destination).toBe(second?.destination);
     expect(Object.isFrozen(first?.source) && Object.isFrozen(first?.destination)).toBe(true);
   });
+});
+
+test("of random entries, whole and broken, each end is known, or has a reason", () => {
+  const draw = random(20_261_122);
+  const analyser = new Analyser(Date.now, { analyzers: ANALYZERS, lookup: LOOKUP, rules: RULES });
+  const ends: Party[] = [];
+  for (let i = 0; i < 250; i++) {
+    const bytes = encodeMessage(randomMessage(draw));
+    if (draw() < 0.3) bytes[Math.floor(draw() * bytes.length)] = Math.floor(draw() * 256);
+    const message = decodeAlsMessage(bytes);
+    if (message === null) continue;
+    const sender = message.identifier === null ? ROUTER : identifySender(message.identifier);
+    const spans = [message.httpEntries, message.tcpEntries];
+    const sides = spans.flatMap((entries, isTcp) =>
+      entries.flatMap((start, at) => {
+        if (at % 2 === 1) return [];
+        const stop = entries[at + 1] as number;
+        return isTcp === 1
+          ? analyser.analyseTcp(bytes, start, stop, sender)
+          : analyser.analyseHttp(bytes, start, stop, sender);
+      }),
+    );
+    ends.push(...sides.flatMap(({ source, destination }) => [source, destination]));
+  }
+  const isRight = ({ service, analyzer, reason }: Party) =>
+    analyzer === null
+      ? service === null && UNKNOWN_REASONS.includes(reason as UnknownReason)
+      : Boolean(service) && reason === undefined;
+  expect(ends.filter((end) => !isRight(end))).toEqual([]);
+  expect(ends.length).toBeGreaterThan(300);
+  expect(ends.some(({ analyzer }) => analyzer === null)).toBe(true);
 });
