@@ -16,13 +16,14 @@ import { codePattern, type RateRule } from "./analysis/policy.ts";
 import { CollectorError, quote } from "./error.ts";
 import { ANALYZERS, type Analyzer } from "./identity/chain.ts";
 import { DEFAULT_INSTANCE_RULE, DEFAULT_SERVICE_RULE, parseNameRule } from "./identity/names.ts";
+import { checkCredentials, readTlsFilesSync, type TlsFiles } from "./tls/credentials.ts";
 
 const LOG_LEVELS = ["info", "warn", "error", "silent"] as const;
 type LogLevel = (typeof LOG_LEVELS)[number];
 
 export interface Config {
   readonly grpc: GrpcConfig;
-  readonly http: { readonly address: Address };
+  readonly http: { readonly address: Address; readonly tls?: TlsFiles | null };
   readonly scrape: ScrapeConfig;
   readonly identity: IdentityConfig;
   readonly health: { readonly rate: readonly RateRule[] };
@@ -44,6 +45,8 @@ interface GrpcConfig {
   readonly maxMessageBytes: number;
   /** 0: never ended for its age. */
   readonly maxStreamAgeMs: number;
+  /** Default: plaintext. */
+  readonly tls?: TlsFiles | null;
 }
 
 interface ScrapeConfig {
@@ -186,6 +189,7 @@ const endpointPath = Type.String({
   description: "a path template such as /users/{name}/orders/*, or a regular expression that begins with ^",
 });
 const endpointName = Type.String({ minLength: 1, maxLength: 128, description: "a name of 1 to 128 characters" });
+const pemFile = Type.String({ description: 'the path of a PEM file, or "" for none' });
 const template = Type.String({ description: "a template such as ${SERVICE}.${NAMESPACE}" });
 const analyzer = Type.Unsafe<Analyzer>({ enum: ANALYZERS, description: `one of ${ANALYZERS.join(", ")}` });
 const flag = Type.Boolean({ description: "true or false" });
@@ -226,11 +230,12 @@ const rate = element({
     "tolerances",
   ),
 });
+const tls = section({ certificate: pemFile, key: pemFile, client_ca: pemFile });
 
 /** What a file may hold; docs/configuration.md has a row for each key. */
 export const FILE_SCHEMA = section({
-  grpc: section({ address, insecure: flag, max_message: size, max_stream_age: duration }),
-  http: section({ address, insecure: flag }),
+  grpc: section({ address, insecure: flag, tls, max_message: size, max_stream_age: duration }),
+  http: section({ address, insecure: flag, tls }),
   scrape: section({
     targets: Type.Array(target, { description: "a list of targets" }),
     interval,
@@ -327,8 +332,9 @@ function withDefaults(
       address: valid(parseAddress(grpc?.address ?? "127.0.0.1:11800")),
       maxMessageBytes: valid(parseSize(grpc?.max_message ?? "4MiB")),
       maxStreamAgeMs: valid(parseDuration(grpc?.max_stream_age ?? "5m")),
+      tls: tlsFiles(grpc?.tls, folder),
     },
-    http: { address: valid(parseAddress(http?.address ?? "127.0.0.1:12800")) },
+    http: { address: valid(parseAddress(http?.address ?? "127.0.0.1:12800")), tls: tlsFiles(http?.tls, folder) },
     scrape: {
       targets: (scrape?.targets ?? []).map((text) => valid(parseTarget(text))),
       intervalMs: valid(parseDuration(scrape?.interval ?? "5s")),
@@ -379,6 +385,19 @@ function withDefaults(
     },
     log: { level: logLevel ?? log?.level ?? "info" },
     shutdown: { drainMs: valid(parseDuration(shutdown?.drain ?? "2s")) },
+  };
+}
+
+type FileTls = Static<typeof tls>;
+
+/** Null without a certificate: plaintext. */
+function tlsFiles(section: FileTls | undefined, folder: string): TlsFiles | null {
+  const { certificate = "", key = "", client_ca = "" } = section ?? {};
+  if (certificate === "" || key === "") return null;
+  return {
+    certificate: resolve(folder, certificate),
+    key: resolve(folder, key),
+    clientCa: client_ca === "" ? null : resolve(folder, client_ca),
   };
 }
 
@@ -458,8 +477,10 @@ class Source {
     if (this.faults.length > 0) return {};
     const value = this.value();
     if (!validate(value)) for (const error of validate.errors ?? []) this.reportSchema(error);
-    this.checkExposure(value, "grpc");
-    this.checkExposure(value, "http");
+    for (const name of ["grpc", "http"] as const) {
+      this.checkExposure(value, name);
+      this.checkTls(value, name);
+    }
     this.checkNameRule(value, "service");
     this.checkNameRule(value, "instance");
     for (const [index, rule] of entriesAt(value, "endpoints", "rules")) this.checkEndpointRule(rule, index);
@@ -502,12 +523,35 @@ class Source {
   private checkExposure(value: unknown, name: "grpc" | "http"): void {
     const listener = isSection(value) ? value[name] : undefined;
     if (!isSection(listener) || typeof listener["address"] !== "string" || listener["insecure"] === true) return;
+    if (setKeys(listener["tls"]).length > 0) return; // what is wrong with it has a fault of its own
     const parsed = parseAddress(listener["address"]);
     if (!parsed || isLoopback(parsed.host)) return;
     const expected =
-      "a loopback address, or `insecure: true` beside it (whoever reaches it is served, unauthenticated)";
+      "a loopback address, or beside it `tls`, or `insecure: true` (whoever reaches it is served, unauthenticated)";
     const path = [name, "address"];
     this.report(this.offsetOf(path), path, quote(listener["address"]), expected);
+  }
+
+  /** Certificate and key come together, and the files must be of use now: a restart is a bad moment to find out. */
+  private checkTls(value: unknown, name: "grpc" | "http"): void {
+    const listener = isSection(value) ? value[name] : undefined;
+    const section = isSection(listener) ? listener["tls"] : undefined;
+    const keys = setKeys(section);
+    if (keys.length === 0) return;
+    const missing = ["certificate", "key"].filter((key) => !keys.includes(key));
+    const path = [name, "tls"];
+    if (missing.length > 0) {
+      this.report(this.offsetOf(path), path, `no ${missing.join(" and no ")}`, "certificate and key, both");
+      return;
+    }
+    const files = tlsFiles(section as FileTls, dirname(this.file));
+    if (files === null) return;
+    const checked = checkCredentials(readTlsFilesSync(files));
+    if (checked.ok) return;
+    const { file, found, expected, reason } = checked;
+    const where = reason === "unreadable" ? "" : ` in ${files[file]}`; // the system's own words name it
+    const place = [...path, file === "clientCa" ? "client_ca" : file];
+    this.report(this.offsetOf(place), place, `${found}${where}`, expected);
   }
 
   /** A template's fault is told with the place in it. */
@@ -588,6 +632,12 @@ function entriesAt(value: unknown, name: string, key: string): [number, Section]
 /** A URL without what stands before its @, which may be a password. */
 function withoutUser(value: unknown): unknown {
   return typeof value === "string" ? value.replace(/\/\/.*@/, "//***@") : value;
+}
+
+/** Keys of a section whose values are texts other than "". */
+function setKeys(section: unknown): string[] {
+  if (!isSection(section)) return [];
+  return Object.keys(section).filter((key) => typeof section[key] === "string" && section[key] !== "");
 }
 
 function isSection(value: unknown): value is Section {

@@ -25,6 +25,8 @@ import { Scraper } from "./receiver/scrape.ts";
 import { SelfMetrics } from "./self.ts";
 import { SeriesStore } from "./series/store.ts";
 import { ServiceGraph } from "./service-graph/graph.ts";
+import type { TlsFiles } from "./tls/credentials.ts";
+import { ServerTls } from "./tls/server-tls.ts";
 import { VERSION } from "./version.ts";
 import { WebServer } from "./web/server.ts";
 import { Taps } from "./web/tap.ts";
@@ -76,12 +78,16 @@ export async function startCollector(config: Config, logOf: (component: string) 
   };
   const taps = new Taps(config.limits.taps, self, new Analyser(Date.now, identities, rules));
 
+  const tlsOf = (listener: "grpc" | "http", files: TlsFiles | null | undefined) =>
+    files ? new ServerTls({ listener, files, self, log: logOf("tls") }) : null;
   const { maxMessageBytes, maxStreamAgeMs } = config.grpc;
   const grpc = new GrpcServer({
     address: formatAddress(config.grpc.address),
     maxMessageBytes,
     maxStreamAgeMs,
     isReady: () => pending().length === 0,
+    tls: tlsOf("grpc", config.grpc.tls),
+    onPaused: (seconds) => self.backpressureSeconds.inc(seconds),
     log: logOf("grpc"),
   });
   const als = new AlsReceiver({
@@ -103,6 +109,7 @@ export async function startCollector(config: Config, logOf: (component: string) 
   const pending = () => [...(isStopping ? ["shutting down"] : []), ...(scraper.isReady ? [] : ["first scrape round"])];
   const web = new WebServer({
     ...config.http.address,
+    tls: tlsOf("http", config.http.tls),
     store,
     graph,
     indicators,

@@ -94,6 +94,30 @@ export const RELOAD_RESULTS = [
 ] as const;
 export type ReloadResult = (typeof RELOAD_RESULTS)[number];
 
+/** How reading the changed files of a TLS certificate ended; the label `result`. */
+export const TLS_RELOAD_RESULTS = [
+  "ok",
+  /** A file is not there, or may not be read. */
+  "unreadable",
+  /** A file holds no certificate or no key that can be read, or is cut off. */
+  "malformed",
+  /** The key belongs to another certificate. */
+  "key_mismatch",
+] as const;
+
+/** Why a TLS handshake came to nothing; the label `reason`. */
+export const HANDSHAKE_FAILURES = [
+  /** The client has no certificate, or one of another authority than `tls.client_ca`, or an expired one. */
+  "client_refused",
+  /** The client refused our certificate. */
+  "server_refused",
+  /** It does not speak TLS 1.2 or 1.3, or no TLS at all. */
+  "protocol",
+  /** It left before the end, or took too long. A TCP health check does. */
+  "gone",
+] as const;
+export type HandshakeFailure = (typeof HANDSHAKE_FAILURES)[number];
+
 /** Numbers of HTTP metrics and of TCP metrics; the label `metrics`. */
 interface ByShape {
   readonly http: number;
@@ -194,6 +218,29 @@ export class SelfMetrics {
     name: "meshtally_identity_reloads_total",
     help: "Readings of changed files of Kubernetes objects, by result.",
     labelNames: ["result"] as const,
+    registers: [this.registry],
+  });
+  readonly backpressureSeconds = new Counter({
+    name: "meshtally_backpressure_seconds_total",
+    help: "Seconds for which no access-log stream was read, since there was no room for what they bring.",
+    registers: [this.registry],
+  });
+  readonly tlsReloads = new Counter({
+    name: "meshtally_tls_reloads_total",
+    help: "Readings of a listener's changed certificate, by result.",
+    labelNames: ["listener", "result"] as const,
+    registers: [this.registry],
+  });
+  readonly tlsCertificateExpiry = new Gauge({
+    name: "meshtally_tls_certificate_expiry_timestamp_seconds",
+    help: "When the certificate that a listener has in use expires, Unix time.",
+    labelNames: ["listener"] as const,
+    registers: [this.registry],
+  });
+  readonly tlsHandshakesFailed = new Counter({
+    name: "meshtally_tls_handshakes_failed_total",
+    help: "TLS handshakes of clients that came to nothing, by reason.",
+    labelNames: ["listener", "reason"] as const,
     registers: [this.registry],
   });
   private readonly labelSets = new Gauge({

@@ -12,7 +12,8 @@ import type { AccessRecord, ConnectionRecord } from "../record/record.ts";
 import { NEITHER_UNKNOWN, type UnknownEnds, UnknownPeers } from "../record/unknown-peers.ts";
 import type { DropReason, SelfMetrics } from "../self.ts";
 import { type ProxyAccount, ProxyAccounts, type Taken } from "./accounts.ts";
-import type { GrpcServer, StreamEnd, StreamReader } from "./grpc.ts";
+import type { StreamEnd, StreamReader } from "./client-stream.ts";
+import type { GrpcServer } from "./grpc.ts";
 import { LogLimit } from "./log-limit.ts";
 
 const SERVICES = ["envoy.service.accesslog.v3.AccessLogService", "envoy.service.accesslog.v2.AccessLogService"];

@@ -1,55 +1,34 @@
 // The gRPC server: listens, frames, limits, answers health checks. Messages go on as raw bytes. The only importer of grpc-js.
 
-import type { Http2Session, ServerHttp2Stream } from "node:http2";
+import type { ServerHttp2Stream } from "node:http2";
 import * as grpc from "@grpc/grpc-js";
 import { CollectorError } from "../error.ts";
 import type { Log } from "../log.ts";
-import { type FrameFault, FrameReader } from "./frames.ts";
+import type { ServerTls } from "../tls/server-tls.ts";
+import { type ClientCall, ClientStream, type StreamReader } from "./client-stream.ts";
+import type { FrameFault } from "./frames.ts";
 import { HEALTH_SERVICE, Health } from "./health.ts";
 import { LogLimit } from "./log-limit.ts";
+import { TlsListener } from "./tls-listener.ts";
 
 const DEFAULT_MAX_MESSAGE_BYTES = 4 * 1024 * 1024;
 /** Streams of one connection. Envoy opens one per access logger; each of its worker threads has a connection of its own. */
 const MAX_STREAMS_PER_CONNECTION = 128;
 /** A connection that is silent so long is asked for a sign of life; one that gives none is closed. */
-const KEEPALIVE_TIME_MS = 60_000;
-const KEEPALIVE_TIMEOUT_MS = 20_000;
-
-/**
- * What a client may send, on a stream and on a connection, before it hears that more was read. HTTP/2's own 64 KiB are full within
- * milliseconds; and what a client holds back for want of a window is lost when the stream is answered.
- */
-const WINDOW_BYTES = 4 * 1024 * 1024;
+const KEEPALIVE = { timeMs: 60_000, timeoutMs: 20_000 };
 
 /** An empty message in its frame: not packed, of length 0. */
 const EMPTY_FRAME = Buffer.alloc(5);
 const STATUS_OK = { "grpc-status": "0" };
 
-/** Streams reach their age so much earlier or later than the configuration says, so that they do not all begin anew together. */
-const AGE_JITTER = 0.1;
-/** A stream of that age is watched for so long before it is answered, and again until it comes as fast as its client sends. */
-const CALM_MS = 20;
+/** So often it is told how long it was paused, while it is. */
+const PAUSE_TICK_MS = 250;
 
 const FRAME_FAULTS: Readonly<Record<FrameFault, { code: grpc.status; details: string }>> = {
   too_large: { code: grpc.status.RESOURCE_EXHAUSTED, details: "message larger than grpc.max_message" },
   malformed: { code: grpc.status.INTERNAL, details: "compressed message cannot be unpacked" },
   encoding_unknown: { code: grpc.status.UNIMPLEMENTED, details: "expected grpc-encoding identity, gzip or deflate" },
 };
-
-/**
- * How a stream ended: "completed" when all that arrived was read, whether the client was done or gone (HTTP/2 does not tell);
- * "aged" the same, after we had answered it for its age; "broken_off" when not all was read: a message beyond the limit, our own
- * stop, a reset in the middle.
- */
-export type StreamEnd = "completed" | "aged" | "broken_off";
-
-/** Takes the messages of one client stream, in order, one at a time. */
-export interface StreamReader {
-  /** `bytes` are the reader's to keep. */
-  message(bytes: Buffer): void;
-  /** Called once, last. */
-  end(how: StreamEnd): void;
-}
 
 export interface GrpcOptions {
   /** `127.0.0.1:11800`; port 0 picks a free one. */
@@ -60,6 +39,12 @@ export interface GrpcOptions {
   readonly maxStreamAgeMs?: number;
   /** Whether health is SERVING, besides that the server listens and does not stop. Default: always. */
   readonly isReady?: () => boolean;
+  /** Default: plaintext. */
+  readonly tls?: ServerTls | null;
+  /** After how much silence a connection is asked, and how long it has to answer. Default: 60 s, 20 s. */
+  readonly keepalive?: { readonly timeMs: number; readonly timeoutMs: number };
+  /** Told of the seconds for which it was paused, while it is and at the end; their sum is all. */
+  readonly onPaused?: (seconds: number) => void;
   readonly log: Log;
 }
 
@@ -69,7 +54,12 @@ export class GrpcServer {
   private readonly faults: LogLimit;
   private readonly health: Health;
   private readonly watchers = new Set<grpc.ServerWritableStream<Buffer, Buffer>>();
+  private readonly listener: TlsListener | null;
+  private readonly streams = new Set<ClientStream>();
   private isServing = false;
+  private isPaused = false;
+  private pausedSinceMs = 0;
+  private pauseTimer: NodeJS.Timeout | undefined;
 
   constructor(options: GrpcOptions) {
     this.options = options;
@@ -79,9 +69,10 @@ export class GrpcServer {
     this.server = new grpc.Server({
       "grpc.max_receive_message_length": options.maxMessageBytes ?? DEFAULT_MAX_MESSAGE_BYTES,
       "grpc.max_concurrent_streams": MAX_STREAMS_PER_CONNECTION,
-      "grpc.keepalive_time_ms": KEEPALIVE_TIME_MS,
-      "grpc.keepalive_timeout_ms": KEEPALIVE_TIMEOUT_MS,
+      "grpc.keepalive_time_ms": (options.keepalive ?? KEEPALIVE).timeMs,
+      "grpc.keepalive_timeout_ms": (options.keepalive ?? KEEPALIVE).timeoutMs,
     });
+    this.listener = this.createTlsListener(options.tls ?? null);
     this.addHealthService();
   }
 
@@ -98,28 +89,49 @@ export class GrpcServer {
   }
 
   /** Resolves to the port; rejects when the address cannot be listened on. */
-  start(): Promise<number> {
+  async start(): Promise<number> {
     const { address } = this.options;
-    return new Promise((resolve, reject) => {
-      this.server.bindAsync(address, grpc.ServerCredentials.createInsecure(), (error, port) => {
-        if (error !== null) {
-          reject(new CollectorError("unavailable", `cannot listen for gRPC on ${address}`, { cause: error }));
-          return;
-        }
-        this.isServing = true;
-        resolve(port);
-      });
-    });
+    try {
+      const port = this.listener === null ? await this.listen(address) : await this.listener.listen(address);
+      this.isServing = true;
+      return port;
+    } catch (error: unknown) {
+      throw new CollectorError("unavailable", `cannot listen for gRPC on ${address}`, { cause: error });
+    }
+  }
+
+  /**
+   * Reads no client stream any further, those that open meanwhile neither, until `resume`: for when there is no room for what they
+   * bring. Clients learn it by flow control, and hold back what they have. What was on its way until they knew is held here: of each
+   * stream what its window takes (4 MiB) at most. A connection is kept alive, a stream's age waits. Again while it is paused: nothing.
+   */
+  pause(): void {
+    if (this.isPaused) return;
+    this.isPaused = true;
+    this.pausedSinceMs = performance.now();
+    this.pauseTimer = setInterval(() => this.tellPaused(), PAUSE_TICK_MS).unref();
+    for (const stream of this.streams) stream.pause();
+  }
+
+  /** Reads on, everything that was held. Nothing when it was not paused. */
+  resume(): void {
+    if (!this.isPaused) return;
+    this.isPaused = false;
+    clearInterval(this.pauseTimer);
+    this.tellPaused();
+    for (const stream of this.streams) stream.resume();
   }
 
   /**
    * Takes no new connection and no new stream, and takes in what open streams still send until all have ended, at most for
-   * `drainMs`. Access-log streams never end by themselves: clients that do not heed the GOAWAY make it last that long.
+   * `drainMs`. Access-log streams never end by themselves: clients that do not heed the GOAWAY make it last that long. What a pause
+   * held is read then, at the latest.
    */
   async stop(drainMs: number): Promise<void> {
     this.isServing = false;
     this.health.tell();
     for (const call of this.watchers) call.end();
+    this.listener?.close();
     let timer: NodeJS.Timeout | undefined;
     const drained = new Promise<void>((resolve) => this.server.tryShutdown(() => resolve()));
     const expired = new Promise<void>((resolve) => {
@@ -127,7 +139,34 @@ export class GrpcServer {
     });
     await Promise.race([drained, expired]);
     clearTimeout(timer);
+    this.resume();
     this.server.forceShutdown();
+    this.listener?.destroy();
+  }
+
+  private listen(address: string): Promise<number> {
+    return new Promise((resolve, reject) => {
+      this.server.bindAsync(address, grpc.ServerCredentials.createInsecure(), (error, port) => {
+        if (error === null) resolve(port);
+        else reject(error);
+      });
+    });
+  }
+
+  /**
+   * With TLS the sockets are our own: grpc-js's way to replace a certificate is experimental, knows no least version, and keeps
+   * failed handshakes to itself.
+   */
+  private createTlsListener(tls: ServerTls | null): TlsListener | null {
+    if (tls === null) return null;
+    const injector = this.server.createConnectionInjector(grpc.ServerCredentials.createInsecure());
+    return new TlsListener(tls, (socket) => injector.injectConnection(socket));
+  }
+
+  private tellPaused(): void {
+    const nowMs = performance.now();
+    this.options.onPaused?.((nowMs - this.pausedSinceMs) / 1000);
+    this.pausedSinceMs = nowMs;
   }
 
   private clientStream(open: () => StreamReader | null): grpc.handleClientStreamingCall<Buffer, Buffer> {
@@ -137,7 +176,14 @@ export class GrpcServer {
         respond({ code: grpc.status.RESOURCE_EXHAUSTED, details: "too many streams" });
         return;
       }
-      new ClientStream(call, respond, reader, this.options, this.faults);
+      const stream = new ClientStream(clientCall(call, respond), reader, {
+        maxMessageBytes: this.options.maxMessageBytes ?? DEFAULT_MAX_MESSAGE_BYTES,
+        maxAgeMs: this.options.maxStreamAgeMs ?? 0,
+        isPaused: this.isPaused,
+        faults: this.faults,
+        onEnd: () => this.streams.delete(stream),
+      });
+      this.streams.add(stream);
     };
   }
 
@@ -176,124 +222,24 @@ interface CallInternals {
   wantTrailers: boolean;
 }
 
-/**
- * One client stream, read from HTTP/2 itself: grpc-js reads no further once it has sent a status, nor what arrived together with a
- * client's reset, and an Envoy whose stream is answered resets it right behind its last entries.
- */
-class ClientStream {
-  private readonly internals: CallInternals;
-  private readonly connection: Connection;
-  private readonly frames: FrameReader;
-  private ageTimer: NodeJS.Timeout | undefined;
-  private isAged = false;
-  private hasEnded = false;
-  private isFaulty = false;
-
-  constructor(
-    private readonly call: grpc.ServerReadableStream<Buffer, Buffer>,
-    private readonly respond: grpc.sendUnaryData<Buffer>,
-    private readonly reader: StreamReader,
-    { maxMessageBytes = DEFAULT_MAX_MESSAGE_BYTES, maxStreamAgeMs = 0 }: GrpcOptions,
-    private readonly faults: LogLimit,
-  ) {
-    this.internals = (call as unknown as { call: CallInternals }).call;
-    const { stream, incomingEncoding } = this.internals;
-    this.connection = Connection.of(stream);
-    this.frames = new FrameReader(maxMessageBytes, incomingEncoding, (bytes) => this.message(bytes));
-    if (maxStreamAgeMs > 0) {
-      const ageMs = maxStreamAgeMs * (1 + AGE_JITTER * (2 * Math.random() - 1));
-      this.ageTimer = setTimeout(() => this.age(), ageMs).unref();
-    }
-    stream.removeAllListeners("data").removeAllListeners("end");
-    stream.on("data", (chunk: Buffer) => this.read(chunk));
-    stream.on("end", () => this.end());
-    stream.on("error", (error: Error) => faults.warn("stream", { err: error }, "stream failed"));
-    stream.on("close", () => this.close());
-    stream.resume();
-  }
-
-  private read(chunk: Buffer): void {
-    this.connection.bytesRead += chunk.length;
-    if (this.isFaulty) return;
-    const fault = this.frames.read(chunk);
-    if (fault === null) return;
-    this.isFaulty = true;
-    this.respond(FRAME_FAULTS[fault]);
-  }
-
-  private message(bytes: Buffer): void {
-    try {
-      this.reader.message(bytes);
-    } catch (error: unknown) {
-      this.faults.error("reader", { err: error }, "reader of a stream failed on a message");
-    }
-  }
-
-  private end(): void {
-    this.hasEnded = true;
-    if (!this.isFaulty && !this.isAged) this.answer();
-  }
-
-  /**
-   * What its client holds back for want of a window is lost with the answer, as Envoy throws it away then. So it is given in a calm
-   * moment only: neither were we busy, while the client could fill its window, nor does it send so much that it nears one.
-   */
-  private age(): void {
-    const { bytesRead } = this.connection;
-    const startedMs = performance.now();
-    this.ageTimer = setTimeout(() => {
-      if (this.hasEnded || this.isFaulty || this.internals.stream.closed) return;
-      const wasBusy = performance.now() - startedMs > 2 * CALM_MS;
-      if (wasBusy || this.connection.bytesRead - bytesRead > WINDOW_BYTES / 4) {
-        this.age();
-        return;
-      }
-      this.isAged = true;
-      this.answer();
-    }, CALM_MS).unref();
-  }
-
-  private close(): void {
-    clearTimeout(this.ageTimer);
-    this.reader.end(this.howItEnded());
-  }
-
-  /** A client that has its answer may reset the stream instead of ending it, as Envoy does. */
-  private howItEnded(): StreamEnd {
-    if (this.isFaulty || !this.frames.isBetweenMessages) return "broken_off";
-    if (this.isAged) return "aged";
-    return this.hasEnded ? "completed" : "broken_off";
-  }
-
-  /** An empty message and OK, without a word to grpc-js, which would read no further. */
-  private answer(): void {
-    const { stream } = this.internals;
-    if (stream.closed) return;
-    this.call.sendMetadata(new grpc.Metadata());
-    this.internals.wantTrailers = true;
-    stream.once("wantTrailers", () => {
-      if (!stream.closed) stream.sendTrailers(STATUS_OK);
-    });
-    stream.end(EMPTY_FRAME);
-  }
-}
-
-/** Bytes that a connection's streams have brought. */
-class Connection {
-  private static readonly bySession = new WeakMap<Http2Session, Connection>();
-  bytesRead = 0;
-
-  /** Of this stream; its windows are widened when it is seen for the first time. */
-  static of({ session }: ServerHttp2Stream): Connection {
-    const known = session && Connection.bySession.get(session);
-    if (known) return known;
-    const connection = new Connection();
-    if (session === undefined || session.destroyed) return connection;
-    Connection.bySession.set(session, connection);
-    session.settings({ initialWindowSize: WINDOW_BYTES });
-    session.setLocalWindowSize(WINDOW_BYTES);
-    return connection;
-  }
+function clientCall(call: grpc.ServerReadableStream<Buffer, Buffer>, respond: grpc.sendUnaryData<Buffer>): ClientCall {
+  const internals = (call as unknown as { call: CallInternals }).call;
+  const { stream, incomingEncoding } = internals;
+  return {
+    stream,
+    encoding: incomingEncoding,
+    refuse: (fault) => respond(FRAME_FAULTS[fault]),
+    // Without a word to grpc-js, which would read no further.
+    answer: () => {
+      if (stream.closed) return;
+      call.sendMetadata(new grpc.Metadata());
+      internals.wantTrailers = true;
+      stream.once("wantTrailers", () => {
+        if (!stream.closed) stream.sendTrailers(STATUS_OK);
+      });
+      stream.end(EMPTY_FRAME);
+    },
+  };
 }
 
 function rawMethod(service: string, method: string) {

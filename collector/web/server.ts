@@ -1,6 +1,7 @@
 // The HTTP side: metrics, API, health. GET and HEAD only; it changes nothing.
 
 import { createServer, type IncomingMessage, type Server, type ServerResponse } from "node:http";
+import { createServer as createTlsServer } from "node:https";
 import type { AddressInfo } from "node:net";
 import { Readable } from "node:stream";
 import { pipeline } from "node:stream/promises";
@@ -15,6 +16,7 @@ import type { ScrapeStatus } from "../receiver/scrape.ts";
 import type { SelfMetrics } from "../self.ts";
 import type { SeriesStore } from "../series/store.ts";
 import type { ServiceGraph } from "../service-graph/graph.ts";
+import type { ServerTls } from "../tls/server-tls.ts";
 import { type Answer, failure, readGraph } from "./api.ts";
 import { CONTENT_TYPES, type Format, negotiateFormat, TrafficExposition, toOpenMetrics } from "./exposition.ts";
 import { readIdentity } from "./identity.ts";
@@ -34,6 +36,8 @@ export interface WebOptions {
   readonly host: string;
   /** 0 picks a free one. */
   readonly port: number;
+  /** Default: plaintext. */
+  readonly tls?: ServerTls | null;
   readonly store: SeriesStore;
   readonly graph: ServiceGraph;
   readonly indicators: Indicators;
@@ -56,9 +60,17 @@ export class WebServer {
 
   constructor(private readonly options: WebOptions) {
     this.traffic = new TrafficExposition(options.store);
-    this.server = createServer((request, response) => this.serve(request, response));
+    this.server = this.createServer(options.tls ?? null);
     this.server.maxConnections = MAX_CONNECTIONS;
     this.server.timeout = IDLE_TIMEOUT_MS;
+  }
+
+  private createServer(tls: ServerTls | null): Server {
+    const serve = (request: IncomingMessage, response: ServerResponse) => this.serve(request, response);
+    if (tls === null) return createServer(serve);
+    const server = createTlsServer(tls.serverOptions, serve);
+    tls.serve(server);
+    return server;
   }
 
   /** Resolves to the port; rejects when the address cannot be listened on. */
@@ -79,12 +91,16 @@ export class WebServer {
   /** Takes no new connection; answers under way may be read to their end, for `graceMs` at most. Taps end now. */
   async stop(graceMs: number): Promise<void> {
     this.options.taps.stop();
-    const timer = setTimeout(() => this.server.closeAllConnections(), graceMs);
+    const timer = setTimeout(() => {
+      this.server.closeAllConnections();
+      this.options.tls?.stop(); // those, too, whose handshake has not come to its end
+    }, graceMs);
     await new Promise<void>((resolve) => {
       this.server.close(() => resolve());
       this.server.closeIdleConnections();
     });
     clearTimeout(timer);
+    this.options.tls?.stop();
   }
 
   private serve(request: IncomingMessage, response: ServerResponse): void {

@@ -7,6 +7,7 @@ import { type Config, FILE_SCHEMA, formatAddress, loadConfig } from "../../colle
 import { CollectorError } from "../../collector/error.ts";
 import { DEFAULT_INSTANCE_RULE, DEFAULT_SERVICE_RULE } from "../../collector/identity/names.ts";
 import { VERSION } from "../../collector/version.ts";
+import { writeCertificates } from "../fixtures/certificates.ts";
 
 const ROOT = resolve(import.meta.dirname, "../..");
 const folder = mkdtempSync(join(tmpdir(), "meshtally-config-"));
@@ -35,8 +36,13 @@ describe("loadConfig", () => {
   it("gives the defaults without a file, and for files that say nothing", () => {
     const defaults = loadConfig({ path: null, env: {} });
     expect(defaults).toEqual({
-      grpc: { address: { host: "127.0.0.1", port: 11800 }, maxMessageBytes: 4 * 2 ** 20, maxStreamAgeMs: 300_000 },
-      http: { address: { host: "127.0.0.1", port: 12800 } },
+      grpc: {
+        address: { host: "127.0.0.1", port: 11800 },
+        maxMessageBytes: 4 * 2 ** 20,
+        maxStreamAgeMs: 300_000,
+        tls: null,
+      },
+      http: { address: { host: "127.0.0.1", port: 12800 }, tls: null },
       scrape: { targets: [], intervalMs: 5000, timeoutMs: 4000, maxBodyBytes: 2 ** 28, concurrency: 64 },
       identity: {
         chain: ["mx-mesh", "k8s-mesh", "address"],
@@ -66,6 +72,8 @@ describe("loadConfig", () => {
       "{}",
       "scrape:\n  # targets: []\n",
       "grpc:\nhttp:\n",
+      "grpc:\n  tls:\n",
+      'http: { tls: { certificate: "", key: "", client_ca: "" } }',
       "identity:\n  names:\n  kubernetes:\n",
       "health:\nindicators:\n  apdex:\nendpoints:\n",
     ]) {
@@ -96,8 +104,8 @@ limits: { proxies: 1, label_sets: 2, cells: 4, retire_after: 1h, edges: 3, strea
 log: { level: warn }
 shutdown: { drain: 0s }`);
     expect(config).toEqual({
-      grpc: { address: { host: "::1", port: 0 }, maxMessageBytes: 1024, maxStreamAgeMs: 0 },
-      http: { address: { host: "0.0.0.0", port: 80 } },
+      grpc: { address: { host: "::1", port: 0 }, maxMessageBytes: 1024, maxStreamAgeMs: 0, tls: null },
+      http: { address: { host: "0.0.0.0", port: 80 }, tls: null },
       scrape: {
         targets: ["http://127.0.0.1:15000", "https://a.example/envoy"],
         intervalMs: 500,
@@ -386,13 +394,46 @@ shutdown: { drain: 0s }`);
   it.each(["0.0.0.0:1", "[::]:1", "10.0.0.1:1", "collector.example:1"])("wants %s to be asked for", (address) => {
     const text = `grpc: { address: "${address}" }`;
     expect(faults(text)).toEqual([
-      expect.stringContaining("expected a loopback address, or `insecure: true` beside it"),
+      expect.stringContaining("expected a loopback address, or beside it `tls`, or `insecure: true`"),
     ]);
     expect(faults(`grpc: { address: "${address}", insecure: true }`)).toEqual([]);
   });
 
   it.each(["127.0.0.1:1", "127.8.9.1:0", "[::1]:1", "localhost:65535"])("takes %s as it is", (address) => {
     expect(faults(`http: { address: "${address}" }`)).toEqual([]);
+  });
+
+  it("reads the files of a certificate relative to its own folder, and then takes any address", async () => {
+    const { server } = await writeCertificates({ server: [] }, folder);
+    const config = load(`
+grpc: { address: 0.0.0.0:1, tls: { certificate: server.pem, key: ${server.privateKey}, client_ca: authority.pem } }
+http: { address: 0.0.0.0:2, tls: { certificate: server.pem, key: server.key } }`);
+    const { certificate, privateKey: key, authority: clientCa } = server;
+    expect(config.grpc.tls).toEqual({ certificate, key, clientCa });
+    expect(config.http.tls).toEqual({ certificate, key, clientCa: null });
+  });
+
+  it("wants certificate and key together, and files that are of use", async () => {
+    const { server } = await writeCertificates({ server: [], other: [] }, folder);
+    writeFileSync(join(folder, "empty.pem"), "");
+    const fault = (tls: string) => faults(`grpc: { address: 0.0.0.0:1, tls: { ${tls} } }`);
+    expect(fault("certificate: server.pem")).toEqual([
+      "1:34: grpc.tls: found no key, expected certificate and key, both",
+    ]);
+    expect(fault("client_ca: authority.pem")).toEqual([
+      "1:34: grpc.tls: found no certificate and no key, expected certificate and key, both",
+    ]);
+    expect(fault("certificate: server.pem, key: none.key")).toEqual([
+      expect.stringMatching(
+        /^1:66: grpc\.tls\.key: found ENOENT: [^']*'[^']*none\.key', expected a private key in PEM, not encrypted$/,
+      ),
+    ]);
+    expect(fault("certificate: server.pem, key: other.key")).toEqual([
+      `1:66: grpc.tls.key: found the key of another certificate in ${join(folder, "other.key")}, expected that of the first certificate in its file`,
+    ]);
+    expect(fault(`certificate: server.pem, key: ${server.privateKey}, client_ca: empty.pem`)[0]).toContain(
+      `grpc.tls.client_ca: found no certificate in ${join(folder, "empty.pem")}, expected certificates in PEM`,
+    );
   });
 
   it("says so when the file cannot be read", () => {

@@ -8,11 +8,13 @@ import { DETECT_POINTS, PROTOCOLS, ROLES, TLS_MODES, UNKNOWN_REASONS } from "../
 import { ANALYZERS } from "../../collector/identity/chain.ts";
 import {
   DROP_REASONS,
+  HANDSHAKE_FAILURES,
   RELOAD_RESULTS,
   SCRAPE_RESULTS,
   SCRAPE_SKIP_REASONS,
   SelfMetrics,
   STREAM_ENDS,
+  TLS_RELOAD_RESULTS,
 } from "../../collector/self.ts";
 import { HINTS } from "../../collector/web/receivers.ts";
 
@@ -37,6 +39,8 @@ it.each([
   ["Hints", Object.values(HINTS)],
   ["Why lines of a scrape are passed over", SCRAPE_SKIP_REASONS],
   ["How readings of Kubernetes objects end", RELOAD_RESULTS],
+  ["How readings of changed certificates end", TLS_RELOAD_RESULTS],
+  ["Why TLS handshakes fail", HANDSHAKE_FAILURES],
 ])("docs/api.md has a row for every label value: %s", (heading, values) => {
   expect(rowsUnder(heading)).toEqual([...values]);
 });

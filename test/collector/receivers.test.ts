@@ -5,7 +5,7 @@ import { resolve } from "node:path";
 import { afterEach, beforeEach, describe, expect, test, vi } from "vitest";
 import { silentLog } from "../../collector/log.ts";
 import { AlsReceiver } from "../../collector/receiver/als.ts";
-import type { StreamReader } from "../../collector/receiver/grpc.ts";
+import type { StreamReader } from "../../collector/receiver/client-stream.ts";
 import type { ScrapeStatus } from "../../collector/receiver/scrape.ts";
 import { type DropReason, SelfMetrics } from "../../collector/self.ts";
 import { OBSERVATION_KIND_OFFSET, TCP_METRICS } from "../../collector/vocabulary.ts";

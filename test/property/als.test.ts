@@ -7,7 +7,7 @@ import { EntryScan, HttpEntry, TcpEntry } from "../../collector/proto/als-entry.
 import { decodeFlatNode } from "../../collector/proto/flat-node.ts";
 import { decodeMetadata } from "../../collector/proto/struct.ts";
 import { AlsReceiver } from "../../collector/receiver/als.ts";
-import type { StreamReader } from "../../collector/receiver/grpc.ts";
+import type { StreamReader } from "../../collector/receiver/client-stream.ts";
 import type { AccessRecord, ConnectionRecord } from "../../collector/record/record.ts";
 import { SelfMetrics } from "../../collector/self.ts";
 import { unpackLabels } from "../../collector/series/key.ts";
