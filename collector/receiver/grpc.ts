@@ -9,6 +9,7 @@ import { type ClientCall, ClientStream, type StreamReader } from "./client-strea
 import type { FrameFault } from "./frames.ts";
 import { HEALTH_SERVICE, Health } from "./health.ts";
 import { LogLimit } from "./log-limit.ts";
+import { MAX_REQUEST_BYTES, REFLECTION_SERVICES, Reflection } from "./reflection.ts";
 import { TlsListener } from "./tls-listener.ts";
 
 const DEFAULT_MAX_MESSAGE_BYTES = 4 * 1024 * 1024;
@@ -20,6 +21,10 @@ const KEEPALIVE = { timeMs: 60_000, timeoutMs: 20_000 };
 /** An empty message in its frame: not packed, of length 0. */
 const EMPTY_FRAME = Buffer.alloc(5);
 const STATUS_OK = { "grpc-status": "0" };
+
+/** Reflection streams at once, and how long one may take: a tool asks and is gone. */
+const MAX_REFLECTIONS = 16;
+const MAX_REFLECTION_MS = 60_000;
 
 /** So often it is told how long it was paused, while it is. */
 const PAUSE_TICK_MS = 250;
@@ -53,7 +58,10 @@ export class GrpcServer {
   private readonly options: GrpcOptions;
   private readonly faults: LogLimit;
   private readonly health: Health;
+  private readonly reflection = new Reflection();
+  /** Streams of our own services, which would not end by themselves. */
   private readonly watchers = new Set<grpc.ServerWritableStream<Buffer, Buffer>>();
+  private readonly reflecting = new Set<grpc.ServerDuplexStream<Buffer, Buffer>>();
   private readonly listener: TlsListener | null;
   private readonly streams = new Set<ClientStream>();
   private isServing = false;
@@ -74,6 +82,7 @@ export class GrpcServer {
     });
     this.listener = this.createTlsListener(options.tls ?? null);
     this.addHealthService();
+    for (const service of REFLECTION_SERVICES) this.addReflectionService(service);
   }
 
   /**
@@ -84,6 +93,7 @@ export class GrpcServer {
    */
   addClientStream(service: string, method: string, open: () => StreamReader | null): void {
     this.health.add(service);
+    this.reflection.add(service);
     const definition = { ...rawMethod(service, method), requestStream: true, responseStream: false };
     this.server.addService({ [method]: definition }, { [method]: this.clientStream(open) });
   }
@@ -130,7 +140,7 @@ export class GrpcServer {
   async stop(drainMs: number): Promise<void> {
     this.isServing = false;
     this.health.tell();
-    for (const call of this.watchers) call.end();
+    for (const call of [...this.watchers, ...this.reflecting]) call.end();
     this.listener?.close();
     let timer: NodeJS.Timeout | undefined;
     const drained = new Promise<void>((resolve) => this.server.tryShutdown(() => resolve()));
@@ -210,6 +220,40 @@ export class GrpcServer {
       Watch: { ...rawMethod(HEALTH_SERVICE, "Watch"), requestStream: false, responseStream: true },
     };
     this.server.addService(definitions, { Check: check, Watch: watch });
+    this.reflection.add(HEALTH_SERVICE);
+  }
+
+  private addReflectionService(service: string): void {
+    const info: grpc.handleBidiStreamingCall<Buffer, Buffer> = (call) => {
+      if (this.reflecting.size >= MAX_REFLECTIONS) {
+        call.emit("error", { code: grpc.status.RESOURCE_EXHAUSTED, details: "too many reflection streams" });
+        return;
+      }
+      this.reflecting.add(call);
+      const timer = setTimeout(() => call.end(), MAX_REFLECTION_MS).unref();
+      call.on("data", (request: Buffer) => this.reflect(call, request));
+      call.on("end", () => call.end());
+      call.on("error", () => {}); // whoever asked is gone
+      call.on("close", () => {
+        clearTimeout(timer);
+        this.reflecting.delete(call);
+      });
+    };
+    const method = "ServerReflectionInfo";
+    const definition = { ...rawMethod(service, method), requestStream: true, responseStream: true };
+    this.server.addService({ [method]: definition }, { [method]: info });
+  }
+
+  /** One who asks and does not listen is not heard further. */
+  private reflect(call: grpc.ServerDuplexStream<Buffer, Buffer>, request: Buffer): void {
+    if (request.length > MAX_REQUEST_BYTES) {
+      const details = `request larger than ${MAX_REQUEST_BYTES} bytes`;
+      call.emit("error", { code: grpc.status.RESOURCE_EXHAUSTED, details });
+      return;
+    }
+    if (call.write(this.reflection.answer(request))) return;
+    call.pause();
+    call.once("drain", () => call.resume());
   }
 }
 
