@@ -42,7 +42,7 @@ export interface CredentialsFault {
   readonly expected: string;
 }
 
-const CERTIFICATE = /-----BEGIN CERTIFICATE-----[^-]+-----END CERTIFICATE-----/g;
+const CERTIFICATE = /^-----BEGIN CERTIFICATE-----[^-]+-----END CERTIFICATE-----\s*$/gm;
 const BEGIN_CERTIFICATE = /-----BEGIN CERTIFICATE-----/g;
 
 export function readTlsFilesSync({ certificate, key, clientCa }: TlsFiles): TlsContents {
@@ -100,7 +100,8 @@ function readCertificates(
   const text = content.toString("latin1");
   const blocks = text.match(CERTIFICATE) ?? [];
   const fault = (found: string) => ({ ok: false, reason: "malformed", file, found, expected }) as const;
-  if (blocks.length !== (text.match(BEGIN_CERTIFICATE) ?? []).length) return fault("a certificate without its end");
+  if (blocks.length !== (text.match(BEGIN_CERTIFICATE) ?? []).length)
+    return fault("a certificate that is cut off, or not on lines of its own");
   let first: X509Certificate | undefined;
   for (const [index, block] of blocks.entries()) {
     try {

@@ -87,6 +87,10 @@ async function until(isTrue: () => boolean): Promise<void> {
 function rootOf({ fileDescriptorResponse }: Answer): protobuf.Root {
   const type = descriptor.FileDescriptorProto as unknown as protobuf.Type;
   const file = (fileDescriptorResponse?.fileDescriptorProto ?? []).map((bytes) => type.decode(bytes));
+  const described = file.map((each) => each as unknown as { name: string; dependency: string[] });
+  const names = described.map(({ name }) => name);
+  for (const name of names) expect(name).toMatch(/^[a-z0-9_/]+\.proto$/);
+  for (const { dependency } of described) expect(names).toEqual(expect.arrayContaining(dependency));
   const set = (descriptor.FileDescriptorSet as unknown as protobuf.Type).create({ file });
   const made = protobuf.Root.fromDescriptor(set as never);
   made.resolveAll(); // throws where something is missing

@@ -42,7 +42,7 @@ it("takes a certificate with its key, text around them and a chain behind it inc
   const found = check(
     `subject=server\n${certificate}\n${authority}`,
     `# key\n${key}`,
-    `${authority}${otherCertificate}`,
+    `${authority}\n${otherCertificate}`,
   );
   expect(found.ok).toBe(true);
   if (!found.ok) return;
@@ -67,6 +67,7 @@ it("names the first file that is of no use, why, and what was expected", () => {
   });
   const weak = generateKeyPairSync("rsa", { modulusLength: 512 }).privateKey.export({ type: "pkcs8", format: "pem" });
   const pem = "certificates in PEM";
+  const cutOff = "a certificate that is cut off, or not on lines of its own";
   const secret = "a private key in PEM, not encrypted";
   const cases: [ReturnType<typeof check>, string, string, string | RegExp, string][] = [
     [check(undefined, key), "unreadable", "certificate", /^ENOENT: .*tls\.crt/, pem],
@@ -74,9 +75,16 @@ it("names the first file that is of no use, why, and what was expected", () => {
     [check(certificate, key, ""), "unreadable", "clientCa", /^ENOENT/, pem],
     [check("", key), "malformed", "certificate", "no certificate", pem],
     [check(key, key), "malformed", "certificate", "no certificate", pem],
-    [check(certificate.slice(0, -40), key), "malformed", "certificate", "a certificate without its end", pem],
+    [check(certificate.slice(0, -40), key), "malformed", "certificate", cutOff, pem],
+    [check(certificate, key, `${authority.trim()}${otherCertificate}`), "malformed", "clientCa", cutOff, pem],
     [check(certificate.replace(/\nM/, "\nN"), key), "malformed", "certificate", /^certificate 1 that cannot be/, pem],
-    [check(`${certificate}${authority.replace(/\nM/, "\nN")}`, key), "malformed", "certificate", /^certificate 2/, pem],
+    [
+      check(`${certificate}\n${authority.replace(/\nM/, "\nN")}`, key),
+      "malformed",
+      "certificate",
+      /^certificate 2/,
+      pem,
+    ],
     [check(certificate, ""), "malformed", "key", "none that can be read", secret],
     [check(certificate, certificate), "malformed", "key", "none that can be read", secret],
     [check(certificate, key.slice(0, 100)), "malformed", "key", "none that can be read", secret],
