@@ -16,6 +16,8 @@ import { codePattern, type RateRule } from "./analysis/policy.ts";
 import { CollectorError, quote } from "./error.ts";
 import { ANALYZERS, type Analyzer } from "./identity/chain.ts";
 import { DEFAULT_INSTANCE_RULE, DEFAULT_SERVICE_RULE, parseNameRule } from "./identity/names.ts";
+import { DEFAULT_REDACTED_HEADERS, type RedactSettings } from "./logs/redact.ts";
+import type { LogRuleSettings } from "./logs/rules.ts";
 import { checkCredentials, readTlsFilesSync, type TlsFiles } from "./tls/credentials.ts";
 
 const LOG_LEVELS = ["info", "warn", "error", "silent"] as const;
@@ -29,6 +31,7 @@ export interface Config {
   readonly health: { readonly rate: readonly RateRule[] };
   readonly indicators: IndicatorsConfig;
   readonly endpoints: EndpointRules & { readonly maxPerService: number };
+  readonly logs: LogsConfig;
   readonly limits: LimitsConfig;
   readonly log: { readonly level: LogLevel };
   readonly shutdown: { readonly drainMs: number };
@@ -75,6 +78,15 @@ interface IndicatorsConfig {
   readonly apdex: ApdexRules;
   readonly lateAfterMs: number;
   readonly retireAfterMs: number;
+}
+
+interface LogsConfig {
+  /** Where kept access logs are stored; null: none are kept. */
+  readonly folder: string | null;
+  readonly rules: LogRuleSettings;
+  readonly redact: RedactSettings;
+  readonly bounds: { readonly maxBytes: number; readonly maxAgeMs: number };
+  readonly memoryBytes: number;
 }
 
 interface LimitsConfig {
@@ -146,6 +158,12 @@ const MIN_INTERVAL_MS = 10;
 /** A week. Timers of Node.js end at 2^31 ms: a longer one fires at once. */
 const MAX_DURATION_MS = 168 * 3_600_000;
 
+/** What a log store needs to work: in so many files as it is cut into, and for what it writes at once. */
+const MIN_STORE_BYTES = 16 * 2 ** 20;
+const MIN_STORE_MEMORY_BYTES = 32 * 2 ** 20;
+const MIN_AGE_MS = 60_000;
+const MAX_AGE_MS = 8760 * 3_600_000;
+
 /** The formats of text values: what makes a text one of them. */
 const FORMATS: Readonly<Record<string, (text: string) => boolean>> = {
   duration: (text) => isBetween(0, parseDuration(text), MAX_DURATION_MS),
@@ -154,6 +172,9 @@ const FORMATS: Readonly<Record<string, (text: string) => boolean>> = {
   retirement: (text) => isBetween(120_000, parseDuration(text), MAX_DURATION_MS),
   threshold: (text) => isBetween(1, parseDuration(text), MAX_DURATION_MS),
   size: (text) => (parseSize(text) ?? 0) > 0,
+  store: (text) => (parseSize(text) ?? 0) >= MIN_STORE_BYTES,
+  age: (text) => (parseDuration(text) ?? 0) >= MIN_AGE_MS && isBetween(0, parseDuration(text), MAX_AGE_MS),
+  memory: (text) => (parseSize(text) ?? 0) >= MIN_STORE_MEMORY_BYTES,
   address: (text) => parseAddress(text) !== null,
   target: (text) => parseTarget(text) !== null,
   pattern: isPattern,
@@ -171,6 +192,9 @@ const lateness = Type.String({ format: "lateness", description: "a duration from
 const retirement = Type.String({ format: "retirement", description: "a duration from 2m to 168h such as 10m" });
 const threshold = Type.String({ format: "threshold", description: "a duration from 1ms to 168h such as 500ms" });
 const size = Type.String({ format: "size", description: "a size such as 512KiB or 64MiB" });
+const storeSize = Type.String({ format: "store", description: "a size from 16MiB such as 1GiB" });
+const storeMemory = Type.String({ format: "memory", description: "a size from 32MiB such as 64MiB" });
+const age = Type.String({ format: "age", description: "a duration from 1m to 8760h such as 72h" });
 const address = Type.String({ format: "address", description: "host:port such as 127.0.0.1:11800 or [::1]:0" });
 const target = Type.String({
   format: "target",
@@ -190,6 +214,11 @@ const endpointPath = Type.String({
 });
 const endpointName = Type.String({ minLength: 1, maxLength: 128, description: "a name of 1 to 128 characters" });
 const pemFile = Type.String({ description: 'the path of a PEM file, or "" for none' });
+const headerName = Type.String({
+  minLength: 1,
+  maxLength: 256,
+  description: "a header's name, with * for any part of it",
+});
 const template = Type.String({ description: "a template such as ${SERVICE}.${NAMESPACE}" });
 const analyzer = Type.Unsafe<Analyzer>({ enum: ANALYZERS, description: `one of ${ANALYZERS.join(", ")}` });
 const flag = Type.Boolean({ description: "true or false" });
@@ -197,6 +226,10 @@ const level = Type.Unsafe<LogLevel>({ enum: LOG_LEVELS, description: `one of ${L
 
 function upTo(maximum: number) {
   return Type.Integer({ minimum: 1, maximum, description: `a whole number from 1 to ${maximum}` });
+}
+
+function from0To(maximum: number) {
+  return Type.Integer({ minimum: 0, maximum, description: `a whole number from 0 to ${maximum}` });
 }
 
 function section<Keys extends Record<string, TSchema>>(keys: Keys) {
@@ -275,6 +308,21 @@ export const FILE_SCHEMA = section({
     openapi: listOf(element({ service: pattern, file: path }), "files"),
     max_per_service: upTo(10_000),
   }),
+  logs: section({
+    folder: path,
+    errors: flag,
+    flagged: flag,
+    slow: duration,
+    sample: from0To(1_000_000),
+    per_minute: upTo(1_000_000),
+    redact: section({
+      headers: Type.Array(headerName, { maxItems: 100, description: "a list of names of headers" }),
+      query: flag,
+    }),
+    max_size: storeSize,
+    max_age: age,
+    memory: storeMemory,
+  }),
   limits: section({
     proxies: upTo(1_000_000),
     label_sets: upTo(1_000_000),
@@ -321,7 +369,7 @@ interface LoadedFile {
 /** Paths are relative to `folder`, the file's. */
 function withDefaults(
   {
-    values: { grpc, http, scrape, identity, health, indicators, endpoints, limits, log, shutdown },
+    values: { grpc, http, scrape, identity, health, indicators, endpoints, logs, limits, log, shutdown },
     openapi,
   }: LoadedFile,
   logLevel: LogLevel | null,
@@ -371,6 +419,25 @@ function withDefaults(
       rules: endpoints?.rules ?? [],
       openapi: (endpoints?.openapi ?? []).map(({ service }, index) => ({ service, templates: openapi[index] ?? [] })),
       maxPerService: endpoints?.max_per_service ?? 200,
+    },
+    logs: {
+      folder: logs?.folder === undefined ? null : resolve(folder, logs.folder),
+      rules: {
+        errors: logs?.errors ?? true,
+        flagged: logs?.flagged ?? true,
+        slowMs: valid(parseDuration(logs?.slow ?? "1s")),
+        sample: logs?.sample ?? 0,
+        perMinute: logs?.per_minute ?? 6000,
+      },
+      redact: {
+        headers: logs?.redact?.headers ?? DEFAULT_REDACTED_HEADERS,
+        query: logs?.redact?.query ?? true,
+      },
+      bounds: {
+        maxBytes: valid(parseSize(logs?.max_size ?? "1GiB")),
+        maxAgeMs: valid(parseDuration(logs?.max_age ?? "72h")),
+      },
+      memoryBytes: valid(parseSize(logs?.memory ?? "64MiB")),
     },
     limits: {
       proxies: limits?.proxies ?? 5000,

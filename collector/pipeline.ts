@@ -2,6 +2,7 @@
 //
 //                       |'--------- Taps: Analyser --Side---------------------------> /api/v1/tap
 //                       |'--------- Calls --CallMeasures--> Indicators -------------> /metrics, /api/v1/indicators
+//                       |'--------- LogIntake --LogRecord--> LogStore ------------> /api/v1/logs
 //   files of Kubernetes objects --> KubernetesObjects
 //                                       |
 //   Envoy --ALS--> AlsReceiver --AccessRecord, ConnectionRecord--.                  .--> WebServer /metrics
@@ -19,6 +20,9 @@ import { KubernetesObjects } from "./identity/kubernetes.ts";
 import { nameRule } from "./identity/names.ts";
 import { Indicators } from "./indicators/indicators.ts";
 import type { Log } from "./log.ts";
+import { DuckdbLogStore } from "./logs/duckdb-store.ts";
+import { LogIntake } from "./logs/intake.ts";
+import type { LogStore } from "./logs/store.ts";
 import { AlsReceiver } from "./receiver/als.ts";
 import { GrpcServer } from "./receiver/grpc.ts";
 import { Scraper } from "./receiver/scrape.ts";
@@ -49,11 +53,20 @@ function analyzersOf({ identity: { chain, kubernetes } }: Config): Config["ident
   return kubernetes.objects.length > 0 ? chain : chain.filter((analyzer) => analyzer !== "k8s-mesh");
 }
 
+/** Null when no folder is configured. Rejects when it is another process's. */
+async function openLogs({ logs }: Config, self: SelfMetrics, log: Log): Promise<LogStore | null> {
+  const { folder, bounds, memoryBytes } = logs;
+  return folder === null ? null : DuckdbLogStore.open({ folder, bounds, memoryBytes, self, log });
+}
+
 /** Starts all of it. Rejects, with nothing left open, when an address cannot be listened on. */
 export async function startCollector(config: Config, logOf: (component: string) => Log): Promise<Collector> {
   const self = new SelfMetrics(VERSION);
   const store = new SeriesStore(config.limits);
   const graph = new ServiceGraph(store, config.limits.edges);
+
+  const logStore = await openLogs(config, self, logOf("logs"));
+  const logIntake = logStore === null ? [] : [new LogIntake({ ...config.logs, store: logStore, self })];
 
   const { kubernetes, names } = config.identity;
   const nameRules = { service: nameRule(names.service), instance: nameRule(names.instance), domain: kubernetes.domain };
@@ -95,7 +108,7 @@ export async function startCollector(config: Config, logOf: (component: string) 
     maxProxies: config.limits.proxies,
     sink: (record) => store.observe(record),
     connectionSink: (record) => store.observeConnection(record),
-    tap: taps,
+    taps: [...logIntake, taps],
     indicators,
     identities,
     rules,
@@ -114,6 +127,7 @@ export async function startCollector(config: Config, logOf: (component: string) 
     graph,
     indicators,
     taps,
+    logs: logStore,
     identities: objects,
     accounts: als.accounts,
     scrapeStatuses: () => scraper.statuses,
@@ -125,11 +139,11 @@ export async function startCollector(config: Config, logOf: (component: string) 
 
   await objects.start(); // first, so that no entry is named without them
   const grpcPort = await grpc.start().catch(async (error: unknown) => {
-    await objects.stop();
+    await Promise.all([objects.stop(), logStore?.close()]);
     throw error;
   });
   const httpPort = await web.start().catch(async (error: unknown) => {
-    await Promise.all([grpc.stop(0), objects.stop()]);
+    await Promise.all([grpc.stop(0), objects.stop(), logStore?.close()]);
     throw error;
   });
   scraper.start();
@@ -149,6 +163,7 @@ export async function startCollector(config: Config, logOf: (component: string) 
       await Promise.all([scraper.stop(), objects.stop(), grpc.stop(drainMs)]);
       for (const timer of timers) clearInterval(timer);
       await web.stop(drainMs); // last, so that what was drained can still be read
+      await logStore?.close();
     },
   };
 }

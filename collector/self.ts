@@ -1,7 +1,7 @@
 // The collector's own metrics: what it received, could not use, and holds. The only importer of prom-client.
 // docs/api.md has a row for each of them, and for each value of their closed sets.
 
-import { Counter, collectDefaultMetrics, Gauge, Registry } from "prom-client";
+import { Counter, collectDefaultMetrics, Gauge, Histogram, Registry } from "prom-client";
 
 /** Why an access-log message or entry was dropped; the label `reason`. */
 export const DROP_REASONS = [
@@ -117,6 +117,43 @@ export const HANDSHAKE_FAILURES = [
   "gone",
 ] as const;
 export type HandshakeFailure = (typeof HANDSHAKE_FAILURES)[number];
+/** By which rule an access-log entry is kept; the label `rule`, and the field `reason` of a log record. */
+export const LOG_REASONS = [
+  /** No answer, or one that says that the call failed. */
+  "error",
+  /** A response flag. */
+  "flagged",
+  /** It took `logs.slow` or longer. */
+  "slow",
+  /** One in `logs.sample` of all others. */
+  "sample",
+] as const;
+export type LogReason = (typeof LOG_REASONS)[number];
+
+/** Why what a rule keeps is not in the log store; the label `reason`. */
+export const LOG_DROP_REASONS = [
+  /** More than `logs.per_minute` of its kind. */
+  "per_minute",
+  /** Nothing follows from it: the receiver counts it among those that were dropped. */
+  "not_analysed",
+  /** As many wait to be written as may: the store is too slow, or cannot write. */
+  "queue_full",
+] as const;
+
+/** What kept the log store from working; the label `reason`. */
+export const LOG_FAULT_REASONS = [
+  /** No space left, a quota, or a limit on the size of files. */
+  "disk_full",
+  /** The folder or file system may not be written. */
+  "read_only",
+  /** Its folder or files are gone. */
+  "folder_gone",
+  /** A file that is none of ours, or broken: it is left alone. */
+  "unreadable",
+  /** Anything else; the log has the message. */
+  "other",
+] as const;
+export type LogFaultReason = (typeof LOG_FAULT_REASONS)[number];
 
 /** Numbers of HTTP metrics and of TCP metrics; the label `metrics`. */
 interface ByShape {
@@ -243,6 +280,40 @@ export class SelfMetrics {
     labelNames: ["listener", "reason"] as const,
     registers: [this.registry],
   });
+  readonly logRecordsStored = new Counter({
+    name: "meshtally_log_records_stored_total",
+    help: "Access-log records written to the log store, by the rule that kept them.",
+    labelNames: ["rule"] as const,
+    registers: [this.registry],
+  });
+  readonly logRecordsDropped = new Counter({
+    name: "meshtally_log_records_dropped_total",
+    help: "Access-log entries that a rule kept and the log store has not, by rule and reason.",
+    labelNames: ["rule", "reason"] as const,
+    registers: [this.registry],
+  });
+  readonly logStoreFaults = new Counter({
+    name: "meshtally_log_store_faults_total",
+    help: "Times that the log store could not be written or read, by reason.",
+    labelNames: ["reason"] as const,
+    registers: [this.registry],
+  });
+  readonly logStoreBytes = new Gauge({
+    name: "meshtally_log_store_bytes",
+    help: "Size of the log store's files.",
+    registers: [this.registry],
+  });
+  readonly logStoreRecords = new Gauge({
+    name: "meshtally_log_store_records",
+    help: "Records in the log store.",
+    registers: [this.registry],
+  });
+  readonly logStoreFlush = new Histogram({
+    name: "meshtally_log_store_flush_seconds",
+    help: "How long it took to write a batch of records.",
+    buckets: [0.001, 0.005, 0.025, 0.1, 0.5, 2, 10],
+    registers: [this.registry],
+  });
   private readonly labelSets = new Gauge({
     name: "meshtally_label_sets",
     help: "Distinct label sets held: of HTTP metrics, of TCP metrics.",
@@ -309,6 +380,11 @@ export class SelfMetrics {
     for (const how of STREAM_ENDS) this.accessLogStreamsEnded.inc({ how }, 0);
     for (const result of SCRAPE_RESULTS) this.scrapes.inc({ result }, 0);
     for (const result of RELOAD_RESULTS) this.identityReloads.inc({ result }, 0);
+    for (const reason of LOG_FAULT_REASONS) this.logStoreFaults.inc({ reason }, 0);
+    for (const rule of LOG_REASONS) {
+      this.logRecordsStored.inc({ rule }, 0);
+      for (const reason of LOG_DROP_REASONS) this.logRecordsDropped.inc({ rule, reason }, 0);
+    }
     for (const reason of SCRAPE_SKIP_REASONS) this.scrapeSkipped.inc({ reason }, 0);
   }
 

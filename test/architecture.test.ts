@@ -29,6 +29,8 @@ const ALLOWED: Record<string, readonly string[]> = {
     "collector/analysis/pattern.ts",
     "collector/analysis/policy.ts",
     "collector/tls/credentials.ts",
+    "collector/logs/redact.ts",
+    "collector/logs/rules.ts",
   ],
   "collector/tls": ["collector/error.ts", "collector/log.ts", "collector/receiver/log-limit.ts", "collector/self.ts"],
   "collector/identity": ["collector/error.ts", "collector/log.ts", "collector/self.ts"],
@@ -54,6 +56,15 @@ const ALLOWED: Record<string, readonly string[]> = {
   ],
   "collector/indicators": ["collector/label-value.ts"],
   "collector/label-value.ts": [],
+  "collector/logs": [
+    "collector/analysis",
+    "collector/proto",
+    "collector/resolver",
+    "collector/error.ts",
+    "collector/log.ts",
+    "collector/self.ts",
+    "collector/vocabulary.ts",
+  ],
   "collector/receiver": [
     "collector/analysis",
     "collector/indicators",
@@ -70,6 +81,8 @@ const ALLOWED: Record<string, readonly string[]> = {
   "collector/web": [
     "collector/analysis",
     "collector/identity/lookup.ts",
+    "collector/logs/log-query.ts",
+    "collector/logs/store.ts",
     "collector/proto",
     "collector/resolver",
     "collector/receiver/accounts.ts",
@@ -94,6 +107,7 @@ const ALLOWED: Record<string, readonly string[]> = {
 
 /** Packages that only one file may import (for `yaml`, one per kind of file), so that each joint can be replaced in one place. */
 const ONE_IMPORTER: Record<string, string | readonly string[]> = {
+  "@duckdb/node-api": "collector/logs/duckdb.ts",
   "@grpc/grpc-js": "collector/receiver/grpc.ts",
   "prom-client": "collector/self.ts",
   pino: "collector/log.ts",

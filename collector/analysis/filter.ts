@@ -142,7 +142,7 @@ function parseRange(range: string): Test | null {
 }
 
 /** Whether all of the text is the pattern, in which `*` stands for any text. In the time of one pass for each part, whatever they hold. */
-function matches(value: string, pattern: string): boolean {
+export function matches(value: string, pattern: string): boolean {
   const parts = pattern.split("*");
   const first = parts[0] as string;
   if (parts.length === 1) return value === first;

@@ -31,8 +31,8 @@ export interface AlsOptions {
   readonly sink: RecordSink;
   /** Takes TCP connections. */
   readonly connectionSink: ConnectionSink;
-  /** Somebody who reads along. */
-  readonly tap?: MessageTap;
+  /** Those who read along. */
+  readonly taps?: readonly MessageTap[];
   /** Where the sides of calls are added up. Default: nowhere. */
   readonly indicators?: Indicators;
   /** Names the ends of calls. Default: as they say themselves. */
@@ -176,7 +176,18 @@ class AlsStream implements StreamReader {
     calls.begin(nowMs);
     this.takeEntries(httpEntries, account.http, (start, stop) => calls.takeHttp(bytes, start, stop, sender));
     this.takeEntries(tcpEntries, account.tcp, (start, stop) => calls.takeTcp(bytes, start, stop, sender));
-    if (options.tap?.isActive) options.tap.take(bytes, message, sender); // last: all is counted, whatever becomes of it
+    this.tap(bytes, message, sender); // last: all is counted, whatever becomes of it
+  }
+
+  private tap(bytes: Buffer, message: AlsMessage, sender: Sender): void {
+    for (const tap of this.shared.options.taps ?? []) {
+      if (!tap.isActive) continue;
+      try {
+        tap.take(bytes, message, sender);
+      } catch (error: unknown) {
+        this.shared.drops.error("tap", { err: error, proxy: sender.id }, "access-log message could not be read along");
+      }
+    }
   }
 
   private identify(sender: Sender): void {

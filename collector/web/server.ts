@@ -11,6 +11,7 @@ import type { AddressLookup } from "../identity/lookup.ts";
 import { renderIndicators } from "../indicators/exposition.ts";
 import type { Indicators } from "../indicators/indicators.ts";
 import type { Log } from "../log.ts";
+import type { LogStore } from "../logs/store.ts";
 import type { ProxyAccounts } from "../receiver/accounts.ts";
 import type { ScrapeStatus } from "../receiver/scrape.ts";
 import type { SelfMetrics } from "../self.ts";
@@ -21,6 +22,7 @@ import { type Answer, failure, readGraph } from "./api.ts";
 import { CONTENT_TYPES, type Format, negotiateFormat, TrafficExposition, toOpenMetrics } from "./exposition.ts";
 import { readIdentity } from "./identity.ts";
 import { readIndicators } from "./indicators.ts";
+import { readLogs } from "./logs.ts";
 import { readReceivers } from "./receivers.ts";
 import type { Taps } from "./tap.ts";
 
@@ -42,6 +44,8 @@ export interface WebOptions {
   readonly graph: ServiceGraph;
   readonly indicators: Indicators;
   readonly taps: Taps;
+  /** Null: access logs are not kept. */
+  readonly logs: LogStore | null;
   /** Who is behind an address. */
   readonly identities: AddressLookup;
   readonly accounts: ProxyAccounts;
@@ -136,6 +140,7 @@ export class WebServer {
       sendJson(response, readIndicators(this.options.indicators.subjects, query, Date.now()));
     },
     "/api/v1/tap": (request, response, query) => this.tap(request, response, query),
+    "/api/v1/logs": async (_, response, query) => sendJson(response, await readLogs(this.options.logs, query)),
     "/api/v1/receivers": (_, response, query) => {
       sendJson(response, readReceivers(this.options.accounts, this.options.scrapeStatuses(), query));
     },

@@ -6,6 +6,7 @@ import { afterAll, describe, expect, it } from "vitest";
 import { type Config, FILE_SCHEMA, formatAddress, loadConfig } from "../../collector/config.ts";
 import { CollectorError } from "../../collector/error.ts";
 import { DEFAULT_INSTANCE_RULE, DEFAULT_SERVICE_RULE } from "../../collector/identity/names.ts";
+import { DEFAULT_REDACTED_HEADERS } from "../../collector/logs/redact.ts";
 import { VERSION } from "../../collector/version.ts";
 import { writeCertificates } from "../fixtures/certificates.ts";
 
@@ -52,6 +53,13 @@ describe("loadConfig", () => {
       health: { rate: [] },
       indicators: { lateAfterMs: 120_000, retireAfterMs: 600_000, apdex: { thresholdNs: 500e6, services: [] } },
       endpoints: { rules: [], openapi: [], maxPerService: 200 },
+      logs: {
+        folder: null,
+        rules: { errors: true, flagged: true, slowMs: 1000, sample: 0, perMinute: 6000 },
+        redact: { headers: DEFAULT_REDACTED_HEADERS, query: true },
+        bounds: { maxBytes: 2 ** 30, maxAgeMs: 72 * 3_600_000 },
+        memoryBytes: 2 ** 26,
+      },
       limits: {
         proxies: 5000,
         labelSets: 50_000,
@@ -100,6 +108,17 @@ endpoints:
   rules: [{ service: a, method: GET, path: "/b/{c}", endpoint: d }, { path: "^/e", endpoint: f }]
   openapi: [{ service: g, file: api.yaml }]
   max_per_service: 9
+logs:
+  folder: logs
+  errors: false
+  flagged: false
+  slow: 0s
+  sample: 100
+  per_minute: 5
+  redact: { headers: [x-secret], query: false }
+  max_size: 16MiB
+  max_age: 8760h
+  memory: 32MiB
 limits: { proxies: 1, label_sets: 2, cells: 4, retire_after: 1h, edges: 3, streams: 5, connections: 6, taps: 7, indicators: 8 }
 log: { level: warn }
 shutdown: { drain: 0s }`);
@@ -153,6 +172,13 @@ shutdown: { drain: 0s }`);
         openapi: [{ service: "g", templates: ["/h"] }],
         maxPerService: 9,
       },
+      logs: {
+        folder: join(folder, "logs"),
+        rules: { errors: false, flagged: false, slowMs: 0, sample: 100, perMinute: 5 },
+        redact: { headers: ["x-secret"], query: false },
+        bounds: { maxBytes: 2 ** 24, maxAgeMs: 8760 * 3_600_000 },
+        memoryBytes: 2 ** 25,
+      },
       limits: {
         proxies: 1,
         labelSets: 2,
@@ -184,7 +210,7 @@ shutdown: { drain: 0s }`);
       "3:26: scrape.targets.1: found 7, expected host:port or http(s) URL without user of an Envoy's admin interface, such as 127.0.0.1:15000",
       '3:29: scrape.targets.2: found "ftp://x", expected host:port or http(s) URL without user of an Envoy\'s admin interface, such as 127.0.0.1:15000',
       "5:12: limits.proxies: found 0, expected a whole number from 1 to 1000000",
-      "6:1: loog: found an unknown key, expected log (known here: grpc, http, scrape, identity, health, indicators, endpoints, limits, log, shutdown)",
+      "6:1: loog: found an unknown key, expected log (known here: grpc, http, scrape, identity, health, indicators, endpoints, logs, limits, log, shutdown)",
       'LOG_LEVEL: found "loud", expected one of info, warn, error, silent',
     ]);
   });
@@ -462,7 +488,7 @@ describe("what is written about the configuration", () => {
     const text = readFileSync(join(ROOT, "deploy/collector.yaml"), "utf8");
     const config = load(text);
     expect({ ...config, scrape: { ...config.scrape, targets: [] } }).toEqual(loadConfig({ path: null, env: {} }));
-    for (const key of KEYS) expect(text).toMatch(new RegExp(`^ +${key.split(".").at(-1)}:`, "m"));
+    for (const key of KEYS) expect(text).toMatch(new RegExp(`^ +(?:# )?${key.split(".").at(-1)}:`, "m"));
   });
 
   it("docs/configuration.md has a row for every key, and no other, with its default", () => {
@@ -477,7 +503,7 @@ describe("what is written about the configuration", () => {
       .map((row) => {
         const value = (row[2] as string).replaceAll("`", "");
         const keys = (row[1] as string).split(".");
-        const text = /^(\d+|false|\[.*\])$/.test(value) ? value : `'${value}'`;
+        const text = /^(\d+|true|false|\[.*\])$/.test(value) ? value : `'${value}'`;
         return keys.reduceRight((inner, key) => `{ ${key}: ${inner} }`, text);
       });
     for (const text of defaults) expect(load(text)).toEqual(loadConfig({ path: null, env: {} }));

@@ -9,6 +9,9 @@ import { ANALYZERS } from "../../collector/identity/chain.ts";
 import {
   DROP_REASONS,
   HANDSHAKE_FAILURES,
+  LOG_DROP_REASONS,
+  LOG_FAULT_REASONS,
+  LOG_REASONS,
   RELOAD_RESULTS,
   SCRAPE_RESULTS,
   SCRAPE_SKIP_REASONS,
@@ -28,7 +31,7 @@ function rowsUnder(heading: string): string[] {
       .split(/^#+ /m)
       .find((text) => text.startsWith(`${heading}\n`)) ?? "";
   const rows = [...section.matchAll(/^\| (`.+?`) \|/gm)].map((row) => (row[1] as string).replaceAll("`", ""));
-  return rows.filter((name) => !["how", "reason", "result", "hint"].includes(name));
+  return rows.filter((name) => !["how", "reason", "result", "hint", "rule"].includes(name));
 }
 
 it.each([
@@ -38,6 +41,9 @@ it.each([
   ["Why an end is unknown", UNKNOWN_REASONS],
   ["Hints", Object.values(HINTS)],
   ["Why lines of a scrape are passed over", SCRAPE_SKIP_REASONS],
+  ["Why entries are kept", LOG_REASONS],
+  ["Why kept entries are not in the store", LOG_DROP_REASONS],
+  ["What keeps the log store from working", LOG_FAULT_REASONS],
   ["How readings of Kubernetes objects end", RELOAD_RESULTS],
   ["How readings of changed certificates end", TLS_RELOAD_RESULTS],
   ["Why TLS handshakes fail", HANDSHAKE_FAILURES],

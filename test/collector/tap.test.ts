@@ -256,13 +256,15 @@ describe("while nobody taps", () => {
     const receiver = new AlsReceiver({
       sink: () => null,
       connectionSink: () => null,
-      tap: {
-        get isActive() {
-          asked.push(isActive);
-          return isActive;
+      taps: [
+        {
+          get isActive() {
+            asked.push(isActive);
+            return isActive;
+          },
+          take: () => taken++,
         },
-        take: () => taken++,
-      },
+      ],
       self: new SelfMetrics("test"),
       log: silentLog,
     });

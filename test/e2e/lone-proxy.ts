@@ -74,7 +74,7 @@ export interface Places {
   readonly folder: string;
 }
 
-type Tap = NonNullable<AlsOptions["tap"]>;
+type Tap = NonNullable<AlsOptions["taps"]>[number];
 const NOBODY: Tap = { isActive: false, take: () => {} };
 
 /**
@@ -94,7 +94,7 @@ export async function startLoneProxy(
     return null;
   };
   const self = new SelfMetrics("test");
-  new AlsReceiver({ sink, connectionSink: () => null, tap, self, log: SILENT }).register(grpc);
+  new AlsReceiver({ sink, connectionSink: () => null, taps: [tap], self, log: SILENT }).register(grpc);
   const grpcPort = await grpc.start();
 
   const server = createServer((request, response) => {

@@ -11,8 +11,8 @@ import { Indicators } from "../../collector/indicators/indicators.ts";
 import { type Log, silentLog } from "../../collector/log.ts";
 import { decodeAlsMessage } from "../../collector/proto/als.ts";
 import { AlsReceiver } from "../../collector/receiver/als.ts";
+import type { StreamReader } from "../../collector/receiver/client-stream.ts";
 import { FrameReader } from "../../collector/receiver/frames.ts";
-import type { StreamReader } from "../../collector/receiver/grpc.ts";
 import { SelfMetrics } from "../../collector/self.ts";
 import { SeriesStore } from "../../collector/series/store.ts";
 import { ServiceGraph } from "../../collector/service-graph/graph.ts";
@@ -96,19 +96,21 @@ export class MessagePath {
       connectionSink: (record) => this.store.observeConnection(record),
       identities: IDENTITIES,
       indicators: this.indicators,
-      tap: {
-        isActive: true,
-        take: (bytes, { httpEntries, tcpEntries }, sender) => {
-          for (let i = 0; i + 1 < httpEntries.length; i += 2) {
-            const [start, stop] = [httpEntries[i] as number, httpEntries[i + 1] as number];
-            this.checkSides(this.analyser.analyseHttp(bytes, start, stop, sender));
-          }
-          for (let i = 0; i + 1 < tcpEntries.length; i += 2) {
-            const [start, stop] = [tcpEntries[i] as number, tcpEntries[i + 1] as number];
-            this.checkSides(this.analyser.analyseTcp(bytes, start, stop, sender));
-          }
+      taps: [
+        {
+          isActive: true,
+          take: (bytes, { httpEntries, tcpEntries }, sender) => {
+            for (let i = 0; i + 1 < httpEntries.length; i += 2) {
+              const [start, stop] = [httpEntries[i] as number, httpEntries[i + 1] as number];
+              this.checkSides(this.analyser.analyseHttp(bytes, start, stop, sender));
+            }
+            for (let i = 0; i + 1 < tcpEntries.length; i += 2) {
+              const [start, stop] = [tcpEntries[i] as number, tcpEntries[i + 1] as number];
+              this.checkSides(this.analyser.analyseTcp(bytes, start, stop, sender));
+            }
+          },
         },
-      },
+      ],
       self: this.self,
       log: FAILING_LOG,
     });
