@@ -47,10 +47,9 @@ export class MxMesh implements PartyAnalyzer {
 
   /** The caller, as it told. */
   readonly downstream = ({ bytes, entry, labels, isObserved }: Evidence): Answer => {
-    const isCounted = labels[Label.Reporter] !== REPORTER_SOURCE; // else the labels' source is the proxy itself
-    const principal = isCounted ? labels[Label.SourcePrincipal] : "";
     const told = this.exchanged(bytes, entry.wasmDownstreamPeer, entry.downstreamPeer);
-    if (isTold(told)) return this.certified(told, principal);
+    if (isTold(told)) return this.certified(told, entry.downstreamPeerUriSan);
+    const isCounted = labels[Label.Reporter] !== REPORTER_SOURCE; // else the labels' source is the proxy itself
     const counted = isObserved && isCounted ? this.tell(subjectOfSourceLabels(labels)) : null;
     return isTold(counted) ? counted.party : told;
   };

@@ -3,7 +3,7 @@
 // An answer depends on nothing but this, so that whoever remembers it knows by what:
 //
 //   always                    the sender, the label set and whether the filter counted it, hasUpstream, the four peers in filter state
-//                             (their bytes), the custom tag upstream_workload
+//                             (their bytes), the custom tag upstream_workload, the first URI of the client's certificate
 //   once k8s-mesh was asked   the four addresses, what `address` reads, and AddressLookup.version
 //   of an unknown end, and
 //   once address was asked    cluster, `asked`, the custom tags destination_service_*, the first URIs of the certificates

@@ -136,6 +136,24 @@ describe.each<[string, Analyse]>([
       ["client: web.default -> reviews.default"],
     ],
     [
+      "a caller whose certificate is of another namespace than it says",
+      sidecar("inbound"),
+      {
+        filterStateObjects: { downstream_peer: structState(SHORT) },
+        tlsProperties: { peerCertificateProperties: uri("spiffe://td/ns/certified/sa/reviews") },
+      },
+      ["server: reviews.certified -> web.default"],
+    ],
+    [
+      "a gateway's caller whose certificate is of another namespace, too",
+      identify("router~10.7.7.7~gateway-1.default~x", own),
+      {
+        filterStateObjects: { "wasm.downstream_peer": FLAT },
+        tlsProperties: { peerCertificateProperties: uri("spiffe://td/ns/certified/sa/reviews") },
+      },
+      ["server: reviews.certified -> web.default"],
+    ],
+    [
       "a client with a certificate of the mesh",
       sidecar("inbound"),
       { tlsProperties: { peerCertificateProperties: uri("spiffe://td/ns/default/sa/default") } },
