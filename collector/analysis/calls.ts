@@ -32,6 +32,9 @@ import type { Protocol, Side } from "./side.ts";
 /** Together at most 64 MiB, if all are as long as they may be; mostly a few hundred bytes each. */
 const MAX_ROUTES = 32_768;
 
+const MAX_SERVICES = 10_000;
+const NO_FLAGS: readonly string[] = [];
+
 /** What the entries of one fingerprint have in common. */
 interface Route {
   readonly origin: LabelsOrigin;
@@ -73,6 +76,7 @@ export class Calls {
   private readonly endpoints: EndpointIndex;
   private readonly serviceNumbers = new Map<string, number>();
   private readonly measures: CallMeasures = newMeasures();
+  private lastNumber = 0;
   private nowMs = 0;
   /** Which Kubernetes objects the routes were found by. */
   private objects = 0;
@@ -113,6 +117,26 @@ export class Calls {
     if (refusal !== null) return refusal;
     this.measure(route, bytes);
     return route.origin;
+  }
+
+  /**
+   * Takes the TCP entry there. Its sides are few, and each entry says all of its connection again: they are analysed in full.
+   */
+  takeTcp(bytes: Buffer, start: number, stop: number, sender: Sender): LabelsOrigin | DropReason {
+    const { indicators } = this.options;
+    const origin = this.decoder.decodeTcp(bytes, start, stop, sender, this.options.connectionSink);
+    if (indicators === null || (origin !== "observation" && origin !== "derived")) return origin;
+    const sides = this.analyser.analyseTcp(bytes, start, stop, sender);
+    for (const side of sides) {
+      const slot = indicators.slotOf(this.nowMs, this.nowMs); // of what was sent since the entry before, whenever it began
+      indicators.addConnection(indicators.target(endsOf(side)), slot, {
+        isNew: this.analyser.wasFirst,
+        receivedBytes: side.requestBytes ?? 0,
+        sentBytes: side.responseBytes ?? 0,
+        flags: this.analyser.wasLast ? side.flags : NO_FLAGS,
+      });
+    }
+    return origin;
   }
 
   private count({ origin, labelKey }: Route, bytes: Buffer, sender: Sender): DropReason | null {
@@ -168,9 +192,15 @@ export class Calls {
   private numberOf(service: string): number {
     const known = this.serviceNumbers.get(service);
     if (known !== undefined) return known;
-    const number = this.serviceNumbers.size + 1;
-    this.serviceNumbers.set(service, number);
-    return number;
+    if (this.serviceNumbers.size >= MAX_SERVICES) this.forget();
+    this.serviceNumbers.set(service, ++this.lastNumber);
+    return this.lastNumber;
+  }
+
+  /** Names come off the wire: somebody may make up ever new ones. */
+  private forget(): void {
+    this.serviceNumbers.clear();
+    this.routes.clear();
   }
 
   private measure({ sides }: Route, bytes: Buffer): void {
@@ -226,29 +256,7 @@ export class Calls {
     measures.satisfaction =
       latencyNs === null && isSuccess ? null : satisfactionOf(latencyNs ?? 0, isSuccess, thresholdNs);
   }
-
-  /**
-   * Takes the TCP entry there. Its sides are few, and each entry says all of its connection again: they are analysed in full.
-   */
-  takeTcp(bytes: Buffer, start: number, stop: number, sender: Sender): LabelsOrigin | DropReason {
-    const { indicators } = this.options;
-    const origin = this.decoder.decodeTcp(bytes, start, stop, sender, this.options.connectionSink);
-    if (indicators === null || (origin !== "observation" && origin !== "derived")) return origin;
-    const sides = this.analyser.analyseTcp(bytes, start, stop, sender);
-    for (const side of sides) {
-      const slot = indicators.slotOf(this.nowMs, this.nowMs); // of what was sent since the entry before, whenever it began
-      indicators.addConnection(indicators.target(endsOf(side)), slot, {
-        isNew: this.analyser.wasFirst,
-        receivedBytes: side.requestBytes ?? 0,
-        sentBytes: side.responseBytes ?? 0,
-        flags: this.analyser.wasLast ? side.flags : NO_FLAGS,
-      });
-    }
-    return origin;
-  }
 }
-
-const NO_FLAGS: readonly string[] = [];
 
 function endsOf({ detectPoint, source, destination }: Side): Ends {
   return {

@@ -1,4 +1,4 @@
-import { mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { copyFileSync, mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join, resolve } from "node:path";
 import type { TSchema } from "@sinclair/typebox";
@@ -509,7 +509,16 @@ describe("what is written about the configuration", () => {
     for (const text of defaults) expect(load(text)).toEqual(loadConfig({ path: null, env: {} }));
   });
 
-  it("the examples of docs/configuration.md are valid", () => {
+  it("the examples of docs/configuration.md are valid", async () => {
+    mkdirSync(join(folder, "tls"));
+    const { server } = await writeCertificates({ server: [{ type: "dns", value: "collector" }] }, folder);
+    for (const [from, to] of [
+      [server.certificate, "tls.crt"],
+      [server.privateKey, "tls.key"],
+      [server.authority, "ca.crt"],
+    ] as const) {
+      copyFileSync(from, join(folder, "tls", to));
+    }
     mkdirSync(join(folder, "openapi"));
     writeFileSync(join(folder, "openapi/reviews.yaml"), "openapi: 3.0.0\npaths: { /h: {} }");
     const docs = readFileSync(join(ROOT, "docs/configuration.md"), "utf8");

@@ -58,7 +58,7 @@ const IDENTIFIER = encodeMessage({ identifier: { node: { id: "sidecar~10.0.0.7~a
 const FAILING_LOG: Log = {
   ...silentLog,
   error: (fields: object, message?: string) => {
-    throw new Error(message ?? "an error was logged", { cause: (fields as { err?: unknown }).err });
+    throw new Error(`${message}: ${(fields as { err?: unknown }).err}`);
   },
 };
 
