@@ -23,7 +23,7 @@ export class TlsListener {
     const colon = address.lastIndexOf(":");
     const host = address.slice(0, colon).replace(/^\[(.*)\]$/, "$1");
     return new Promise((resolve, reject) => {
-      this.server.once("error", reject);
+      this.server.on("error", reject); // once it listens, it tells so of a connection that it could not take
       this.server.listen(Number(address.slice(colon + 1)), host, () => {
         resolve((this.server.address() as AddressInfo).port);
       });

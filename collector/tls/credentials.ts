@@ -20,7 +20,7 @@ type TlsFile = keyof TlsFiles;
 export type TlsContents = Readonly<Record<TlsFile, Buffer | Error | null>>;
 
 /** What a server is given: `tls.createServer`, `setSecureContext`. */
-export interface SecureContextOptions {
+interface SecureContextOptions {
   readonly cert: Buffer;
   readonly key: Buffer;
   readonly ca?: Buffer;

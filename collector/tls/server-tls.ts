@@ -68,7 +68,7 @@ export class ServerTls {
     };
   }
 
-  /** Gives `server` each new certificate, until `stop`. */
+  /** Gives `server` each new certificate, from when it listens until `stop`. */
   serve(server: Server): void {
     this.server = server;
     server.on("connection", (socket: Socket) => {
@@ -76,7 +76,7 @@ export class ServerTls {
       socket.once("close", () => this.sockets.delete(socket));
     });
     server.on("tlsClientError", (error: NodeJS.ErrnoException, socket) => this.handshakeFailed(error, socket));
-    this.schedule();
+    server.once("listening", () => this.schedule());
   }
 
   /** Looks no more, and ends all connections at once. */

@@ -1,7 +1,8 @@
 // The shipped Envoy configurations: real Envoy takes them, and they say the same as the demo's.
 
 import { execFile } from "node:child_process";
-import { readdirSync, readFileSync } from "node:fs";
+import { mkdtempSync, readdirSync, readFileSync, renameSync, rmSync, writeFileSync } from "node:fs";
+import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { promisify } from "node:util";
 import { beforeAll, describe, expect, test } from "vitest";
@@ -18,6 +19,7 @@ import {
 } from "../../demo/telemetry-config.ts";
 import { findEnvoy } from "../../envoy/binary.ts";
 import { projectRoot } from "../../envoy/project.ts";
+import { writeCertificates } from "../fixtures/certificates.ts";
 
 interface Manager {
   http_filters: { name: string; typed_config: object }[];
@@ -104,3 +106,18 @@ function directionOf(name: string, trafficDirection: string): Direction {
   if (name === "gateway.yaml") return "gateway";
   return trafficDirection === "INBOUND" ? "inbound" : "outbound";
 }
+
+test("the cluster of deploy/envoy-tls-cluster.yaml passes envoy --mode validate", { timeout: 60_000 }, async () => {
+  const folder = mkdtempSync(join(tmpdir(), "meshtally-cluster-"));
+  const { tls } = await writeCertificates({ tls: [] }, folder);
+  renameSync(tls.certificate, join(folder, "tls.crt"));
+  renameSync(tls.authority, join(folder, "ca.crt"));
+  const text = readFileSync(join(projectRoot(), "deploy/envoy-tls-cluster.yaml"), "utf8");
+  const cluster: unknown = parse(text.replaceAll("/etc/meshtally/tls", folder));
+  const file = join(folder, "envoy.json");
+  writeFileSync(file, JSON.stringify({ static_resources: { clusters: [cluster] } }));
+  const args = ["--mode", "validate", "--disable-hot-restart", "-l", "error", "-c", file];
+  const { stderr } = await promisify(execFile)(envoy, args);
+  rmSync(folder, { recursive: true });
+  expect(stderr).toBe("");
+});
