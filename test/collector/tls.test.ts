@@ -297,6 +297,19 @@ test("a client that begins no handshake does not hold up the end", async () => {
   await closed;
 });
 
+test("an address is taken as with plaintext: IPv6 too, and one that is taken is said at the start", async () => {
+  const { files } = new Secret(...pems(first.server));
+  const listen = (address: string) => {
+    const tls = new ServerTls({ listener: "grpc", files, self: new SelfMetrics("test"), log: silentLog });
+    const server = new GrpcServer({ address, tls, log: silentLog });
+    stops.push(() => server.stop(0));
+    return server.start();
+  };
+  const port = await listen("[::1]:0");
+  expect((await handshake(port, { host: "::1" })).certificate).toBe(fingerprintOf(first.server));
+  await expect(listen(`[::1]:${port}`)).rejects.toThrow(`cannot listen for gRPC on [::1]:${port}`);
+});
+
 test("files that are of no use at the start are a fault of the configuration", () => {
   const files = { ...new Secret(pems(first.server)[0], pems(second.server)[1]).files };
   const create = () => new ServerTls({ listener: "grpc", files, self: new SelfMetrics("test"), log: silentLog });
