@@ -76,6 +76,9 @@ export class Calls {
   private readonly endpoints: EndpointIndex;
   private readonly serviceNumbers = new Map<string, number>();
   private readonly measures: CallMeasures = newMeasures();
+  /** How long ago the calls since `begin` ended, by the proxy's clock and ours; least is more than most when none told. */
+  leastDelayMs = 0;
+  mostDelayMs = 0;
   private lastNumber = 0;
   private nowMs = 0;
   /** Which Kubernetes objects the routes were found by. */
@@ -99,6 +102,8 @@ export class Calls {
   /** Entries come now, at that moment (Unix ms): once per message, for the clock costs as much as a call's sums. */
   begin(nowMs: number): void {
     this.nowMs = nowMs;
+    this.leastDelayMs = Number.POSITIVE_INFINITY;
+    this.mostDelayMs = Number.NEGATIVE_INFINITY;
     const objects = this.lookup?.version ?? 0;
     if (objects === this.objects) return;
     this.objects = objects;
@@ -203,11 +208,20 @@ export class Calls {
     this.routes.clear();
   }
 
+  private noteDelay(startMs: number): void {
+    const { duration, lastDownstreamTx } = this.entry;
+    const delayMs = this.nowMs - startMs - (duration.isPresent ? duration.wholeMs : lastDownstreamTx.wholeMs);
+    if (delayMs < this.leastDelayMs) this.leastDelayMs = delayMs;
+    if (delayMs > this.mostDelayMs) this.mostDelayMs = delayMs;
+  }
+
   private measure({ sides }: Route, bytes: Buffer): void {
     const { entry, measures } = this;
     const { indicators } = this.options;
     if (indicators === null) return;
-    const slot = indicators.slotOf(entry.startTime.unixMs, this.nowMs);
+    const startMs = entry.startTime.unixMs;
+    if (startMs > 0) this.noteDelay(startMs);
+    const slot = indicators.slotOf(startMs, this.nowMs);
     if (slot < 0) return;
     this.readNumbers();
     for (const side of sides) {

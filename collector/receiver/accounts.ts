@@ -2,6 +2,7 @@
 
 import type { LabelReason, UnknownEnds } from "../record/unknown-peers.ts";
 import type { DropReason, STREAM_ENDS } from "../self.ts";
+import { EntryDelay } from "./entry-delay.ts";
 
 type Ended = (typeof STREAM_ENDS)[number];
 
@@ -17,6 +18,7 @@ export class ProxyAccount {
   /** Since when it has had a stream open without a break. */
   connectedSinceMs = 0;
   lastEntryMs = 0;
+  readonly delay = new EntryDelay();
   readonly http: Taken = { observation: 0, derived: 0 };
   readonly tcp: Taken = { observation: 0, derived: 0 };
   /** Entries taken in whose label set this end is `unknown`, by why. */

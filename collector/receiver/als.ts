@@ -176,6 +176,7 @@ class AlsStream implements StreamReader {
     calls.begin(nowMs);
     this.takeEntries(httpEntries, account.http, (start, stop) => calls.takeHttp(bytes, start, stop, sender));
     this.takeEntries(tcpEntries, account.tcp, (start, stop) => calls.takeTcp(bytes, start, stop, sender));
+    account.delay.add(calls.leastDelayMs, calls.mostDelayMs, nowMs);
     this.tap(bytes, message, sender); // last: all is counted, whatever becomes of it
   }
 

@@ -8,6 +8,10 @@ import type { Answer } from "./api.ts";
 /** One answer has at most so many proxies: some 10 MB. */
 const MAX_ROWS = 10_000;
 
+/** By so much clocks may differ without a word; and access loggers keep entries back for no longer. */
+const MAX_AHEAD_MS = 1000;
+const MAX_BEHIND_MS = 30_000;
+
 /** All sentences of `hint`; docs/api.md explains each. */
 export const HINTS = {
   noAccessLog: "It is scraped, and has sent no access log.",
@@ -17,6 +21,8 @@ export const HINTS = {
   noEntry: "It has opened an access-log stream, and sent no entry.",
   noneTaken: "None of its entries was taken.",
   noObservation: "None of its entries has an observation of the filter.",
+  clockAhead: "Its clock is ahead of ours.",
+  clockBehind: "Its clock is behind ours, or its access logger keeps entries back for long.",
   notScraped: "It sends access logs, and is not scraped.",
   sameName: "Several targets have this node id.",
   notScrapedYet: "It was not scraped yet.",
@@ -99,6 +105,7 @@ function renderAccount(account: ProxyAccount): object {
     connected_since: time(account.connectedSinceMs),
     streams_ended: account.ended,
     last_entry: time(account.lastEntryMs),
+    entry_delay_ms: delayOf(account),
     entries: { http: { ...http }, tcp: { ...tcp } },
     entries_not_taken: account.notTaken,
     unknown_source: { ...account.unknownSource },
@@ -116,6 +123,11 @@ function renderScrape({ target, result, atMs, detail, logsWritten, logsDropped }
     logs_written: logsWritten,
     logs_dropped: logsDropped,
   };
+}
+
+function delayOf({ delay }: ProxyAccount): object | null {
+  const range = delay.read(Date.now());
+  return range === null ? null : { least: range.leastMs, most: range.mostMs };
 }
 
 /** RFC 3339 of Unix ms; null for 0, never. */
@@ -141,6 +153,13 @@ function* accessLogHints({ account, scrapes }: Sender): Generator<Hint> {
   if (account.lastEntryMs === 0) yield "noEntry";
   else if (observation + derived === 0) yield "noneTaken";
   else if (observation === 0) yield "noObservation";
+  yield* clockHints(account);
+}
+
+function* clockHints({ delay }: ProxyAccount): Generator<Hint> {
+  const { leastMs } = delay.read(Date.now()) ?? { leastMs: 0 };
+  if (leastMs < -MAX_AHEAD_MS) yield "clockAhead";
+  if (leastMs > MAX_BEHIND_MS) yield "clockBehind";
 }
 
 function* scrapeHints({ scrapes }: Sender): Generator<Hint> {

@@ -100,6 +100,9 @@ const tcpObserved = (...parts: Parameters<typeof values>[0][]): Fields => ({
   },
 });
 const derived: Fields = { request: { authority: "a" }, response: { responseCode: { value: 200 } } };
+const startedAt = ({ commonProperties }: Fields, ms: number): Fields => ({
+  commonProperties: { ...(commonProperties as Fields), startTime: { seconds: Math.floor(ms / 1000) } },
+});
 const http = (...entries: Fields[]): Buffer => encodeMessage({ httpLogs: { logEntry: entries } });
 const tcp = (...entries: Fields[]): Buffer => encodeMessage({ tcpLogs: { logEntry: entries } });
 const BROKEN = Buffer.from([0x12, 200, 1, 2, 3]);
@@ -121,6 +124,7 @@ test("all that is known of a proxy that is scraped and logs", () => {
           connected_since: NOW,
           streams_ended: { completed: 1 },
           last_entry: NOW,
+          entry_delay_ms: null,
           entries: { http: { observation: 2, derived: 1 }, tcp: { observation: 1, derived: 0 } },
           entries_not_taken: { message_malformed: 1 },
           unknown_source: { peer_outside_mesh: 1 },
@@ -419,6 +423,18 @@ describe("the hint", () => {
       () => open().message(http(derived)),
       [{ result: "no_start_time" }],
       ["noObservation", "noFilter"],
+    ],
+    [
+      "of one whose clock is ahead",
+      () => open().message(http(startedAt(observed(known), Date.now() + 5000))),
+      [{}],
+      ["clockAhead"],
+    ],
+    [
+      "of one whose entries come late",
+      () => open().message(http(startedAt(observed(known), Date.now() - 60_000))),
+      [{}],
+      ["clockBehind"],
     ],
     [
       "of one that was cut off",
