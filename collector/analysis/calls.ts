@@ -218,9 +218,9 @@ export class Calls {
   private measure({ sides }: Route, bytes: Buffer): void {
     const { entry, measures } = this;
     const { indicators } = this.options;
-    if (indicators === null) return;
     const startMs = entry.startTime.unixMs;
     if (startMs > 0) this.noteDelay(startMs);
+    if (indicators === null) return;
     const slot = indicators.slotOf(startMs, this.nowMs);
     if (slot < 0) return;
     this.readNumbers();
