@@ -19,8 +19,8 @@ import { type LogFault, type LogPage, type LogQuery, type LogStore, type LogStor
 const FLUSH_INTERVAL_MS = 250;
 /** Bounds are looked after this often even when nothing is written. */
 const ENFORCE_INTERVAL_MS = 5000;
-/** Records of one transaction: what DuckDB holds at once, and how long this thread is busy with them (some 15 ms). */
-const MAX_BATCH = 1000;
+/** Records of one transaction: what DuckDB holds at once, and how long this thread is busy with them (some 10 ms). */
+const MAX_BATCH = 500;
 const MAX_QUEUED = 16_384;
 const MAX_QUEUED_BYTES = 32 * 2 ** 20;
 const FIRST_RETRY_MS = 500;
@@ -160,7 +160,9 @@ export class DuckdbLogStore implements LogStore {
   }
 
   private removeStored(id: bigint): void {
-    for (const { reason } of this.queue.removeThrough(id)) this.options.self.logRecordsStored.inc({ rule: reason });
+    for (const { record } of this.queue.removeThrough(id)) {
+      this.options.self.logRecordsStored.inc({ rule: record.reason });
+    }
   }
 
   // === faults ===

@@ -18,7 +18,7 @@ const SIZE_PARTS = 16;
 /** What is kept free of the size, for what grows until the next look: a log, a batch, and both once more while they go into their file. */
 const FREE_PARTS = 8;
 const WAL_PARTS = 32;
-const MAX_WAL_BYTES = 2 * 2 ** 20;
+const MAX_WAL_BYTES = 4 * 2 ** 20;
 
 export interface Bounds {
   readonly maxBytes: number;

@@ -71,25 +71,24 @@ export class LogRecords {
     const body = JSON.stringify(entry);
     const request = objectAt(entry, "request");
     const headers = objectAt(request, "requestHeaders");
-    const shared = {
+    const method = textAt(request, "requestMethod") || null;
+    const path = textAt(request, "path").split(/[?#]/, 1)[0] || null;
+    const requestId = textAt(request, "requestId") || null;
+    const traceId = TRACEPARENT.exec(textAt(headers, "traceparent"))?.[1] ?? null;
+    const tags = tagsOf(entry);
+    // Every field by its name: spreading objects of so many fields takes five times as long as all else here.
+    return sides.map((side) => ({
+      timeMs: side.time === null ? arrivalMs : Date.parse(side.time),
       arrivalMs,
       reason,
-      method: textAt(request, "requestMethod") || null,
-      path: textAt(request, "path").split(/[?#]/, 1)[0] || null,
-      requestId: textAt(request, "requestId") || null,
-      traceId: TRACEPARENT.exec(textAt(headers, "traceparent"))?.[1] ?? null,
-      tags: tagsOf(entry),
-      body,
-    };
-    return sides.map((side) => ({
-      ...shared,
-      timeMs: side.time === null ? arrivalMs : Date.parse(side.time),
       proxy: side.proxy,
       role: side.role,
       detectPoint: side.detectPoint,
       source: side.source,
       destination: side.destination,
       endpoint: side.endpoint,
+      method,
+      path,
       protocol: side.protocol,
       code: side.code,
       grpcStatus: side.grpcStatus,
@@ -98,7 +97,11 @@ export class LogRecords {
       success: side.success,
       requestBytes: side.requestBytes,
       responseBytes: side.responseBytes,
+      requestId,
+      traceId,
+      tags,
       text: renderTextLine(entry, side.flags),
+      body,
     }));
   }
 }
