@@ -6,7 +6,7 @@ import { join } from "node:path";
 import { CollectorError } from "../error.ts";
 import type { Log } from "../log.ts";
 import type { LogFaultReason, SelfMetrics } from "../self.ts";
-import { Duckdb } from "./duckdb.ts";
+import { Duckdb, type Reader } from "./duckdb.ts";
 import { faultReason, lockHolder, messageOf } from "./faults.ts";
 import { Gate } from "./gate.ts";
 import { LogQueue } from "./log-queue.ts";
@@ -47,7 +47,10 @@ interface Opened {
 export class DuckdbLogStore implements LogStore {
   private readonly queue = new LogQueue(MAX_QUEUED, MAX_QUEUED_BYTES);
   private readonly gate = new Gate();
-  private readonly timer: NodeJS.Timeout;
+  private readonly readers = new Set<Reader>();
+  private timer: NodeJS.Timeout | undefined;
+  /** Whether the records that wait have numbers of the store's: it was open once. */
+  private isNumbered = false;
   private opened: Opened | null = null;
   private nextId = 1n;
   private fault: LogFault | null = null;
@@ -57,9 +60,7 @@ export class DuckdbLogStore implements LogStore {
   private work: Promise<void> | null = null;
   private searches = 0;
 
-  private constructor(private readonly options: DuckdbStoreOptions) {
-    this.timer = setInterval(() => this.tick(), FLUSH_INTERVAL_MS);
-  }
+  private constructor(private readonly options: DuckdbStoreOptions) {}
 
   /** Rejects with `unavailable` when the folder cannot be a store's, or is another process's. A disk that is full now may not be later. */
   static async open(options: DuckdbStoreOptions): Promise<DuckdbLogStore> {
@@ -67,12 +68,10 @@ export class DuckdbLogStore implements LogStore {
     try {
       await store.reopen();
     } catch (error: unknown) {
-      if (faultReason(error) !== "disk_full") {
-        clearInterval(store.timer);
-        throw refusal(options.folder, error);
-      }
+      if (faultReason(error) !== "disk_full") throw refusal(options.folder, error);
       store.fail(error);
     }
+    store.timer = setInterval(() => store.tick(), FLUSH_INTERVAL_MS);
     return store;
   }
 
@@ -106,6 +105,7 @@ export class DuckdbLogStore implements LogStore {
 
   async close(): Promise<void> {
     clearInterval(this.timer);
+    for (const reader of this.readers) reader.interrupt();
     await this.work;
     if (this.fault === null) await this.write();
     await this.gate.exclude(async () => {
@@ -212,10 +212,15 @@ export class DuckdbLogStore implements LogStore {
         throw error;
       });
       this.opened = { db, partitions };
-      const { maxId } = partitions;
-      this.removeStored(maxId);
-      if (maxId >= this.nextId) this.nextId = maxId + 1n;
+      if (this.isNumbered) this.removeStored(partitions.maxId);
+      else this.number(partitions.maxId + 1n);
     });
+  }
+
+  private number(first: bigint): void {
+    this.queue.renumber(first);
+    this.nextId = first + BigInt(this.queue.length);
+    this.isNumbered = true;
   }
 
   private closeFiles(): void {
@@ -232,12 +237,14 @@ export class DuckdbLogStore implements LogStore {
     const reader = await opened.db.reader();
     const timeoutMs = this.options.searchTimeoutMs ?? SEARCH_TIMEOUT_MS;
     const timer = setTimeout(() => reader.interrupt(), timeoutMs);
+    this.readers.add(reader);
     try {
       return await search(reader, tables, oldestMs ?? Date.now(), query);
     } catch (error: unknown) {
       throw searchError(error, timeoutMs);
     } finally {
       clearTimeout(timer);
+      this.readers.delete(reader);
       reader.close();
     }
   }

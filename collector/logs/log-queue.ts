@@ -33,6 +33,11 @@ export class LogQueue {
     return true;
   }
 
+  /** Gives all of them new numbers, from this one on. */
+  renumber(first: bigint): void {
+    this.records = this.records.map(({ record }, index) => ({ id: first + BigInt(index), record }));
+  }
+
   /** Those that wait longest: one at least, if there is one; no more than these bounds hold. */
   head(maxRecords: number, maxBytes: number): readonly Numbered[] {
     const most = Math.min(maxRecords, this.records.length);

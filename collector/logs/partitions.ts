@@ -128,7 +128,8 @@ export class Partitions {
     }
     const mostBytes = maxBytes - maxBytes / FREE_PARTS;
     for (let oldest = this.all[0]; oldest !== undefined; oldest = this.all[0]) {
-      const isOver = this.bytes > mostBytes || (oldest.records > 0 && nowMs - oldest.startMs >= maxAgeMs);
+      const isEmpty = oldest === this.active && oldest.records === 0;
+      const isOver = this.bytes > mostBytes || (!isEmpty && nowMs - oldest.startMs >= maxAgeMs);
       if (!isOver) return;
       await this.drop(oldest);
     }
@@ -148,7 +149,6 @@ export class Partitions {
       partition.maxId = (row?.["id"] as bigint | null) ?? 0n;
     } catch (error: unknown) {
       if (faultReason(error) === "disk_full") throw error; // it is as it was, and will be read when there is room
-      partition.records = 1; // some, so that it goes with its age
       onUnreadable(partition.path, error);
     }
     partition.bytes = await sizeOf(partition.path);

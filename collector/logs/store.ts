@@ -14,28 +14,25 @@ export type Condition =
   /** The text occurs in path, line or body, whatever its case. */
   | { readonly kind: "contains"; readonly texts: readonly string[] };
 
-export const TEXT_COLUMNS = [
-  "source",
-  "destination",
-  "namespace",
-  "endpoint",
-  "proxy",
-  "role",
-  "detectPoint",
-  "method",
-  "path",
-  "protocol",
-  "flag",
-  "reason",
-  "requestId",
-  "traceId",
-  "tag",
-] as const;
 /** In these texts `*` stands for any part. */
-export type TextColumn = (typeof TEXT_COLUMNS)[number];
+export type TextColumn =
+  | "source"
+  | "destination"
+  | "namespace"
+  | "endpoint"
+  | "proxy"
+  | "role"
+  | "detectPoint"
+  | "method"
+  | "path"
+  | "protocol"
+  | "flag"
+  | "reason"
+  | "requestId"
+  | "traceId"
+  | "tag";
 
-export const NUMBER_COLUMNS = ["code", "grpcStatus", "latencyMs", "requestBytes", "responseBytes"] as const;
-export type NumberColumn = (typeof NUMBER_COLUMNS)[number];
+export type NumberColumn = "code" | "grpcStatus" | "latencyMs" | "requestBytes" | "responseBytes";
 
 export interface Range {
   readonly least: number;
@@ -74,7 +71,7 @@ export interface FacetValue {
 }
 
 export const FACETS = ["service", "code", "flag", "endpoint", "reason"] as const;
-export type FacetName = (typeof FACETS)[number];
+type FacetName = (typeof FACETS)[number];
 
 /** What all matches add up to. */
 export interface LogSummary {

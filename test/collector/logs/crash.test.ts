@@ -2,7 +2,7 @@
 
 import { spawnSync } from "node:child_process";
 import { randomBytes } from "node:crypto";
-import { existsSync, mkdirSync, rmSync } from "node:fs";
+import { existsSync, mkdirSync, readFileSync, rmSync } from "node:fs";
 import { join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
 import { afterEach, describe, expect, it } from "vitest";
@@ -54,7 +54,7 @@ async function ask({ http }: CollectorProcess): Promise<Answer> {
 describe("kill -9", () => {
   it("takes at most the last second: what came before is there, in order and once", async () => {
     const folder = stores.folder();
-    const [collector, logger] = await start(folder, "{ folder: logs, per_minute: 1000000 }");
+    const [collector, logger] = await start(folder, "logs: { folder: logs, per_minute: 1000000 }");
     let sent = 0;
     let taken = 0;
     let takenAtMs = 0;
@@ -92,8 +92,6 @@ function smallDisk(point: string): readonly string[] | string {
   return `no file system can be mounted here: ${tried.error?.message ?? tried.stderr.trim()}`;
 }
 
-const hasPrlimit = spawnSync("prlimit", ["--version"]).status === 0;
-
 /** Fills the store with what cannot be packed, until something is so. */
 async function flood(logger: Logger, isSo: () => Promise<boolean>): Promise<number> {
   let sent = 0;
@@ -117,7 +115,7 @@ describe("a full disk", () => {
       skip(prefix);
       return;
     }
-    const [collector, logger] = await start(folder, "{ folder: disk/logs, per_minute: 1000000 }", prefix);
+    const [collector, logger] = await start(folder, "logs: { folder: disk/logs, per_minute: 1000000 }", prefix);
     const ballast = `/proc/${collector.child.pid}/root${point}/ballast`;
     expect(spawnSync("sh", ["-c", `head -c 12582912 /dev/zero > ${ballast}`]).status).toBe(0);
     const sent = await flood(logger, async () => (await ask(collector)).store.fault?.reason === "disk_full");
@@ -140,13 +138,25 @@ describe("a full disk", () => {
     expect(collector.output()).toContain('"msg":"log store is written again"');
   });
 
-  it.skipIf(!hasPrlimit)("a limit on the size of files is one, too, and ends no process", async () => {
+  it("a limit on the size of files is one, too, and ends no process", async () => {
     const folder = stores.folder();
-    const limit = ["prlimit", "--fsize=1000000"];
-    const [collector, logger] = await start(folder, "{ folder: logs, per_minute: 1000000 }", limit);
+    const limit = ["sh", "-c", 'ulimit -f 2000 && exec "$@"', "sh"]; // a megabyte
+    const [collector, logger] = await start(folder, "logs: { folder: logs, per_minute: 1000000 }", limit);
     await flood(logger, async () => (await ask(collector)).store.fault?.reason === "disk_full");
     expect(collector.child.exitCode).toBeNull();
     expect((await fetch(`http://${collector.http}/readyz`)).status).toBe(200);
     expect(existsSync(join(folder, "logs"))).toBe(true);
   });
 });
+
+it.skipIf(!existsSync("/proc/self/maps"))(
+  "a collector without a folder has nothing of DuckDB in its memory",
+  async () => {
+    const isLoaded = async (logs: string) => {
+      const [{ child }] = await start(stores.folder(), logs);
+      return readFileSync(`/proc/${child.pid}/maps`, "utf8").includes("duckdb");
+    };
+    expect(await isLoaded("")).toBe(false);
+    expect(await isLoaded("logs: { folder: logs }")).toBe(true);
+  },
+);

@@ -16,14 +16,14 @@ export interface CollectorProcess {
   readonly output: () => string;
 }
 
-/** `prefix`: a command that runs it; `folder`: for its configuration. */
+/** `folder`: for its configuration; `logs`: that section of it; `prefix`: a command that runs it. */
 export async function startProcess(
   folder: string,
   logs: string,
   prefix: readonly string[] = [],
 ): Promise<CollectorProcess> {
   const path = join(folder, "collector.yaml");
-  writeFileSync(path, `grpc: { address: 127.0.0.1:0 }\nhttp: { address: 127.0.0.1:0 }\nlogs: ${logs}\n`);
+  writeFileSync(path, `grpc: { address: 127.0.0.1:0 }\nhttp: { address: 127.0.0.1:0 }\n${logs}\n`);
   const [command = "", ...args] = [...prefix, process.execPath, MAIN, "--config", path];
   const child = spawn(command, args, { stdio: ["ignore", "pipe", "pipe"], env: { ...process.env, LOG_LEVEL: "" } });
   let output = "";

@@ -75,6 +75,14 @@ it("a full queue takes nothing more, and all it took is written", async () => {
 });
 
 describe("a folder", () => {
+  it("may have any name", async () => {
+    const folder = join(stores.folder(), 'it\'s a "folder"; é');
+    const store = await stores.open({ folder });
+    store.add(recordOf());
+    expect((await written(store)).records).toHaveLength(1);
+    expect(readdirSync(folder).length).toBeGreaterThan(0);
+  });
+
   it("of another process is refused at the start, with that process's id", async () => {
     const { spawn } = await import("node:child_process");
     const folder = stores.folder();
@@ -119,7 +127,7 @@ describe("a folder", () => {
     const self = new SelfMetrics("test");
     const store = await stores.open({ folder, self });
     expect((await written(store)).records).toHaveLength(1);
-    expect(store.stats).toMatchObject({ fault: null, unreadable: 1 });
+    expect(store.stats).toMatchObject({ fault: null, unreadable: 1, records: 1 });
     expect(await self.registry.metrics()).toContain('meshtally_log_store_faults_total{reason="unreadable"} 1\n');
   });
 
