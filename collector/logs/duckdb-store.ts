@@ -1,7 +1,7 @@
 // LogStore on DuckDB. Records wait in a queue and are written in batches, each in one transaction: what kill -9 takes is what waits, half a
 // second's worth at most. Whatever goes wrong is a fault: told, counted, and tried again; records wait meanwhile, as many as there is room for.
 
-import { mkdir } from "node:fs/promises";
+import { mkdir, rm } from "node:fs/promises";
 import { join } from "node:path";
 import { CollectorError } from "../error.ts";
 import type { Log } from "../log.ts";
@@ -25,6 +25,8 @@ const MAX_QUEUED = 16_384;
 const MAX_QUEUED_BYTES = 32 * 2 ** 20;
 const FIRST_RETRY_MS = 500;
 const MAX_RETRY_MS = 10_000;
+/** What part of its size searches may write beside it, when they need more than their memory. */
+const TEMP_PARTS = 16;
 /** More are slower together than one after the other: DuckDB has one thread of this process. */
 const MAX_SEARCHES = 2;
 const SEARCH_TIMEOUT_MS = 5000;
@@ -195,14 +197,9 @@ export class DuckdbLogStore implements LogStore {
   private async reopen(): Promise<void> {
     await this.gate.exclude(async () => {
       this.closeFiles();
-      const { folder, bounds, memoryBytes, log } = this.options;
+      const { folder, bounds, log } = this.options;
       await mkdir(folder, { recursive: true, mode: 0o700 });
-      const maxWalBytes = Partitions.maxWalBytes(bounds);
-      const db = await Duckdb.open(join(folder, "store.duckdb"), {
-        memoryBytes,
-        maxWalBytes,
-        maxTempBytes: bounds.maxBytes / 16,
-      });
+      const db = await this.openOwner();
       const alone = (run: () => Promise<void>) => this.gate.exclude(run);
       const partitions = await Partitions.open(db, folder, bounds, alone, (path, error) => {
         this.countFault("unreadable");
@@ -215,6 +212,24 @@ export class DuckdbLogStore implements LogStore {
       if (this.isNumbered) this.removeStored(partitions.maxId);
       else this.number(partitions.maxId + 1n);
     });
+  }
+
+  /** The database by which the folder is ours. It holds nothing: one that was made by half, as the disk was full, is made anew. */
+  private async openOwner(): Promise<Duckdb> {
+    const { folder, bounds, memoryBytes } = this.options;
+    const path = join(folder, "store.duckdb");
+    const settings = {
+      memoryBytes,
+      maxWalBytes: Partitions.maxWalBytes(bounds),
+      maxTempBytes: Math.floor(bounds.maxBytes / TEMP_PARTS),
+    };
+    try {
+      return await Duckdb.open(path, settings);
+    } catch (error: unknown) {
+      if (faultReason(error) !== "unreadable") throw error;
+      await rm(path, { force: true });
+      return await Duckdb.open(path, settings);
+    }
   }
 
   private number(first: bigint): void {

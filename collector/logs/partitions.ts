@@ -161,8 +161,13 @@ export class Partitions {
   private async create(nowMs: number): Promise<Partition> {
     const last = this.all.at(-1)?.startMs ?? 0;
     const partition = this.partitionOf(Math.max(nowMs, last + 1));
-    await this.db.attach(partition.path, partition.name);
-    await this.db.run(`CREATE TABLE IF NOT EXISTS ${partition.name}.${TABLE} ${CREATE_COLUMNS}`);
+    try {
+      await this.db.attach(partition.path, partition.name);
+      await this.db.run(`CREATE TABLE ${partition.name}.${TABLE} ${CREATE_COLUMNS}`);
+    } catch (error: unknown) {
+      await remove(partition.path); // half a file would count as broken
+      throw error;
+    }
     partition.maxId = 0n;
     partition.bytes = await sizeOf(partition.path);
     this.all.push(partition);
@@ -194,8 +199,13 @@ export class Partitions {
       if (this.active === partition) this.active = null;
       this.all.splice(this.all.indexOf(partition), 1);
     });
-    for (const path of [partition.path, `${partition.path}.wal`]) await rm(path, { force: true });
+    await remove(partition.path);
   }
+}
+
+/** A database file and its log. */
+async function remove(path: string): Promise<void> {
+  for (const each of [path, `${path}.wal`]) await rm(each, { force: true });
 }
 
 /** Of a database file and its log. */

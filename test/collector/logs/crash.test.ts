@@ -83,9 +83,9 @@ describe("kill -9", () => {
 });
 
 /** A file system of its own for one process, so small that it can be filled; the reason why there can be none, if so. */
-function smallDisk(point: string): readonly string[] | string {
+function smallDisk(point: string, before = "true"): readonly string[] | string {
   const unshare = ["unshare", "--user", "--map-root-user", "--mount", "sh", "-c"];
-  const mount = `mount -t tmpfs -o size=24m none '${point}' && exec "$@"`;
+  const mount = `mount -t tmpfs -o size=24m none '${point}' && ${before} && exec "$@"`;
   mkdirSync(point);
   const tried = spawnSync(unshare[0] as string, [...unshare.slice(1), mount, "sh", "true"], { encoding: "utf8" });
   if (tried.status === 0) return [...unshare, mount, "sh"];
@@ -136,6 +136,25 @@ describe("a full disk", () => {
     expect(taken).toBe(sent);
     expect((await ask(collector)).matches).toBe(sent - dropped); // each once: also those whose end of writing failed
     expect(collector.output()).toContain('"msg":"log store is written again"');
+  });
+
+  it("at the start keeps nobody from starting; what comes is kept when there is room", async ({ skip }) => {
+    const folder = stores.folder();
+    const point = join(folder, "disk");
+    const prefix = smallDisk(point, `(head -c 30m /dev/zero > '${point}/ballast' 2>/dev/null || true)`);
+    if (typeof prefix === "string") {
+      console.warn(prefix);
+      skip(prefix);
+      return;
+    }
+    const [collector, logger] = await start(folder, "logs: { folder: disk/logs }", prefix);
+    const response = await fetch(`http://${collector.http}/api/v1/logs`);
+    expect([response.status, await response.text()]).toEqual([503, expect.stringContaining("No space left on device")]);
+    logger.send([failed("1"), failed("2")]);
+    await until(async () => (await metric(collector, 'meshtally_access_log_entries_total{labels="derived"}')) === 2);
+    rmSync(`/proc/${collector.child.pid}/root${point}/ballast`);
+    await until(async () => (await ask(collector)).store.records === 2);
+    expect((await ask(collector)).store.fault).toBeNull();
   });
 
   it("a limit on the size of files is one, too, and ends no process", async () => {

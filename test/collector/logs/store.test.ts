@@ -152,10 +152,18 @@ describe("bounds", () => {
       0,
     );
 
-  it("of size hold in a flood, and the newest records stay", async () => {
+  it("of size hold in a flood, also while it is searched, and the newest records stay", async () => {
     const folder = stores.folder();
     const maxBytes = 16 * 2 ** 20;
-    const store = await stores.open({ folder, bounds: { maxBytes, maxAgeMs: 3_600_000 } });
+    const self = new SelfMetrics("test");
+    const store = await stores.open({ folder, self, bounds: { maxBytes, maxAgeMs: 3_600_000 } });
+    let isOver = false;
+    const searching = (async () => {
+      let searches = 0;
+      const conditions = [{ kind: "contains" as const, texts: ["nothing like it"] }];
+      for (; !isOver; searches++) expect((await store.search({ ...EVERYTHING, conditions })).summary?.matches).toBe(0);
+      return searches;
+    })();
     let largest = 0;
     let added = 0;
     for (let round = 0; round < 12; round++) {
@@ -166,6 +174,9 @@ describe("bounds", () => {
       await until(() => store.stats.queued === 0);
       largest = Math.max(largest, sizeOf(folder));
     }
+    isOver = true;
+    expect(await searching).toBeGreaterThan(5);
+    expect((await self.logStoreFaults.get()).values.every(({ value }) => value === 0)).toBe(true);
     expect(largest).toBeLessThanOrEqual(maxBytes);
     const { records, summary } = await written(store, { limit: 1 });
     expect(records[0]?.timeMs).toBe(START_MS + added - 1);
