@@ -35,6 +35,8 @@ export interface Config {
   readonly limits: LimitsConfig;
   readonly log: { readonly level: LogLevel };
   readonly shutdown: { readonly drainMs: number };
+  /** Threads that count, besides the main one; 0: it counts itself. */
+  readonly threads: number;
 }
 
 export interface Address {
@@ -154,6 +156,7 @@ function isLoopback(host: string): boolean {
 
 // === the file ===
 
+const MAX_THREADS = 64;
 const MIN_INTERVAL_MS = 10;
 /** A week. Timers of Node.js end at 2^31 ms: a longer one fires at once. */
 const MAX_DURATION_MS = 168 * 3_600_000;
@@ -336,6 +339,7 @@ export const FILE_SCHEMA = section({
   }),
   log: section({ level }),
   shutdown: section({ drain: duration }),
+  threads: Type.Integer({ minimum: 0, maximum: MAX_THREADS, description: `a whole number from 0 to ${MAX_THREADS}` }),
 });
 type FileConfig = Static<typeof FILE_SCHEMA>;
 
@@ -369,7 +373,7 @@ interface LoadedFile {
 /** Paths are relative to `folder`, the file's. */
 function withDefaults(
   {
-    values: { grpc, http, scrape, identity, health, indicators, endpoints, logs, limits, log, shutdown },
+    values: { grpc, http, scrape, identity, health, indicators, endpoints, logs, limits, log, shutdown, threads },
     openapi,
   }: LoadedFile,
   logLevel: LogLevel | null,
@@ -452,6 +456,7 @@ function withDefaults(
     },
     log: { level: logLevel ?? log?.level ?? "info" },
     shutdown: { drainMs: valid(parseDuration(shutdown?.drain ?? "2s")) },
+    threads: threads ?? 0,
   };
 }
 

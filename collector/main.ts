@@ -77,6 +77,10 @@ async function serve(config: Config): Promise<void> {
   // The addresses that were picked are told even if nothing else is: scripts read this line.
   createLog("collector").info({ ...addresses, version: VERSION, targets: config.scrape.targets.length }, "listening");
 
+  collector.failed.then((error) => {
+    log.error({ err: error }, "counts are lost, so the process ends");
+    fail(error);
+  });
   let isStopping = false;
   for (const signal of ["SIGINT", "SIGTERM"] as const) {
     process.on(signal, () => {

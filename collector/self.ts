@@ -1,7 +1,7 @@
 // The collector's own metrics: what it received, could not use, and holds. The only importer of prom-client.
 // docs/api.md has a row for each of them, and for each value of their closed sets.
 
-import { Counter, collectDefaultMetrics, Gauge, Histogram, Registry } from "prom-client";
+import { AggregatorRegistry, Counter, collectDefaultMetrics, Gauge, Histogram, Registry } from "prom-client";
 
 /** Why an access-log message or entry was dropped; the label `reason`. */
 export const DROP_REASONS = [
@@ -179,6 +179,9 @@ export interface Holdings {
     readonly ahead: number;
   };
 }
+
+/** What another thread counted of itself, as it goes from thread to thread. */
+export type SelfCounts = readonly object[];
 
 export class SelfMetrics {
   readonly registry = new Registry();
@@ -367,14 +370,9 @@ export class SelfMetrics {
     registers: [this.registry],
   });
 
-  constructor(version: string) {
-    collectDefaultMetrics({ register: this.registry });
-    new Gauge({
-      name: "meshtally_build_info",
-      help: "Always 1; the labels say what runs.",
-      labelNames: ["version", "node_version"] as const,
-      registers: [this.registry],
-    }).set({ version, node_version: process.version }, 1);
+  /** Without a version: those of one thread, which are added to the process's. */
+  constructor(version: string | null) {
+    if (version !== null) this.describeProcess(version);
     // Every reason exists from the start, so that a first drop is an increase and not a new series.
     for (const reason of DROP_REASONS) this.accessLogDropped.inc({ reason }, 0);
     for (const how of STREAM_ENDS) this.accessLogStreamsEnded.inc({ how }, 0);
@@ -390,9 +388,10 @@ export class SelfMetrics {
 
   /**
    * All of them in Prometheus' text format 0.0.4. (prom-client's own OpenMetrics form is of no use beside it: rendering that once
-   * cuts `_total` off the counters' names for good. web/exposition.ts turns this text into OpenMetrics.)
+   * cuts `_total` off the counters' names for good. web/exposition.ts turns this text into OpenMetrics.) `others`: what other
+   * threads counted, to be added.
    */
-  render(holdings: Holdings): Promise<string> {
+  async render(holdings: Holdings, others: readonly SelfCounts[] = []): Promise<string> {
     this.lives.set(holdings.lives);
     this.connections.set(holdings.connections);
     this.edges.set(holdings.edges);
@@ -403,7 +402,25 @@ export class SelfMetrics {
       this.overflowed.inc({ metrics }, holdings.overflowed[metrics]);
     }
     this.setIndicators(holdings.indicators);
-    return this.registry.metrics();
+    if (others.length === 0) return this.registry.metrics();
+    // Those of the process have other ways to be added up, none of which is meant here: no other thread has them.
+    const summed = [await this.counts(), ...others].flat().map((metric) => ({ ...metric, aggregator: "sum" }));
+    return AggregatorRegistry.aggregate([summed]).metrics();
+  }
+
+  /** For another thread's `render`. */
+  counts(): Promise<SelfCounts> {
+    return this.registry.getMetricsAsJSON();
+  }
+
+  private describeProcess(version: string): void {
+    collectDefaultMetrics({ register: this.registry });
+    new Gauge({
+      name: "meshtally_build_info",
+      help: "Always 1; the labels say what runs.",
+      labelNames: ["version", "node_version"] as const,
+      registers: [this.registry],
+    }).set({ version, node_version: process.version }, 1);
   }
 
   private setIndicators({ subjects, refused, late, ahead }: Holdings["indicators"]): void {

@@ -26,6 +26,7 @@ import { OBSERVATION_KIND_HTTP, OBSERVATION_KIND_OFFSET } from "../vocabulary.ts
 import { Analyser, defaultRules, type ServiceRules } from "./analyse.ts";
 import { satisfactionOf } from "./apdex.ts";
 import { EndpointIndex } from "./endpoint-index.ts";
+import type { EntryLog, LoggedCall } from "./logged-call.ts";
 import type { Identities } from "./parties.ts";
 import type { Protocol, Side } from "./side.ts";
 
@@ -39,8 +40,12 @@ const NO_FLAGS: readonly string[] = [];
 interface Route {
   readonly origin: LabelsOrigin;
   readonly labelKey: string;
+  /** For the log's rules; null when nothing follows from the entry. */
+  readonly outcome: Outcome | null;
   readonly sides: readonly RouteSide[];
 }
+
+type Outcome = Pick<LoggedCall, "protocol" | "code" | "grpcStatus" | "flags" | "success">;
 
 interface RouteSide {
   target: Target;
@@ -64,6 +69,8 @@ export interface CallsOptions {
   readonly identities?: Identities;
   /** What is configured per service. Default: as defaultRules. */
   readonly rules?: ServiceRules;
+  /** Keeps some of the entries. Default: nobody does. */
+  readonly log?: EntryLog | null;
 }
 
 export class Calls {
@@ -76,6 +83,15 @@ export class Calls {
   private readonly endpoints: EndpointIndex;
   private readonly serviceNumbers = new Map<string, number>();
   private readonly measures: CallMeasures = newMeasures();
+  private readonly logged: LoggedCall = {
+    protocol: "http",
+    code: 0,
+    grpcStatus: null,
+    flags: NO_FLAGS,
+    latencyMs: null,
+    success: true,
+    nowMs: 0,
+  };
   /** How long ago the calls since `begin` ended, by the proxy's clock and ours; least is more than most when none told. */
   leastDelayMs = 0;
   mostDelayMs = 0;
@@ -121,6 +137,7 @@ export class Calls {
     const refusal = this.count(route, bytes, sender);
     if (refusal !== null) return refusal;
     this.measure(route, bytes);
+    this.offer(route, bytes, start, stop, sender);
     return route.origin;
   }
 
@@ -128,10 +145,19 @@ export class Calls {
    * Takes the TCP entry there. Its sides are few, and each entry says all of its connection again: they are analysed in full.
    */
   takeTcp(bytes: Buffer, start: number, stop: number, sender: Sender): LabelsOrigin | DropReason {
-    const { indicators } = this.options;
-    const origin = this.decoder.decodeTcp(bytes, start, stop, sender, this.options.connectionSink);
-    if (indicators === null || (origin !== "observation" && origin !== "derived")) return origin;
+    const { indicators, log, connectionSink } = this.options;
+    const origin = this.decoder.decodeTcp(bytes, start, stop, sender, connectionSink);
+    if (origin !== "observation" && origin !== "derived") return origin;
     const sides = this.analyser.analyseTcp(bytes, start, stop, sender);
+    const outcome = this.analyser.wasLast ? outcomeOf(sides) : null;
+    if (indicators !== null) this.measureConnection(sides, indicators);
+    if (log && outcome !== null) {
+      log.offer(bytes, start, stop, false, sender, { ...outcome, latencyMs: null, nowMs: this.nowMs });
+    }
+    return origin;
+  }
+
+  private measureConnection(sides: readonly Side[], indicators: Indicators): void {
     for (const side of sides) {
       const slot = indicators.slotOf(this.nowMs, this.nowMs); // of what was sent since the entry before, whenever it began
       indicators.addConnection(indicators.target(endsOf(side)), slot, {
@@ -141,7 +167,6 @@ export class Calls {
         flags: this.analyser.wasLast ? side.flags : NO_FLAGS,
       });
     }
-    return origin;
   }
 
   private count({ origin, labelKey }: Route, bytes: Buffer, sender: Sender): DropReason | null {
@@ -163,18 +188,30 @@ export class Calls {
       return this.options.sink(record);
     });
     if (origin !== "observation" && origin !== "derived") return origin;
-    const route = { origin, labelKey, sides: this.routeSides(bytes, start, stop, sender) };
+    const sides = this.analyser.analyseHttp(bytes, start, stop, sender);
+    const route = { origin, labelKey, outcome: outcomeOf(sides), sides: this.routeSides(sides) };
     const isAlike =
       !entry.isUnique && records === 1 && (origin === "derived" || isOneLabelSet(bytes, entry.observation.start));
     if (isAlike) this.routes.set(entry.fingerprint, 0, entry.fingerprintBytes, route);
     this.measure(route, bytes);
+    this.offer(route, bytes, start, stop, sender);
     return origin;
   }
 
-  private routeSides(bytes: Buffer, start: number, stop: number, sender: Sender): RouteSide[] {
+  private offer({ outcome }: Route, bytes: Buffer, start: number, stop: number, sender: Sender): void {
+    const { entry, options, logged } = this;
+    const { log } = options;
+    if (!log || outcome === null) return;
+    const whole = entry.lastDownstreamTx.isPresent ? entry.lastDownstreamTx : entry.duration;
+    Object.assign(logged, outcome);
+    logged.latencyMs = whole.isPresent ? whole.wholeMs : null;
+    logged.nowMs = this.nowMs;
+    log.offer(bytes, start, stop, true, sender, logged);
+  }
+
+  private routeSides(sides: readonly Side[]): RouteSide[] {
     const { indicators } = this.options;
-    if (indicators === null) return [];
-    return this.analyser.analyseHttp(bytes, start, stop, sender).map((side) => this.routeSide(side, indicators));
+    return indicators === null ? [] : sides.map((side) => this.routeSide(side, indicators));
   }
 
   private routeSide(side: Side, indicators: Indicators): RouteSide {
@@ -270,6 +307,13 @@ export class Calls {
     measures.satisfaction =
       latencyNs === null && isSuccess ? null : satisfactionOf(latencyNs ?? 0, isSuccess, thresholdNs);
   }
+}
+
+function outcomeOf(sides: readonly Side[]): Outcome | null {
+  const [side] = sides;
+  if (side === undefined) return null;
+  const { protocol, code, grpcStatus, flags } = side;
+  return { protocol, code: code ?? 0, grpcStatus, flags, success: sides.every(({ success }) => success) };
 }
 
 function endsOf({ detectPoint, source, destination }: Side): Ends {

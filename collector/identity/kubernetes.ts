@@ -7,9 +7,10 @@ import { dirname, join } from "node:path";
 import { CollectorError } from "../error.ts";
 import type { Log } from "../log.ts";
 import type { ReloadResult, SelfMetrics } from "../self.ts";
+import { CurrentIndex } from "./current-index.ts";
 import { readObjects } from "./files.ts";
-import { AddressIndex, type AddressLookup, type Identity, type NameRules } from "./lookup.ts";
-import { noObjects } from "./objects.ts";
+import { AddressIndex, type NameRules } from "./lookup.ts";
+import { noObjects, type Objects } from "./objects.ts";
 
 /** Notices of one change come in a row. */
 const SETTLE_MS = 100;
@@ -24,6 +25,8 @@ export interface KubernetesOptions {
   /** Of all files together. */
   readonly maxBytes: number;
   readonly rules: NameRules;
+  /** Told of the objects that are in force from now on; they must not be changed. */
+  readonly onRead?: (objects: Objects) => void;
   readonly self: SelfMetrics;
   readonly log: Log;
 }
@@ -35,10 +38,7 @@ interface ObjectFile {
   readonly mark: string;
 }
 
-export class KubernetesObjects implements AddressLookup {
-  /** Goes up with each reading that came through. */
-  version = 0;
-  private index: AddressIndex;
+export class KubernetesObjects extends CurrentIndex {
   /** What was read last, or tried to. */
   private seen = "";
   private refreshing: Promise<void> = Promise.resolve();
@@ -47,23 +47,7 @@ export class KubernetesObjects implements AddressLookup {
   private settling: NodeJS.Timeout | null = null;
 
   constructor(private readonly options: KubernetesOptions) {
-    this.index = new AddressIndex(noObjects(), options.rules);
-  }
-
-  find(address: string, port: number): Identity | null {
-    return this.index.find(address, port);
-  }
-
-  isShared(address: string): boolean {
-    return this.index.isShared(address);
-  }
-
-  findPod(namespace: string, name: string): Identity | null {
-    return this.index.findPod(namespace, name);
-  }
-
-  findHost(host: string): Identity | null {
-    return this.index.findHost(host);
+    super(options.rules);
   }
 
   /** Resolves when the files were read once, with or without success. */
@@ -130,8 +114,8 @@ export class KubernetesObjects implements AddressLookup {
       log.error({ file, reason }, "Kubernetes objects could not be read; the former ones stay in force");
       return;
     }
-    this.index = result.index;
-    this.version++;
+    this.replace(result.index);
+    this.options.onRead?.(result.objects);
     for (const [kind, count] of Object.entries(result.counts)) self.identityObjects.set({ kind }, count);
     log.info(result.counts, "Kubernetes objects read");
   }
@@ -156,7 +140,7 @@ export class KubernetesObjects implements AddressLookup {
       }
     }
     const counts = Object.fromEntries(Object.entries(objects).map(([kind, { size }]) => [kind, size]));
-    return { result: "ok", index: new AddressIndex(objects, rules), counts: { ...counts, skipped } };
+    return { result: "ok", objects, index: new AddressIndex(objects, rules), counts: { ...counts, skipped } };
   }
 
   /** The files as they are now, in order; a fault in the place of one that is not there. */
@@ -168,6 +152,7 @@ export class KubernetesObjects implements AddressLookup {
 
 interface Loaded {
   readonly result: "ok";
+  readonly objects: Objects;
   readonly index: AddressIndex;
   readonly counts: Readonly<Record<string, number>>;
 }

@@ -1,10 +1,10 @@
 // Indicators as Prometheus families: mesh_service_*, mesh_instance_*, mesh_endpoint_*, mesh_edge_*.
 
 import { escapeValue } from "../label-value.ts";
-import type { Indicator } from "./indicator.ts";
 import { Field } from "./measures.ts";
-import { liveSpan, minuteSpan } from "./slots.ts";
-import { LABEL_NAMES, SUBJECT_KINDS, type Subject, type SubjectKind, type Subjects } from "./subjects.ts";
+import type { SubjectReading } from "./reading.ts";
+import { liveSpan, minuteSpan, type Span } from "./slots.ts";
+import { LABEL_NAMES, SUBJECT_KINDS, type SubjectKind } from "./subjects.ts";
 import { QUANTILES, type Summary, summarise } from "./summary.ts";
 
 /** How long a piece of text gets before it is handed on. */
@@ -98,10 +98,23 @@ export const FAMILIES: readonly Family[] = [
   },
 ];
 
-/** All families that have a line, in pieces that end at line ends: Prometheus' text format 0.0.4. */
-export function* renderIndicators(subjects: Subjects, nowMs: number): Generator<string> {
+const WINDOW_NAMES = ["live", "minute"] as const;
+
+/** What `renderIndicators` needs a reading of. */
+export function expositionSpans(nowMs: number): readonly Span[] {
+  return [liveSpan(nowMs), minuteSpan(nowMs, 1)];
+}
+
+/**
+ * All families that have a line, in pieces that end at line ends: Prometheus' text format 0.0.4. `readingsOf` gives all subjects of a
+ * kind, read for those spans.
+ */
+export function* renderIndicators(
+  readingsOf: (kind: SubjectKind) => Iterable<SubjectReading>,
+  spans: readonly Span[],
+): Generator<string> {
   for (const kind of SUBJECT_KINDS) {
-    const readings = [...subjects.all(kind)].map((subject) => read(subject, nowMs));
+    const readings = Array.from(readingsOf(kind), (subject) => read(subject, spans));
     for (const family of FAMILIES) yield* renderFamily(kind, family, readings);
   }
 }
@@ -123,22 +136,13 @@ function* renderFamily(kind: SubjectKind, family: Family, readings: readonly Rea
   if (piece !== "") yield piece;
 }
 
-function read({ kind, labels, indicator }: Subject, nowMs: number): Reading {
+function read({ kind, labels, totals, flags, windows }: SubjectReading, spans: readonly Span[]): Reading {
   return {
     labels: LABEL_NAMES[kind].map((name, i) => `${name}="${escapeValue(labels[i] as string)}"`).join(","),
-    totals: indicator.totals(),
-    flags: indicator.flags,
-    windows: windowsOf(indicator, nowMs),
+    totals,
+    flags,
+    windows: windows.map((window, i) => [WINDOW_NAMES[i] as string, summarise(window, (spans[i] as Span).seconds)]),
   };
-}
-
-function windowsOf(indicator: Indicator, nowMs: number): [string, Summary][] {
-  const live = liveSpan(nowMs);
-  const minute = minuteSpan(nowMs, 1);
-  return [
-    ["live", summarise(indicator.window(live), live.seconds)],
-    ["minute", summarise(indicator.window(minute), minute.seconds)],
-  ];
 }
 
 function total(name: string, help: string, field: Field): Family {

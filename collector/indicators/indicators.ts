@@ -7,7 +7,7 @@
 import type { Indicator } from "./indicator.ts";
 import type { CallMeasures, ConnectionMeasures } from "./measures.ts";
 import { SLOT_MS, SLOTS_PER_MINUTE, slotOf } from "./slots.ts";
-import { type DetectPoint, SUBJECT_KINDS, Subjects } from "./subjects.ts";
+import { type DetectPoint, SUBJECT_KINDS, type Subject, Subjects } from "./subjects.ts";
 
 /** Stands for the service of an end of which nothing is known. */
 export const UNKNOWN_SERVICE = "unknown";
@@ -33,6 +33,14 @@ export interface Ends {
   readonly instance: string | null;
 }
 
+/** Subjects by kind, and calls. */
+export interface IndicatorHoldings {
+  readonly subjects: Readonly<Record<string, number>>;
+  readonly refused: Readonly<Record<string, number>>;
+  readonly late: number;
+  readonly ahead: number;
+}
+
 /** What calls with the same ends are added to. */
 export interface Target {
   readonly ends: Ends;
@@ -51,11 +59,7 @@ export class Indicators {
 
   /** Of the time in which calls may come late, each minute is kept until it is complete, and the one after it. */
   constructor(private readonly options: IndicatorOptions) {
-    this.subjects = new Subjects(
-      options.limit,
-      options.endpointsPerService,
-      Math.ceil(options.lateAfterMs / SLOT_MS) + SLOTS_PER_MINUTE + 1,
-    );
+    this.subjects = new Subjects(options.limit, options.endpointsPerService, keptSlots(options.lateAfterMs));
   }
 
   /** Valid until one of its indicators is retired. */
@@ -103,16 +107,25 @@ export class Indicators {
   }
 
   /** What is held, and what found no room or came at the wrong time. */
-  get holdings() {
+  get holdings(): IndicatorHoldings {
     const { subjects, late, ahead } = this;
     const counts = SUBJECT_KINDS.map((kind) => [kind, subjects.count(kind)] as const);
     return { subjects: Object.fromEntries(counts), refused: subjects.refused, late, ahead };
   }
 
-  /** To be called now and then. */
-  retireIdle(nowMs: number): void {
-    this.subjects.retireBefore(slotOf(nowMs - this.options.retireAfterMs));
+  /** To be called now and then. Returns those that were let go. */
+  retireIdle(nowMs: number): Subject[] {
+    return this.subjects.retireBefore(slotOf(nowMs - this.options.retireAfterMs));
   }
+}
+
+/** So many minutes that have ended are kept whole. */
+export function keptMinutes(lateAfterMs: number): number {
+  return Math.floor(keptSlots(lateAfterMs) / SLOTS_PER_MINUTE) - 1;
+}
+
+function keptSlots(lateAfterMs: number): number {
+  return Math.ceil(lateAfterMs / SLOT_MS) + SLOTS_PER_MINUTE + 1;
 }
 
 /** Whether all of it still counts. */

@@ -17,11 +17,19 @@ const STEP = 32;
 
 const EMPTY = new Uint32Array(0);
 
-export class LatencySketch {
-  count = 0;
+/** What a sketch holds; plain, so that it can go from thread to thread. */
+export interface SketchCounts {
+  /** Of latencies. */
+  readonly count: number;
   /** Of the buckets from `first` on. */
-  private counts = EMPTY;
-  private first = 0;
+  readonly counts: Uint32Array;
+  readonly first: number;
+}
+
+export class LatencySketch implements SketchCounts {
+  count = 0;
+  counts = EMPTY;
+  first = 0;
 
   /** Microseconds; below one it counts as one. */
   add(us: number): void {
@@ -32,7 +40,7 @@ export class LatencySketch {
     else this.widen(bucket);
   }
 
-  merge({ count, counts, first }: LatencySketch): void {
+  merge({ count, counts, first }: SketchCounts): void {
     if (count === 0) return;
     this.cover(first, first + counts.length);
     const shift = first - this.first;

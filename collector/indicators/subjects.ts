@@ -1,7 +1,6 @@
 // Subjects: whose calls are added up. A service, one of its instances, one of its endpoints, or an edge between two services.
 
 import { Indicator } from "./indicator.ts";
-import { SLOTS_PER_MINUTE } from "./slots.ts";
 
 export const SUBJECT_KINDS = ["service", "instance", "endpoint", "edge"] as const;
 export type SubjectKind = (typeof SUBJECT_KINDS)[number];
@@ -50,11 +49,6 @@ export class Subjects {
     private readonly keptSlots: number,
   ) {}
 
-  /** So many minutes that have ended are kept whole. */
-  get keptMinutes(): number {
-    return Math.floor(this.keptSlots / SLOTS_PER_MINUTE) - 1;
-  }
-
   service(service: string, point: DetectPoint): Subject {
     return this.find("service", [service, point], [OTHER, point]);
   }
@@ -80,16 +74,23 @@ export class Subjects {
     return this.byKind[kind].size;
   }
 
-  /** Lets go of subjects of which nothing was heard since that slot. */
-  retireBefore(slot: number): void {
+  has(kind: SubjectKind, labels: readonly string[]): boolean {
+    return this.byKind[kind].has(keyOf(labels));
+  }
+
+  /** Lets go of subjects of which nothing was heard since that slot, and returns them. */
+  retireBefore(slot: number): Subject[] {
+    const retired: Subject[] = [];
     for (const kind of SUBJECT_KINDS) {
-      for (const [key, { indicator, labels }] of this.byKind[kind]) {
-        if (indicator.latestSlot >= slot) continue;
-        indicator.isRetired = true;
+      for (const [key, subject] of this.byKind[kind]) {
+        if (subject.indicator.latestSlot >= slot) continue;
+        subject.indicator.isRetired = true;
         this.byKind[kind].delete(key);
-        if (kind === "endpoint") this.countEndpoint(labels[0] as string, -1);
+        retired.push(subject);
+        if (kind === "endpoint") this.countEndpoint(subject.labels[0] as string, -1);
       }
     }
+    return retired;
   }
 
   private find(kind: SubjectKind, labels: readonly string[], other: readonly string[], isFull = false): Subject {

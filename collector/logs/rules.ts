@@ -2,25 +2,9 @@
 //
 // The defaults are SkyWalking's (errors, and whatever has a response flag) and slow requests.
 
+import type { LoggedCall } from "../analysis/logged-call.ts";
 import type { LogReason } from "../self.ts";
 import { MinuteQuota } from "./quota.ts";
-
-/** What the decision needs of an entry. One object is filled again and again. */
-export interface LoggedCall {
-  protocol: "http" | "grpc" | "tcp";
-  /** HTTP status; 0 when there was no answer, and for TCP. */
-  code: number;
-  /** Null when the entry does not say. */
-  grpcStatus: number | null;
-  /** Short names: UF. */
-  flags: readonly string[];
-  latencyMs: number | null;
-  success: boolean;
-  /** Whose entry it is: one that fails much must not use up what others may keep. */
-  service: string;
-  /** Unix ms. */
-  nowMs: number;
-}
 
 export interface LogRuleSettings {
   /** No answer, a code from 400 on, a gRPC status but 0, or no success. Of TCP the flags alone say it. */
@@ -49,11 +33,11 @@ export class LogRules {
     this.quota = new MinuteQuota(settings.perMinute);
   }
 
-  /** Why the call is kept; null when it is not. */
-  keeps(call: LoggedCall): LogReason | null {
+  /** Why the call is kept; null when it is not. `service`: whose entry it is: one that fails much must not use up what others may keep. */
+  keeps(call: LoggedCall, service: string): LogReason | null {
     const reason = this.reasonOf(call);
     if (reason === null) return null; // fast: of a healthy mesh nearly all
-    if (this.quota.takes(keyOf(call, reason), call.nowMs)) return reason;
+    if (this.quota.takes(keyOf(call, reason, service), call.nowMs)) return reason;
     this.onDropped(reason);
     return null;
   }
@@ -71,6 +55,6 @@ function isError({ code, grpcStatus, success }: LoggedCall): boolean {
   return !success || code === 0 || code >= FIRST_ERROR_CODE || (grpcStatus !== null && grpcStatus !== 0);
 }
 
-function keyOf({ flags, code, service }: LoggedCall, reason: LogReason): string {
+function keyOf({ flags, code }: LoggedCall, reason: LogReason, service: string): string {
   return `${reason} ${flags.length > 0 ? flags.join() : code} ${service}`;
 }

@@ -42,6 +42,13 @@ const message = new WireReader();
 const nested = new WireReader();
 const node = new WireReader();
 
+/** Whether a message may name a sender, at the cost of a few bytes: what it holds besides is passed over. */
+export function hasIdentifier(bytes: Buffer): boolean {
+  message.open(bytes, 0, bytes.length);
+  while (message.next()) if (message.tag === IDENTIFIER) return true;
+  return false;
+}
+
 /**
  * Reads a message down to its entries, which are not looked into. Null when that framing is broken anywhere, or beyond a bound: then
  * no entry of it is taken, so none is counted twice or by half. Fields that occur more than once are merged, as protobuf demands.

@@ -2,7 +2,7 @@
 
 import type { LabelReason, UnknownEnds } from "../record/unknown-peers.ts";
 import type { DropReason, STREAM_ENDS } from "../self.ts";
-import { EntryDelay } from "./entry-delay.ts";
+import { type EntryDelay, newDelay } from "./entry-delay.ts";
 
 type Ended = (typeof STREAM_ENDS)[number];
 
@@ -12,13 +12,23 @@ export interface Taken {
   derived: number;
 }
 
+/** What is read of a ProxyAccount; plain, so that it can go from thread to thread. */
+export type ProxyCounts = Readonly<Omit<ProxyAccount, "addNotTaken" | "addEnded" | "fail">>;
+
+/** What is read of all of them. */
+export interface Accounts {
+  readonly named: Iterable<ProxyCounts>;
+  readonly unnamed: ProxyCounts;
+  readonly beyondLimit: ProxyCounts;
+}
+
 /** One proxy's, since the collector started; or since the proxy made room for others and came again. Times are Unix ms, 0 for never. */
 export class ProxyAccount {
   openStreams = 0;
   /** Since when it has had a stream open without a break. */
   connectedSinceMs = 0;
   lastEntryMs = 0;
-  readonly delay = new EntryDelay();
+  readonly delay: EntryDelay = newDelay();
   readonly http: Taken = { observation: 0, derived: 0 };
   readonly tcp: Taken = { observation: 0, derived: 0 };
   /** Entries taken in whose label set this end is `unknown`, by why. */
@@ -52,7 +62,7 @@ export class ProxyAccount {
 }
 
 /** The accounts of at most `limit` proxies. Beyond it, the proxy whose last stream ended first makes room for another. */
-export class ProxyAccounts {
+export class ProxyAccounts implements Accounts {
   /** Of streams that have named no node (yet). */
   readonly unnamed = new ProxyAccount("");
   /** Of all proxies for which there was no room: as many others had a stream open. */
@@ -63,10 +73,8 @@ export class ProxyAccounts {
 
   constructor(private readonly limit: number) {}
 
-  /** Those that have a name. */
-  *[Symbol.iterator](): Generator<ProxyAccount> {
-    yield* this.open.values();
-    yield* this.idle.values();
+  get named(): ProxyAccount[] {
+    return [...this.open.values(), ...this.idle.values()];
   }
 
   /** The account to which one more stream belongs from now on; "" names no proxy. */

@@ -3,6 +3,7 @@
 
 import type { ServiceRules } from "../analysis/analyse.ts";
 import { Calls } from "../analysis/calls.ts";
+import type { EntryLog } from "../analysis/logged-call.ts";
 import type { Identities } from "../analysis/parties.ts";
 import type { Indicators } from "../indicators/indicators.ts";
 import type { Log } from "../log.ts";
@@ -13,6 +14,7 @@ import { NEITHER_UNKNOWN, type UnknownEnds, UnknownPeers } from "../record/unkno
 import type { DropReason, SelfMetrics } from "../self.ts";
 import { type ProxyAccount, ProxyAccounts, type Taken } from "./accounts.ts";
 import type { StreamEnd, StreamReader } from "./client-stream.ts";
+import { addDelay } from "./entry-delay.ts";
 import type { GrpcServer } from "./grpc.ts";
 import { LogLimit } from "./log-limit.ts";
 
@@ -21,6 +23,11 @@ const METHOD = "StreamAccessLogs";
 
 /** Reasons that are as they should be: counted, but no word in the log. */
 const SILENT: readonly DropReason[] = ["not_final", "no_request"];
+
+/** Lets the server hand streams of access loggers to the readers that `open` makes; null when there are too many. */
+export function registerAls(server: GrpcServer, open: () => StreamReader | null): void {
+  for (const service of SERVICES) server.addClientStream(service, METHOD, open);
+}
 
 export interface AlsOptions {
   /** Most streams open at once: each may hold a message that has not come to its end. Default: as many as come. */
@@ -39,11 +46,18 @@ export interface AlsOptions {
   readonly identities?: Identities;
   /** What is configured per service. Default: nothing. */
   readonly rules?: ServiceRules;
+  /** Keeps some of the entries. Default: nobody does. */
+  readonly entryLog?: EntryLog | null;
   readonly self: SelfMetrics;
   readonly log: Log;
 }
 
-interface MessageTap {
+/** Instead of `end`: nothing more of the stream comes here, since another reader reads on. */
+export interface MovableReader extends StreamReader {
+  leave(): void;
+}
+
+export interface MessageTap {
   /** Asked once per message: the whole cost of a tap that nobody uses. */
   readonly isActive: boolean;
   /** The bytes are the receiver's; what of them is needed later must be copied. */
@@ -80,6 +94,7 @@ export class AlsReceiver {
         indicators: options.indicators ?? null,
         ...(options.identities ? { identities: options.identities } : {}),
         ...(options.rules ? { rules: options.rules } : {}),
+        log: options.entryLog ?? null,
       }),
       accounts: this.accounts,
       sinks,
@@ -87,22 +102,32 @@ export class AlsReceiver {
   }
 
   register(server: GrpcServer): void {
-    for (const service of SERVICES) server.addClientStream(service, METHOD, () => this.open());
+    registerAls(server, () => this.open());
   }
 
   /** The reader of one more stream; null when there are too many. */
   open(): StreamReader | null {
-    const { options, drops, accounts } = this.shared;
-    const { maxStreams = Number.POSITIVE_INFINITY, self } = options;
+    const { maxStreams = Number.POSITIVE_INFINITY } = this.shared.options;
     if (this.streams >= maxStreams) {
-      self.accessLogStreamsEnded.inc({ how: "refused" });
-      accounts.unnamed.addEnded("refused");
-      accounts.unnamed.fail("stream refused: more than limits.streams");
-      drops.warn("refused", { limit: maxStreams }, "access-log stream refused");
+      this.refuse(maxStreams);
       return null;
     }
     this.streams++;
     return new AlsStream(this.shared, () => this.streams--);
+  }
+
+  /** The same of a stream that another thread counted among those open, and that may be read on elsewhere. */
+  adopt(): MovableReader {
+    return new AlsStream(this.shared, () => {});
+  }
+
+  /** Counts a stream of which nothing is read, since so many are open. */
+  refuse(limit: number): void {
+    const { options, drops, accounts } = this.shared;
+    options.self.accessLogStreamsEnded.inc({ how: "refused" });
+    accounts.unnamed.addEnded("refused");
+    accounts.unnamed.fail("stream refused: more than limits.streams");
+    drops.warn("refused", { limit }, "access-log stream refused");
   }
 }
 
@@ -131,7 +156,7 @@ class PeerSinks {
   }
 }
 
-class AlsStream implements StreamReader {
+class AlsStream implements MovableReader {
   /** Named by the stream's first message, or by a later one that replaces it. */
   private sender: Sender | null = null;
   private account: ProxyAccount;
@@ -144,12 +169,16 @@ class AlsStream implements StreamReader {
     shared.options.self.accessLogStreams.inc();
   }
 
-  end(how: StreamEnd): void {
-    const { options, drops, accounts } = this.shared;
+  leave(): void {
     this.onEnd();
-    accounts.leave(this.account);
+    this.shared.accounts.leave(this.account);
+    this.shared.options.self.accessLogStreams.dec();
+  }
+
+  end(how: StreamEnd): void {
+    const { options, drops } = this.shared;
+    this.leave();
     this.account.addEnded(how);
-    options.self.accessLogStreams.dec();
     options.self.accessLogStreamsEnded.inc({ how });
     if (how !== "broken_off") return;
     this.account.fail("stream broken off");
@@ -176,7 +205,7 @@ class AlsStream implements StreamReader {
     calls.begin(nowMs);
     this.takeEntries(httpEntries, account.http, (start, stop) => calls.takeHttp(bytes, start, stop, sender));
     this.takeEntries(tcpEntries, account.tcp, (start, stop) => calls.takeTcp(bytes, start, stop, sender));
-    account.delay.add(calls.leastDelayMs, calls.mostDelayMs, nowMs);
+    addDelay(account.delay, calls.leastDelayMs, calls.mostDelayMs, nowMs);
     this.tap(bytes, message, sender); // last: all is counted, whatever becomes of it
   }
 

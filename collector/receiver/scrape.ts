@@ -51,7 +51,7 @@ export interface ScraperOptions {
   /** Targets read at the same moment. */
   readonly concurrency: number;
   /** Takes what a scrape says, or says why it does not. */
-  readonly sink: (report: StatsReport) => ScrapeResult;
+  readonly sink: (report: StatsReport) => ScrapeResult | Promise<ScrapeResult>;
   readonly self: SelfMetrics;
   readonly log: Log;
 }
@@ -272,7 +272,7 @@ class Target {
   }
 
   /** The readings of a target come in turn, so what fell since the one before began anew. */
-  private handOn({ report, untagged }: Reading, proxy: string): ScrapeResult {
+  private async handOn({ report, untagged }: Reading, proxy: string): Promise<ScrapeResult> {
     this.status.proxy = proxy;
     this.tellUntagged(untagged, proxy);
     const before = this.resets.count;

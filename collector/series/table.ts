@@ -9,6 +9,7 @@
 import type { DropReason, ScrapeResult } from "../self.ts";
 import { Cell, type LifeCells, Series } from "./cell.ts";
 import { type Life, UNSTAMPED } from "./life.ts";
+import type { SeriesReader } from "./reader.ts";
 import type { Shape } from "./shape.ts";
 import { Slab } from "./slab.ts";
 
@@ -24,8 +25,8 @@ interface Labelled {
   readonly labelKey: string;
 }
 
-export class SeriesTable<Told extends Labelled, Sample extends Labelled> {
-  /** Every label set, in the order of first sight. Series are never removed, so an index stays valid. */
+export class SeriesTable<Told extends Labelled, Sample extends Labelled> implements SeriesReader {
+  /** Series are never removed, so an index stays valid. */
   readonly series: Series[] = [];
   /** Fields of a row. */
   readonly width: number;
@@ -121,14 +122,12 @@ export class SeriesTable<Told extends Labelled, Sample extends Labelled> {
     byKey.clear();
   }
 
-  /** Copies a series' total into `counts`: a row as shape.ts draws it. */
   readTotal(series: Series, counts: Float64Array): void {
     const at = this.rows.offset(series.total);
     const chunk = this.rows.chunk(series.total);
     for (let field = 0; field < this.width; field++) counts[field] = chunk[at + field] as number;
   }
 
-  /** Like `readTotal`, without what had happened before the collector first saw the proxy. */
   readRecent(series: Series, counts: Float64Array): void {
     this.readTotal(series, counts);
     if (series.history < 0) return;
@@ -139,7 +138,14 @@ export class SeriesTable<Told extends Labelled, Sample extends Labelled> {
     }
   }
 
-  /** The series whose totals grew since the last call. */
+  /** Copies into `counts` what of a total had happened before the collector first saw the proxy; false when there is none. */
+  readHistory({ history }: Series, counts: Float64Array): boolean {
+    if (history < 0) return false;
+    const at = this.rows.offset(history);
+    counts.set(this.rows.chunk(history).subarray(at, at + this.width));
+    return true;
+  }
+
   takeChanged(): readonly Series[] {
     const taken = this.changed;
     for (const series of taken) series.isChanged = false;

@@ -18,11 +18,10 @@
 // Cost: a tick copies the array (400 KB at 2,000 edges, well under a millisecond) and walks the label sets that grew since the
 // last one, some 0.1 us each per column. Memory: an edge has about 50 columns in about 210 snapshots, some 40 KB; with TCP 50 KB.
 
-import type { Series } from "../series/cell.ts";
 import { COUNTS_WIDTH, HISTOGRAM_COUNT, histogramField, REQUESTS } from "../series/counts.ts";
 import { BUCKET_COUNT, quantile } from "../series/histogram.ts";
 import { unpackLabels } from "../series/key.ts";
-import type { SeriesStore } from "../series/store.ts";
+import type { LabelSet, SeriesTables } from "../series/reader.ts";
 import { HttpMetric, OTHER, TCP_METRICS, TcpMetric } from "../vocabulary.ts";
 import { type Node, OTHER_NODE, type Place, placeOf, withKnown } from "./edge.ts";
 import { Snapshots } from "./snapshots.ts";
@@ -132,7 +131,7 @@ export class ServiceGraph {
   private readonly counts = new Float64Array(COUNTS_WIDTH);
 
   constructor(
-    private readonly store: SeriesStore,
+    private readonly store: SeriesTables,
     /** Most edges held; what comes after is shown as one edge from `other` to `other`. */
     private readonly limit: number,
     /** A clock that never jumps, in milliseconds. */
@@ -187,7 +186,7 @@ export class ServiceGraph {
     }
   }
 
-  private refreshTcp(series: Series): void {
+  private refreshTcp(series: LabelSet): void {
     const { nodes, block, policy, seen } = this.tcpRoutes[series.index] ?? this.addTcpRoute(series);
     const { counts } = this;
     this.store.tcp.readRecent(series, counts);
@@ -236,7 +235,7 @@ export class ServiceGraph {
     return route;
   }
 
-  private addTcpRoute({ index, labelKey }: Series): TcpRoute {
+  private addTcpRoute({ index, labelKey }: LabelSet): TcpRoute {
     const place = placeOf(unpackLabels(labelKey) ?? []);
     const edge = this.edgeOf(place.source, place.destination);
     if (edge.tcpColumn < 0) edge.tcpColumn = this.allocate(2 * TCP.width);

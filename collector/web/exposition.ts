@@ -3,10 +3,9 @@
 
 import { METRIC_HELP } from "../help.ts";
 import { escapeValue } from "../label-value.ts";
-import type { Series } from "../series/cell.ts";
 import { COUNTS_WIDTH, HISTOGRAM_COUNT, HISTOGRAM_SUM, histogramField, REQUESTS } from "../series/counts.ts";
 import { unpackLabels } from "../series/key.ts";
-import type { SeriesStore } from "../series/store.ts";
+import type { LabelSet, SeriesTables } from "../series/reader.ts";
 import {
   HISTOGRAM_BOUNDS,
   HTTP_METRICS,
@@ -56,7 +55,7 @@ export class TrafficExposition {
   private readonly tcpTexts: LabelTexts = [];
   private readonly counts = new Float64Array(COUNTS_WIDTH);
 
-  constructor(private readonly store: SeriesStore) {}
+  constructor(private readonly store: SeriesTables) {}
 
   /** All families that have a series, in pieces that end at line ends. The lines of one histogram are of one moment; the whole is not. */
   *render(format: Format): Generator<string> {
@@ -99,7 +98,7 @@ export class TrafficExposition {
   }
 }
 
-function* mapped(all: readonly Series[], render: (series: Series) => string): Generator<string> {
+function* mapped(all: readonly LabelSet[], render: (series: LabelSet) => string): Generator<string> {
   for (const series of all) yield render(series);
 }
 
@@ -140,7 +139,7 @@ const LABEL_INDEXES: readonly Label[] = [...LABELS.keys()];
 const TCP_LABEL_INDEXES: readonly Label[] = LABEL_INDEXES.filter(isTcpLabel);
 
 /** `reporter="source",source_workload="web",...` */
-function labelText(known: LabelTexts, { index, labelKey }: Series, labels: readonly Label[]): string {
+function labelText(known: LabelTexts, { index, labelKey }: LabelSet, labels: readonly Label[]): string {
   let text = known[index];
   if (text === undefined) {
     const values = unpackLabels(labelKey) ?? [];

@@ -1,8 +1,9 @@
 // GET /api/v1/indicators: how services, instances, endpoints and edges fare: live, in the last whole minute, or minute by minute.
 
 import { quote } from "../error.ts";
+import type { SubjectQuery, SubjectReading } from "../indicators/reading.ts";
 import { liveSpan, minuteSpan, SLOT_MS, type Span } from "../indicators/slots.ts";
-import { LABEL_NAMES, SUBJECT_KINDS, type Subject, type SubjectKind, type Subjects } from "../indicators/subjects.ts";
+import { LABEL_NAMES, SUBJECT_KINDS, type SubjectKind } from "../indicators/subjects.ts";
 import { QUANTILES, type Summary, summarise } from "../indicators/summary.ts";
 import { type Answer, failure } from "./api.ts";
 
@@ -12,16 +13,24 @@ type WindowName = (typeof WINDOWS)[number];
 const DEFAULT_LIMIT = 100;
 const MAX_LIMIT = 1000;
 
+/** What an answer is made of. */
+export interface IndicatorSource {
+  readonly subjects: (query: SubjectQuery) => Promise<Iterable<SubjectReading>>;
+  /** So many minutes that have ended are kept whole. */
+  readonly keptMinutes: number;
+}
+
 /** Those with the most calls first. */
-export function readIndicators(subjects: Subjects, query: URLSearchParams, nowMs: number): Answer {
+export async function readIndicators(source: IndicatorSource, query: URLSearchParams, nowMs: number): Promise<Answer> {
   const request = parse(query);
   if (typeof request === "string") return failure(400, "bad_request", request);
   const { kind, window, limit, filter } = request;
-  const found = [...subjects.all(kind)].filter(({ labels }) =>
-    filter.every((value, i) => !value || value === labels[i]),
-  );
-  const spans = spansOf(window, nowMs, subjects.keptMinutes);
-  const measured = found.map((subject) => measure(subject, spans)).filter(({ traffic }) => traffic > 0);
+  const spans = spansOf(window, nowMs, source.keptMinutes);
+  const measured: Measured[] = [];
+  for (const subject of await source.subjects({ kind, spans, filter })) {
+    const each = measure(subject, spans);
+    if (each.traffic > 0) measured.push(each);
+  }
   measured.sort((a, b) => b.traffic - a.traffic);
   return {
     status: 200,
@@ -69,8 +78,15 @@ function spansOf(window: WindowName, nowMs: number, minutes: number): Span[] {
   return Array.from({ length: minutes }, (_, ago) => minuteSpan(nowMs, ago + 1));
 }
 
-function measure(subject: Subject, spans: readonly Span[]) {
-  const summaries = spans.map((span) => summarise(subject.indicator.window(span), span.seconds));
+interface Measured {
+  readonly subject: SubjectReading;
+  readonly traffic: number;
+  /** As they are shown. */
+  readonly windows: readonly object[];
+}
+
+function measure(subject: SubjectReading, spans: readonly Span[]): Measured {
+  const summaries = subject.windows.map((window, i) => summarise(window, (spans[i] as Span).seconds));
   const traffic = summaries.reduce((sum, summary) => sum + trafficOf(summary), 0);
   return { subject, traffic, windows: summaries.map((summary, i) => render(spans[i] as Span, summary)) };
 }
@@ -80,7 +96,7 @@ function trafficOf({ calls, tcp }: Summary): number {
   return calls + tcp.connections + (tcp.receivedBytes + tcp.sentBytes > 0 ? 1 : 0);
 }
 
-function labelsOf({ kind, labels }: Subject): Record<string, string | undefined> {
+function labelsOf({ kind, labels }: SubjectReading): Record<string, string | undefined> {
   return Object.fromEntries(LABEL_NAMES[kind].map((name, i) => [name, labels[i]]));
 }
 

@@ -1,7 +1,8 @@
 // GET /api/v1/receivers: what comes from whom, and a word on what does not. "I configured it, and there is nothing to see."
 
 import { roleOf } from "../analysis/role.ts";
-import type { ProxyAccount, ProxyAccounts, Taken } from "../receiver/accounts.ts";
+import type { Accounts, ProxyCounts, Taken } from "../receiver/accounts.ts";
+import { readDelay } from "../receiver/entry-delay.ts";
 import type { ScrapeStatus } from "../receiver/scrape.ts";
 import type { Answer } from "./api.ts";
 
@@ -36,13 +37,13 @@ type Hint = keyof typeof HINTS;
 interface Sender {
   /** Null when it has not said who it is. */
   readonly proxy: string | null;
-  readonly account: ProxyAccount | null;
+  readonly account: ProxyCounts | null;
   readonly scrapes: readonly ScrapeStatus[];
 }
 
 /** GET /api/v1/receivers?proxy=TEXT: those whose node id has TEXT in it; by default all. */
 export function readReceivers(
-  accounts: ProxyAccounts,
+  accounts: Accounts,
   scrapes: readonly ScrapeStatus[],
   query: URLSearchParams,
   maxRows = MAX_ROWS,
@@ -60,13 +61,13 @@ export function readReceivers(
   return { status: 200, body };
 }
 
-function* sendersOf(accounts: ProxyAccounts, scrapes: readonly ScrapeStatus[]): Generator<Sender> {
+function* sendersOf(accounts: Accounts, scrapes: readonly ScrapeStatus[]): Generator<Sender> {
   const scrapesOf = new Map<string, ScrapeStatus[]>();
   for (const scrape of scrapes) {
     if (scrape.proxy === null) yield { proxy: null, account: null, scrapes: [scrape] };
     else scrapesOf.set(scrape.proxy, [...(scrapesOf.get(scrape.proxy) ?? []), scrape]);
   }
-  for (const account of accounts) {
+  for (const account of accounts.named) {
     const { proxy } = account;
     yield { proxy, account, scrapes: scrapesOf.get(proxy) ?? [] };
     scrapesOf.delete(proxy);
@@ -98,7 +99,7 @@ function renderSender(sender: Sender): object {
   };
 }
 
-function renderAccount(account: ProxyAccount): object {
+function renderAccount(account: ProxyCounts): object {
   const { http, tcp, lastError } = account;
   return {
     streams: account.openStreams,
@@ -125,8 +126,8 @@ function renderScrape({ target, result, atMs, detail, logsWritten, logsDropped }
   };
 }
 
-function delayOf({ delay }: ProxyAccount): object | null {
-  const range = delay.read(Date.now());
+function delayOf({ delay }: ProxyCounts): object | null {
+  const range = readDelay(delay, Date.now());
   return range === null ? null : { least: range.leastMs, most: range.mostMs };
 }
 
@@ -156,8 +157,8 @@ function* accessLogHints({ account, scrapes }: Sender): Generator<Hint> {
   yield* clockHints(account);
 }
 
-function* clockHints({ delay }: ProxyAccount): Generator<Hint> {
-  const { leastMs } = delay.read(Date.now()) ?? { leastMs: 0 };
+function* clockHints({ delay }: ProxyCounts): Generator<Hint> {
+  const { leastMs } = readDelay(delay, Date.now()) ?? { leastMs: 0 };
   if (leastMs < -MAX_AHEAD_MS) yield "clockAhead";
   if (leastMs > MAX_BEHIND_MS) yield "clockBehind";
 }
@@ -172,6 +173,6 @@ function* scrapeHints({ scrapes }: Sender): Generator<Hint> {
   if (scrapes.some(({ logsDropped }) => (logsDropped ?? 0) > 0)) yield "dropped";
 }
 
-function taken({ http, tcp }: ProxyAccount): Taken {
+function taken({ http, tcp }: ProxyCounts): Taken {
   return { observation: http.observation + tcp.observation, derived: http.derived + tcp.derived };
 }

@@ -8,15 +8,14 @@ import { pipeline } from "node:stream/promises";
 import { createGzip } from "node:zlib";
 import { CollectorError } from "../error.ts";
 import type { AddressLookup } from "../identity/lookup.ts";
-import { renderIndicators } from "../indicators/exposition.ts";
-import type { Indicators } from "../indicators/indicators.ts";
+import { expositionSpans, renderIndicators } from "../indicators/exposition.ts";
+import type { Span } from "../indicators/slots.ts";
 import type { Log } from "../log.ts";
 import type { LogStore } from "../logs/store.ts";
-import type { ProxyAccounts } from "../receiver/accounts.ts";
 import type { ScrapeStatus } from "../receiver/scrape.ts";
 import type { SelfMetrics } from "../self.ts";
-import type { SeriesStore } from "../series/store.ts";
 import type { ServiceGraph } from "../service-graph/graph.ts";
+import type { MetricsReading, Readings } from "../shards/shards.ts";
 import type { ServerTls } from "../tls/server-tls.ts";
 import { type Answer, failure, readGraph } from "./api.ts";
 import { CONTENT_TYPES, type Format, negotiateFormat, TrafficExposition, toOpenMetrics } from "./exposition.ts";
@@ -40,15 +39,14 @@ export interface WebOptions {
   readonly port: number;
   /** Default: plaintext. */
   readonly tls?: ServerTls | null;
-  readonly store: SeriesStore;
+  /** All that was counted. */
+  readonly readings: Readings;
   readonly graph: ServiceGraph;
-  readonly indicators: Indicators;
   readonly taps: Taps;
   /** Null: access logs are not kept. */
   readonly logs: LogStore | null;
   /** Who is behind an address. */
   readonly identities: AddressLookup;
-  readonly accounts: ProxyAccounts;
   readonly scrapeStatuses: () => readonly ScrapeStatus[];
   readonly self: SelfMetrics;
   /** What is not ready yet; empty when all is. */
@@ -63,7 +61,7 @@ export class WebServer {
   private expositions = 0;
 
   constructor(private readonly options: WebOptions) {
-    this.traffic = new TrafficExposition(options.store);
+    this.traffic = new TrafficExposition(options.readings.series);
     this.server = this.createServer(options.tls ?? null);
     this.server.maxConnections = MAX_CONNECTIONS;
     this.server.timeout = IDLE_TIMEOUT_MS;
@@ -111,6 +109,10 @@ export class WebServer {
     this.answer(request, response).catch((error: unknown) => {
       // A client that leaves before the end is no fault of anyone.
       if (response.destroyed) return;
+      if (error instanceof CollectorError && error.code === "unavailable" && !response.headersSent) {
+        sendJson(response, failure(503, error.code, error.message));
+        return;
+      }
       this.options.log.error({ err: error, path: request.url }, "request failed");
       if (response.headersSent) response.destroy();
       else sendJson(response, failure(500, "internal", "the request failed; the log has the reason"));
@@ -135,14 +137,18 @@ export class WebServer {
     Record<string, (request: IncomingMessage, response: ServerResponse, query: URLSearchParams) => Promise<void> | void>
   > = {
     "/metrics": (request, response) => this.sendMetrics(request, response),
-    "/api/v1/graph": (_, response, query) => sendJson(response, readGraph(this.options.graph, query)),
-    "/api/v1/indicators": (_, response, query) => {
-      sendJson(response, readIndicators(this.options.indicators.subjects, query, Date.now()));
+    "/api/v1/graph": async (_, response, query) => {
+      await this.options.readings.refresh();
+      sendJson(response, readGraph(this.options.graph, query));
+    },
+    "/api/v1/indicators": async (_, response, query) => {
+      sendJson(response, await readIndicators(this.options.readings, query, Date.now()));
     },
     "/api/v1/tap": (request, response, query) => this.tap(request, response, query),
     "/api/v1/logs": async (_, response, query) => sendJson(response, await readLogs(this.options.logs, query)),
-    "/api/v1/receivers": (_, response, query) => {
-      sendJson(response, readReceivers(this.options.accounts, this.options.scrapeStatuses(), query));
+    "/api/v1/receivers": async (_, response, query) => {
+      const accounts = await this.options.readings.accounts();
+      sendJson(response, readReceivers(accounts, this.options.scrapeStatuses(), query));
     },
     "/api/v1/identity": (_, response, query) => sendJson(response, readIdentity(this.options.identities, query)),
     "/livez": (_, response) => sendText(response, 200, "ok\n"),
@@ -169,8 +175,19 @@ export class WebServer {
       sendJson(response, failure(503, "limit_exceeded", `more than ${MAX_EXPOSITIONS} readers of /metrics at once`));
       return;
     }
+    this.expositions++;
+    try {
+      await this.writeMetrics(request, response);
+    } finally {
+      this.expositions--;
+    }
+  }
+
+  private async writeMetrics(request: IncomingMessage, response: ServerResponse): Promise<void> {
     const format = negotiateFormat(request.headers.accept);
     const isPacked = acceptsGzip(String(request.headers["accept-encoding"] ?? ""));
+    const spans = expositionSpans(Date.now());
+    const reading = await this.options.readings.metrics(spans); // before the head, which would promise an answer
     response.setHeader("content-type", CONTENT_TYPES[format]);
     response.setHeader("vary", "accept, accept-encoding");
     if (isPacked) response.setHeader("content-encoding", "gzip");
@@ -178,31 +195,18 @@ export class WebServer {
       response.end();
       return;
     }
-    this.expositions++;
-    try {
-      const pieces = Readable.from(this.pieces(format));
-      if (isPacked) await pipeline(pieces, createGzip({ level: GZIP_LEVEL }), response);
-      else await pipeline(pieces, response);
-    } finally {
-      this.expositions--;
-    }
+    const pieces = Readable.from(this.pieces(format, reading, spans));
+    if (isPacked) await pipeline(pieces, createGzip({ level: GZIP_LEVEL }), response);
+    else await pipeline(pieces, response);
   }
 
-  private async *pieces(format: Format): AsyncGenerator<string> {
+  private async *pieces(format: Format, reading: MetricsReading, spans: readonly Span[]): AsyncGenerator<string> {
     yield* this.traffic.render(format);
-    const { self, store, graph, indicators } = this.options;
-    for (const piece of renderIndicators(indicators.subjects, Date.now())) {
+    for (const piece of renderIndicators(reading.subjects, spans)) {
       yield format === "openmetrics" ? toOpenMetrics(piece) : piece;
     }
-    const text = await self.render({
-      labelSets: { http: store.http.series.length, tcp: store.tcp.series.length },
-      lives: store.lifeCount,
-      cells: { http: store.http.cellCount, tcp: store.tcp.cellCount },
-      overflowed: { http: store.http.overflowed, tcp: store.tcp.overflowed },
-      connections: store.connectionCount,
-      edges: graph.edgeCount,
-      indicators: indicators.holdings,
-    });
+    const { self, graph } = this.options;
+    const text = await self.render({ ...reading.holdings, edges: graph.edgeCount }, reading.others);
     yield format === "openmetrics" ? `${toOpenMetrics(text)}# EOF\n` : text;
   }
 }

@@ -121,7 +121,8 @@ logs:
   memory: 32MiB
 limits: { proxies: 1, label_sets: 2, cells: 4, retire_after: 1h, edges: 3, streams: 5, connections: 6, taps: 7, indicators: 8 }
 log: { level: warn }
-shutdown: { drain: 0s }`);
+shutdown: { drain: 0s }
+threads: 64`);
     expect(config).toEqual({
       grpc: { address: { host: "::1", port: 0 }, maxMessageBytes: 1024, maxStreamAgeMs: 0, tls: null },
       http: { address: { host: "0.0.0.0", port: 80 }, tls: null },
@@ -192,6 +193,7 @@ shutdown: { drain: 0s }`);
       },
       log: { level: "warn" },
       shutdown: { drainMs: 0 },
+      threads: 64,
     });
     expect(formatAddress(config.grpc.address)).toBe("[::1]:0");
   });
@@ -210,7 +212,7 @@ shutdown: { drain: 0s }`);
       "3:26: scrape.targets.1: found 7, expected host:port or http(s) URL without user of an Envoy's admin interface, such as 127.0.0.1:15000",
       '3:29: scrape.targets.2: found "ftp://x", expected host:port or http(s) URL without user of an Envoy\'s admin interface, such as 127.0.0.1:15000',
       "5:12: limits.proxies: found 0, expected a whole number from 1 to 1000000",
-      "6:1: loog: found an unknown key, expected log (known here: grpc, http, scrape, identity, health, indicators, endpoints, logs, limits, log, shutdown)",
+      "6:1: loog: found an unknown key, expected log (known here: grpc, http, scrape, identity, health, indicators, endpoints, logs, limits, log, shutdown, threads)",
       'LOG_LEVEL: found "loud", expected one of info, warn, error, silent',
     ]);
   });
@@ -488,13 +490,13 @@ describe("what is written about the configuration", () => {
     const text = readFileSync(join(ROOT, "deploy/collector.yaml"), "utf8");
     const config = load(text);
     expect({ ...config, scrape: { ...config.scrape, targets: [] } }).toEqual(loadConfig({ path: null, env: {} }));
-    for (const key of KEYS) expect(text).toMatch(new RegExp(`^ +(?:# )?${key.split(".").at(-1)}:`, "m"));
+    for (const key of KEYS) expect(text).toMatch(new RegExp(`^ *(?:# )?${key.split(".").at(-1)}:`, "m"));
   });
 
   it("docs/configuration.md has a row for every key, and no other, with its default", () => {
     const rows = [
       ...readFileSync(join(ROOT, "docs/configuration.md"), "utf8").matchAll(
-        /^\| `([a-z_]+(?:\.[a-z_]+)+)` \| (.+?) \|/gm,
+        /^\| `(threads|[a-z_]+(?:\.[a-z_]+)+)` \| (.+?) \|/gm,
       ),
     ];
     expect(rows.map((row) => row[1]).sort()).toEqual([...KEYS].sort());

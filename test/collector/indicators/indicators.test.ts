@@ -1,8 +1,10 @@
 import { describe, expect, it, test } from "vitest";
-import { renderIndicators } from "../../../collector/indicators/exposition.ts";
+import { expositionSpans, renderIndicators } from "../../../collector/indicators/exposition.ts";
 import { type Ends, Indicators, isCurrent } from "../../../collector/indicators/indicators.ts";
 import { type CallMeasures, Field } from "../../../collector/indicators/measures.ts";
+import { readSubjects } from "../../../collector/indicators/reading.ts";
 import { liveSpan, minuteSpan, SLOT_MS, slotOf } from "../../../collector/indicators/slots.ts";
+import type { SubjectKind } from "../../../collector/indicators/subjects.ts";
 import { summarise } from "../../../collector/indicators/summary.ts";
 
 const MINUTE_MS = 60_000;
@@ -43,7 +45,9 @@ function add(indicators: Indicators, ends: Ends, measures: CallMeasures, startMs
 }
 
 function text(indicators: Indicators, nowMs = NOW_MS): string {
-  return [...renderIndicators(indicators.subjects, nowMs)].join("");
+  const spans = expositionSpans(nowMs);
+  const readingsOf = (kind: SubjectKind) => readSubjects(indicators.subjects, { kind, spans, filter: [] });
+  return [...renderIndicators(readingsOf, spans)].join("");
 }
 
 function lineOf(rendered: string, series: string): string | undefined {

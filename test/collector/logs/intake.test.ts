@@ -1,18 +1,17 @@
-// What of an access log goes to the store: the cheap reading of an entry against the thorough one, ends alone, and no fault of hostile bytes.
+// What of an access log goes to the store: ends alone, and no fault of hostile bytes.
 
 import { describe, expect, it } from "vitest";
 import { Analyser } from "../../../collector/analysis/analyse.ts";
+import { Calls } from "../../../collector/analysis/calls.ts";
 import { LogIntake } from "../../../collector/logs/intake.ts";
 import type { LogRecord } from "../../../collector/logs/record.ts";
 import { DEFAULT_REDACTED_HEADERS } from "../../../collector/logs/redact.ts";
 import type { LogRuleSettings } from "../../../collector/logs/rules.ts";
 import { decodeAlsMessage } from "../../../collector/proto/als.ts";
-import { HttpEntry, TcpEntry } from "../../../collector/proto/als-entry.ts";
-import { OutcomeEntry } from "../../../collector/proto/als-outcome.ts";
 import { identifySender } from "../../../collector/resolver/attribution.ts";
 import { SelfMetrics } from "../../../collector/self.ts";
-import { encodeEntry, encodeMessage, encodeTcpEntry, type Fields } from "../../fixtures/als.ts";
-import { randomEntry, randomMessage, randomTcpEntry } from "../../fixtures/als-random.ts";
+import { encodeEntry, encodeMessage, type Fields } from "../../fixtures/als.ts";
+import { randomMessage } from "../../fixtures/als-random.ts";
 import { random } from "../../property/random.ts";
 
 const DEFAULTS: LogRuleSettings = { errors: true, flagged: true, slowMs: 1000, sample: 0, perMinute: 6000 };
@@ -22,19 +21,27 @@ const SENDER = identifySender({
   metadata: { texts: new Map([["namespace", "ns1"]]), labels: new Map([["app", "web"]]) },
 });
 
+function forEach(spans: readonly number[], take: (start: number, stop: number) => void): void {
+  for (let i = 0; i < spans.length; i += 2) take(spans[i] as number, spans[i + 1] as number);
+}
+
 function intake(settings: Partial<LogRuleSettings> = {}, hasRoom = true) {
   const records: LogRecord[] = [];
   const self = new SelfMetrics("test");
   const logs = new LogIntake({
     rules: { ...DEFAULTS, ...settings },
     redact: { headers: DEFAULT_REDACTED_HEADERS, query: true },
+    analyser: new Analyser(),
     store: { add: (record) => hasRoom && records.push(record) > 0 },
     self,
   });
-  const take = (fields: Fields | Buffer) => {
+  const calls = new Calls({ sink: () => null, connectionSink: () => null, indicators: null, log: logs });
+  const take = (fields: Fields | Buffer, sender = SENDER) => {
     const bytes = Buffer.isBuffer(fields) ? fields : encodeMessage(fields);
     const message = decodeAlsMessage(bytes);
-    if (message !== null) logs.take(bytes, message, SENDER);
+    calls.begin(Date.now());
+    forEach(message?.httpEntries ?? [], (start, stop) => calls.takeHttp(bytes, start, stop, sender));
+    forEach(message?.tcpEntries ?? [], (start, stop) => calls.takeTcp(bytes, start, stop, sender));
   };
   const dropped = async (rule: string, reason: string) => {
     const { values } = await self.logRecordsDropped.get();
@@ -46,28 +53,6 @@ function intake(settings: Partial<LogRuleSettings> = {}, hasRoom = true) {
 const http = (entry: Fields): Fields => ({ httpLogs: { logEntry: [entry] } });
 const tcp = (entry: Fields): Fields => ({ tcpLogs: { logEntry: [entry] } });
 const answer = (value: number) => ({ request: { authority: "a", path: "/" }, response: { responseCode: { value } } });
-
-describe("the cheap reading of an entry", () => {
-  it("says what the thorough one says: of random entries, whole and cut", () => {
-    const next = random(17);
-    const cheap = new OutcomeEntry();
-    const [thorough, thoroughTcp] = [new HttpEntry(), new TcpEntry()];
-    for (let i = 0; i < 1500; i++) {
-      const isHttp = next() < 0.7;
-      const bytes = isHttp ? encodeEntry(randomEntry(next)) : encodeTcpEntry(randomTcpEntry(next));
-      const stop = next() < 0.8 ? bytes.length : Math.floor(next() * bytes.length);
-      const entry = isHttp ? thorough : thoroughTcp;
-      const isRead = cheap.read(bytes, 0, stop);
-      if (!entry.read(bytes, 0, stop)) continue; // it looks at more, and so may find more that is broken
-      expect(isRead).toBe(true);
-      expect(cheap.responseFlags.sort((a, b) => a - b)).toEqual(entry.responseFlags);
-      expect(cheap.responseCode).toBe(isHttp ? thorough.responseCode : 0);
-      const status = isHttp ? [thorough.trailerGrpcStatus, thorough.headerGrpcStatus] : [];
-      const known = status.find((text) => /^\d{1,2}$/.test(text));
-      expect(cheap.grpcStatus).toBe(known === undefined ? null : Number(known));
-    }
-  });
-});
 
 describe("what is kept", () => {
   it.each<[string, Fields, number]>([
@@ -111,12 +96,10 @@ describe("what is kept", () => {
   });
 
   it("is each service's own share: who fails much leaves others theirs", () => {
-    const { logs, records } = intake({ perMinute: 3 });
+    const { take, records } = intake({ perMinute: 3 });
     const bytes = encodeMessage({ httpLogs: { logEntry: Array.from({ length: 10 }, () => answer(503)) } });
-    const message = decodeAlsMessage(bytes);
-    if (message === null) throw new Error("no message");
     const other = identifySender({ nodeId: "other", logName: "", metadata: { texts: new Map(), labels: new Map() } });
-    for (const sender of [SENDER, other]) logs.take(bytes, message, sender);
+    for (const sender of [SENDER, other]) take(bytes, sender);
     expect([3, 6]).toContain(records.filter(({ proxy }) => proxy === SENDER.id).length); // a minute may end in between
     expect([3, 6]).toContain(records.filter(({ proxy }) => proxy === "other").length);
   });
@@ -127,11 +110,11 @@ it("a caller that knows the facts already may offer an entry: the rules decide b
   const bytes = encodeEntry(answer(200));
   const call = { protocol: "http", code: 200, grpcStatus: null, flags: [], latencyMs: 1, success: true } as const;
   const nowMs = 1_767_225_600_000;
-  logs.offer(bytes, 0, bytes.length, true, SENDER, { ...call, service: "web", nowMs });
+  logs.offer(bytes, 0, bytes.length, true, SENDER, { ...call, nowMs });
   expect(records).toEqual([]);
-  logs.offer(bytes, 0, bytes.length, true, SENDER, { ...call, latencyMs: 2000, service: "web", nowMs });
+  logs.offer(bytes, 0, bytes.length, true, SENDER, { ...call, latencyMs: 2000, nowMs });
   expect(records).toMatchObject([{ reason: "slow", arrivalMs: nowMs, timeMs: nowMs, code: 200 }]);
-  logs.offer(Buffer.from([255]), 0, 1, true, SENDER, { ...call, code: 503, service: "web", nowMs });
+  logs.offer(Buffer.from([255]), 0, 1, true, SENDER, { ...call, code: 503, nowMs });
   expect(await dropped("error", "not_analysed")).toBe(1);
 });
 

@@ -1,8 +1,9 @@
 // Which entries are kept: a row for each rule and for each of their edges.
 
 import { describe, expect, it } from "vitest";
+import type { LoggedCall } from "../../../collector/analysis/logged-call.ts";
 import { MinuteQuota } from "../../../collector/logs/quota.ts";
-import { type LoggedCall, type LogRuleSettings, LogRules } from "../../../collector/logs/rules.ts";
+import { type LogRuleSettings, LogRules } from "../../../collector/logs/rules.ts";
 import type { LogReason } from "../../../collector/self.ts";
 
 const DEFAULTS: LogRuleSettings = { errors: true, flagged: true, slowMs: 1000, sample: 0, perMinute: 6000 };
@@ -10,13 +11,15 @@ const ALL_OFF: LogRuleSettings = { ...DEFAULTS, errors: false, flagged: false, s
 
 function call(changes: Partial<LoggedCall> = {}): LoggedCall {
   const fine = { protocol: "http", code: 200, grpcStatus: null, flags: [], latencyMs: 5, success: true } as const;
-  return { ...fine, service: "web", nowMs: 0, ...changes };
+  return { ...fine, nowMs: 0, ...changes };
 }
+
+type Changes = Partial<LoggedCall> & { readonly service?: string };
 
 function rules(settings: Partial<LogRuleSettings> = {}, random = () => 0.5) {
   const dropped: LogReason[] = [];
   const all = new LogRules({ ...DEFAULTS, ...settings }, (reason) => dropped.push(reason), random);
-  return { dropped, keeps: (changes: Partial<LoggedCall>) => all.keeps(call(changes)) };
+  return { dropped, keeps: ({ service = "web", ...changes }: Changes) => all.keeps(call(changes), service) };
 }
 
 describe("by default", () => {

@@ -1,0 +1,26 @@
+// SeriesReader: what is read of the label sets of one shape, whether they were counted here or are sums over threads.
+
+/** One label set. */
+export interface LabelSet {
+  /** Place in `series`; never reused. */
+  readonly index: number;
+  /** Packed label values (key.ts). */
+  readonly labelKey: string;
+}
+
+export interface SeriesReader {
+  /** Every label set, in the order of first sight. */
+  readonly series: readonly LabelSet[];
+  /** Copies a total into `counts`: a row as shape.ts draws it. */
+  readTotal(series: LabelSet, counts: Float64Array): void;
+  /** Like `readTotal`, without what had happened before the collector first saw the proxy. */
+  readRecent(series: LabelSet, counts: Float64Array): void;
+  /** Those whose totals grew since the last call. */
+  takeChanged(): readonly LabelSet[];
+}
+
+/** The label sets of both shapes. */
+export interface SeriesTables {
+  readonly http: SeriesReader;
+  readonly tcp: SeriesReader;
+}

@@ -1,0 +1,59 @@
+// What the series of a shard gained since the last time: what its thread tells the main one, which has the sums (summed-series.ts).
+
+import type { Series } from "../series/cell.ts";
+import type { SeriesStore } from "../series/store.ts";
+import type { SeriesTable } from "../series/table.ts";
+import type { SeriesChanges, TableChanges } from "./messages.ts";
+
+type Table = Pick<SeriesTable<never, never>, "series" | "width" | "takeChanged" | "readTotal" | "readHistory">;
+
+export class ChangeReader {
+  private readonly http: TableReader;
+  private readonly tcp: TableReader;
+
+  constructor({ http, tcp }: SeriesStore) {
+    this.http = new TableReader(http);
+    this.tcp = new TableReader(tcp);
+  }
+
+  read(): SeriesChanges {
+    return { http: this.http.read(), tcp: this.tcp.read() };
+  }
+}
+
+/** The buffers of changes, which may be handed over. */
+export function buffersOf({ http, tcp }: SeriesChanges): ArrayBuffer[] {
+  const arrays = [http, tcp].flatMap((table) => [table.indexes, table.totals, table.historyIndexes, table.histories]);
+  return arrays.map(({ buffer }) => buffer as ArrayBuffer);
+}
+
+class TableReader {
+  /** So many label sets were told. */
+  private told = 0;
+
+  constructor(private readonly table: Table) {}
+
+  read(): TableChanges {
+    const { table } = this;
+    const newKeys = table.series.slice(this.told).map(({ labelKey }) => labelKey);
+    this.told = table.series.length;
+    const changed = table.takeChanged();
+    const old = changed.filter(({ history }) => history >= 0);
+    return {
+      newKeys,
+      ...this.rows(changed, (series, row) => table.readTotal(series, row)),
+      ...historyOf(this.rows(old, (series, row) => table.readHistory(series, row))),
+    };
+  }
+
+  private rows(all: readonly Series[], read: (series: Series, row: Float64Array) => void) {
+    const { width } = this.table;
+    const totals = new Float64Array(all.length * width);
+    for (const [i, series] of all.entries()) read(series, totals.subarray(i * width, (i + 1) * width));
+    return { indexes: Uint32Array.from(all, ({ index }) => index), totals };
+  }
+}
+
+function historyOf({ indexes, totals }: Pick<TableChanges, "indexes" | "totals">) {
+  return { historyIndexes: indexes, histories: totals };
+}

@@ -1,0 +1,113 @@
+// What goes between the main thread and a thread with a shard. All of it is plain: structured clones, and buffers handed over.
+
+import type { SubjectQuery, SubjectSums } from "../indicators/reading.ts";
+import type { Span } from "../indicators/slots.ts";
+import type { SubjectKind } from "../indicators/subjects.ts";
+import type { Log } from "../log.ts";
+import type { LogRecord } from "../logs/record.ts";
+import type { ProxyCounts } from "../receiver/accounts.ts";
+import type { StreamEnd } from "../receiver/client-stream.ts";
+import type { StatsReport } from "../record/record.ts";
+import type { ScrapeResult, SelfCounts } from "../self.ts";
+import type { ShardConfig } from "./shard.ts";
+import type { ShardHoldings } from "./shards.ts";
+
+/** A thread's `workerData`. */
+export interface ThreadData {
+  readonly config: ShardConfig;
+  /** Whether what is kept of the access logs has a store. */
+  readonly keepsLogs: boolean;
+}
+
+/** To the thread; taken in the order in which they were sent. Streams have the main thread's numbers. */
+export type Command =
+  | { readonly kind: "open"; readonly stream: number }
+  /** `spans`: of each message its stream, and where in the bytes it begins and ends. */
+  | { readonly kind: "messages"; readonly bytes: ArrayBuffer; readonly spans: readonly number[] }
+  /** Another thread reads on. */
+  | { readonly kind: "leave"; readonly stream: number }
+  | { readonly kind: "end"; readonly stream: number; readonly how: StreamEnd }
+  /** A stream was one more than that. */
+  | { readonly kind: "refuse"; readonly limit: number }
+  /** Objects (identity/objects.ts), as v8.serialize has them: one piece of memory for all threads. */
+  | { readonly kind: "objects"; readonly bytes: SharedArrayBuffer }
+  | { readonly kind: "ask"; readonly id: number; readonly question: Question };
+
+export type Question =
+  | { readonly kind: "report"; readonly report: StatsReport }
+  | { readonly kind: "series" }
+  | { readonly kind: "metrics"; readonly spans: readonly Span[] }
+  | { readonly kind: "subjects"; readonly query: SubjectQuery }
+  | { readonly kind: "accounts" }
+  /** Which of these subjects are held. */
+  | { readonly kind: "living"; readonly subjects: readonly SubjectName[] }
+  /** Asked last: answered when all that was sent before has been taken in. */
+  | { readonly kind: "stop" };
+
+/** To each kind of question its answer. */
+export interface Answers {
+  readonly report: ScrapeResult;
+  readonly series: SeriesChanges;
+  readonly metrics: MetricsAnswer;
+  readonly subjects: SubjectsAnswer;
+  readonly accounts: AccountsAnswer;
+  readonly living: LivingAnswer;
+  readonly stop: null;
+}
+
+export interface SubjectName {
+  readonly kind: SubjectKind;
+  readonly labels: readonly string[];
+}
+
+/** What the series of a shard gained since it was told last. */
+export interface SeriesChanges {
+  readonly http: TableChanges;
+  readonly tcp: TableChanges;
+}
+
+export interface TableChanges {
+  /** Of label sets that were not told before; their indexes go on from those that were. */
+  readonly newKeys: readonly string[];
+  /** Of label sets whose totals grew, and their totals, row by row. */
+  readonly indexes: Uint32Array;
+  readonly totals: Float64Array;
+  /** Those of them with a history (SeriesTable.readHistory), and that, row by row. */
+  readonly historyIndexes: Uint32Array;
+  readonly histories: Float64Array;
+}
+
+export interface SubjectsAnswer {
+  readonly subjects: readonly SubjectSums[];
+  /** What was let go of since an answer told so last, with what it had come to; of no window. */
+  readonly retired: readonly SubjectSums[];
+}
+
+export interface LivingAnswer {
+  readonly living: readonly SubjectName[];
+  /** As in SubjectsAnswer. */
+  readonly retired: readonly SubjectSums[];
+}
+
+export interface MetricsAnswer extends SubjectsAnswer {
+  readonly series: SeriesChanges;
+  readonly holdings: ShardHoldings;
+  readonly self: SelfCounts;
+}
+
+export interface AccountsAnswer {
+  readonly named: readonly ProxyCounts[];
+  readonly unnamed: ProxyCounts;
+  readonly beyondLimit: ProxyCounts;
+}
+
+/** From the thread. */
+export type Notice =
+  | { readonly kind: "ready" }
+  /** So many bytes of messages were taken in since the last time. */
+  | { readonly kind: "taken"; readonly bytes: number }
+  | { readonly kind: "answer"; readonly id: number; readonly answer: Answers[keyof Answers] }
+  /** An access-log entry that is kept. */
+  | { readonly kind: "log_record"; readonly record: LogRecord }
+  | { readonly kind: "failed"; readonly id: number; readonly reason: string }
+  | { readonly kind: "log"; readonly level: keyof Log; readonly fields: object; readonly message: string };

@@ -1,0 +1,118 @@
+// Shard: everything that is kept of the proxies whose data comes here. Without threads there is one; with threads each has one, and all
+// data of a proxy goes to the same, so that what is decided per process life (docs/adr/0003-series-store.md) is decided in one place.
+
+import { Analyser, type ServiceRules } from "../analysis/analyse.ts";
+import { ApdexThresholds } from "../analysis/apdex.ts";
+import { Endpoints } from "../analysis/endpoints.ts";
+import type { Identities } from "../analysis/parties.ts";
+import { SuccessPolicies } from "../analysis/policy.ts";
+import type { Config } from "../config.ts";
+import type { AddressLookup, NameRules } from "../identity/lookup.ts";
+import { nameRule } from "../identity/names.ts";
+import { Indicators } from "../indicators/indicators.ts";
+import type { Subject } from "../indicators/subjects.ts";
+import type { Log } from "../log.ts";
+import { LogIntake } from "../logs/intake.ts";
+import type { LogStore } from "../logs/store.ts";
+import { AlsReceiver, type MessageTap } from "../receiver/als.ts";
+import type { SelfMetrics } from "../self.ts";
+import { SeriesStore } from "../series/store.ts";
+import type { ShardHoldings } from "./shards.ts";
+
+const RETIRE_TICK_MS = 10_000;
+
+/** What a shard needs of the configuration: all of it plain. */
+export type ShardConfig = Pick<Config, "endpoints" | "health" | "identity" | "indicators" | "limits" | "logs">;
+
+export interface ShardOptions {
+  readonly config: ShardConfig;
+  readonly lookup: AddressLookup;
+  /** Somebody who reads each message along, with all it brings. */
+  readonly tap?: MessageTap;
+  /** Takes what is kept of the access logs; null when nothing is. */
+  readonly logs: Pick<LogStore, "add"> | null;
+  /** Told of the subjects that were let go, with what they had come to. */
+  readonly onRetired?: (subjects: readonly Subject[]) => void;
+  readonly self: SelfMetrics;
+  readonly log: Log;
+}
+
+export class Shard {
+  readonly store: SeriesStore;
+  readonly indicators: Indicators;
+  readonly als: AlsReceiver;
+  private timer: NodeJS.Timeout | undefined;
+
+  constructor(private readonly options: ShardOptions) {
+    const { config, lookup, tap, logs, self, log } = options;
+    this.store = new SeriesStore(config.limits);
+    this.indicators = new Indicators({
+      ...config.indicators,
+      limit: config.limits.indicators,
+      endpointsPerService: config.endpoints.maxPerService,
+    });
+    const identities = identitiesOf(config, lookup);
+    const rules = serviceRulesOf(config);
+    const analyser = new Analyser(Date.now, identities, rules);
+    this.als = new AlsReceiver({
+      maxStreams: config.limits.streams,
+      maxProxies: config.limits.proxies,
+      sink: (record) => this.store.observe(record),
+      connectionSink: (record) => this.store.observeConnection(record),
+      ...(tap && { taps: [tap] }),
+      indicators: this.indicators,
+      identities,
+      rules,
+      entryLog: logs === null ? null : new LogIntake({ ...config.logs, store: logs, analyser, self }),
+      self,
+      log,
+    });
+  }
+
+  get holdings(): ShardHoldings {
+    const { store, indicators } = this;
+    const { http, tcp } = store;
+    return {
+      labelSets: { http: http.series.length, tcp: tcp.series.length },
+      lives: store.lifeCount,
+      cells: { http: http.cellCount, tcp: tcp.cellCount },
+      overflowed: { http: http.overflowed, tcp: tcp.overflowed },
+      connections: store.connectionCount,
+      indicators: indicators.holdings,
+    };
+  }
+
+  /** Lets go, now and then, of what is over. */
+  start(): void {
+    this.timer = setInterval(() => this.retire(), RETIRE_TICK_MS);
+  }
+
+  stop(): void {
+    clearInterval(this.timer);
+  }
+
+  private retire(): void {
+    this.store.retireSuperseded();
+    const retired = this.indicators.retireIdle(Date.now());
+    if (retired.length > 0) this.options.onRetired?.(retired);
+  }
+}
+
+/** What names the ends of calls. Without objects nobody is asked for an address, so no entry's addresses are decoded. */
+export function identitiesOf(config: Pick<Config, "identity">, lookup: AddressLookup): Identities {
+  const { chain, kubernetes } = config.identity;
+  const analyzers = kubernetes.objects.length > 0 ? chain : chain.filter((analyzer) => analyzer !== "k8s-mesh");
+  return { analyzers, lookup, rules: nameRulesOf(config) };
+}
+
+export function serviceRulesOf({ health, endpoints, indicators }: ShardConfig): ServiceRules {
+  return {
+    policies: new SuccessPolicies(health.rate),
+    endpoints: new Endpoints(endpoints),
+    apdex: new ApdexThresholds(indicators.apdex),
+  };
+}
+
+export function nameRulesOf({ identity: { names, kubernetes } }: Pick<Config, "identity">): NameRules {
+  return { service: nameRule(names.service), instance: nameRule(names.instance), domain: kubernetes.domain };
+}

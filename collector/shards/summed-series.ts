@@ -1,0 +1,120 @@
+// SummedSeries: the series of all threads, label set by label set, as the threads told them last. A total is the sum of theirs, taken when
+// it is read: each of theirs only grows, so it does, too.
+
+import type { LabelSet, SeriesReader, SeriesTables } from "../series/reader.ts";
+import { HTTP_SHAPE, TCP_SHAPE } from "../series/shape.ts";
+import { Slab } from "../series/slab.ts";
+import type { SeriesChanges, TableChanges } from "./messages.ts";
+
+export class SummedSeries implements SeriesTables {
+  readonly http: SummedTable;
+  readonly tcp: SummedTable;
+
+  constructor(threads: number) {
+    this.http = new SummedTable(HTTP_SHAPE.width, threads);
+    this.tcp = new SummedTable(TCP_SHAPE.width, threads);
+  }
+
+  /** Takes what a thread tells; all it tells, in order. */
+  apply(thread: number, changes: SeriesChanges): void {
+    this.http.apply(thread, changes.http);
+    this.tcp.apply(thread, changes.tcp);
+  }
+}
+
+class SummedTable implements SeriesReader {
+  readonly series: SummedLabelSet[] = [];
+  private readonly byKey = new Map<string, SummedLabelSet>();
+  /** By thread, by the thread's own index. */
+  private readonly known: Part[][];
+  private readonly rows: Slab;
+  private changed: SummedLabelSet[] = [];
+
+  constructor(
+    private readonly width: number,
+    threads: number,
+  ) {
+    this.rows = new Slab(width);
+    this.known = Array.from({ length: threads }, () => []);
+  }
+
+  apply(thread: number, { newKeys, indexes, totals, historyIndexes, histories }: TableChanges): void {
+    const parts = this.known[thread] as Part[];
+    for (const labelKey of newKeys) parts.push(this.addPart(labelKey));
+    for (const [i, index] of indexes.entries()) {
+      const part = parts[index] as Part;
+      if (part.total < 0) part.total = this.rows.allocate();
+      this.write(part.total, totals, i);
+      this.markChanged(part.labelSet);
+    }
+    for (const [i, index] of historyIndexes.entries()) {
+      const part = parts[index] as Part;
+      if (part.history < 0) part.history = this.rows.allocate();
+      this.write(part.history, histories, i);
+    }
+  }
+
+  readTotal({ parts }: SummedLabelSet, counts: Float64Array): void {
+    counts.fill(0, 0, this.width);
+    for (const { total } of parts) this.add(total, 1, counts);
+  }
+
+  readRecent(labelSet: SummedLabelSet, counts: Float64Array): void {
+    this.readTotal(labelSet, counts);
+    for (const { history } of labelSet.parts) this.add(history, -1, counts);
+  }
+
+  takeChanged(): readonly SummedLabelSet[] {
+    const taken = this.changed;
+    for (const labelSet of taken) labelSet.isChanged = false;
+    this.changed = [];
+    return taken;
+  }
+
+  private addPart(labelKey: string): Part {
+    let labelSet = this.byKey.get(labelKey);
+    if (!labelSet) {
+      labelSet = { index: this.series.length, labelKey, parts: [], isChanged: false };
+      this.byKey.set(labelKey, labelSet);
+      this.series.push(labelSet);
+    }
+    const part = { labelSet, total: -1, history: -1 };
+    labelSet.parts.push(part);
+    return part;
+  }
+
+  private markChanged(labelSet: SummedLabelSet): void {
+    if (labelSet.isChanged) return;
+    labelSet.isChanged = true;
+    this.changed.push(labelSet);
+  }
+
+  private write(row: number, from: Float64Array, at: number): void {
+    this.rows.chunk(row).set(from.subarray(at * this.width, (at + 1) * this.width), this.rows.offset(row));
+  }
+
+  private add(row: number, sign: number, counts: Float64Array): void {
+    if (row < 0) return;
+    const chunk = this.rows.chunk(row);
+    const at = this.rows.offset(row);
+    for (let field = 0; field < this.width; field++) {
+      counts[field] = (counts[field] as number) + sign * (chunk[at + field] as number);
+    }
+  }
+}
+
+interface SummedLabelSet extends LabelSet {
+  /** One for each thread that counted it. */
+  readonly parts: Part[];
+  /** Whether its total grew since `takeChanged`. */
+  isChanged: boolean;
+}
+
+/** What one thread counted of a label set. */
+interface Part {
+  readonly labelSet: SummedLabelSet;
+  /** Row of its total; -1 before there is one. */
+  total: number;
+  /** Row of what of it is history; -1 when there is none. */
+  history: number;
+}

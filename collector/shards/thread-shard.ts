@@ -1,0 +1,175 @@
+// ThreadShard: the shard of a thread, led by what the main thread sends.
+
+import { deserialize } from "node:v8";
+import { CollectorError } from "../error.ts";
+import { CurrentIndex } from "../identity/current-index.ts";
+import { AddressIndex, type NameRules } from "../identity/lookup.ts";
+import type { Objects } from "../identity/objects.ts";
+import { readSubject, readSubjects, type SubjectSums } from "../indicators/reading.ts";
+import { SUBJECT_KINDS } from "../indicators/subjects.ts";
+import type { Log } from "../log.ts";
+import type { LogRecord } from "../logs/record.ts";
+import type { MovableReader } from "../receiver/als.ts";
+import { LogLimit } from "../receiver/log-limit.ts";
+import { SelfMetrics } from "../self.ts";
+import { buffersOf, ChangeReader } from "./changes.ts";
+import type { AccountsAnswer, Answers, Command, Notice, Question, ThreadData } from "./messages.ts";
+import { nameRulesOf, Shard } from "./shard.ts";
+
+/** What was taken in is told by so much at once. */
+const TOLD_BYTES = 256 * 1024;
+
+type Post = (notice: Notice, transfer?: ArrayBuffer[]) => void;
+
+export class ThreadShard {
+  private readonly self = new SelfMetrics(null);
+  private readonly rules: NameRules;
+  private readonly lookup: CurrentIndex;
+  private readonly shard: Shard;
+  private readonly changes: ChangeReader;
+  private readonly streams = new Map<number, MovableReader>();
+  private readonly faults: LogLimit;
+  private retired: SubjectSums[] = [];
+  private untoldBytes = 0;
+
+  constructor(
+    { config, keepsLogs }: ThreadData,
+    private readonly post: Post,
+  ) {
+    const log = postedLog(post);
+    this.faults = new LogLimit(log);
+    this.rules = nameRulesOf(config);
+    this.lookup = new CurrentIndex(this.rules);
+    this.shard = new Shard({
+      config,
+      lookup: this.lookup,
+      logs: keepsLogs ? { add: (record) => this.keep(record) } : null,
+      onRetired: (subjects) => this.retired.push(...subjects.map((subject) => readSubject(subject, []))),
+      self: this.self,
+      log,
+    });
+    this.changes = new ChangeReader(this.shard.store);
+    this.shard.start();
+    post({ kind: "ready" });
+  }
+
+  handle(command: Command): void {
+    switch (command.kind) {
+      case "messages":
+        this.take(command.bytes, command.spans);
+        break;
+      case "open":
+        this.streams.set(command.stream, this.shard.als.adopt());
+        break;
+      case "leave":
+        this.remove(command.stream).leave();
+        break;
+      case "end":
+        this.remove(command.stream).end(command.how);
+        break;
+      case "refuse":
+        this.shard.als.refuse(command.limit);
+        break;
+      case "objects":
+        this.lookup.replace(new AddressIndex(deserialize(Buffer.from(command.bytes)) as Objects, this.rules));
+        break;
+      case "ask":
+        this.answer(command.id, command.question);
+        break;
+    }
+  }
+
+  /** The main thread has the store, and counts what finds no room there. */
+  private keep(record: LogRecord): boolean {
+    this.post({ kind: "log_record", record });
+    return true;
+  }
+
+  private take(all: ArrayBuffer, spans: readonly number[]): void {
+    for (let i = 0; i < spans.length; i += 3) {
+      const start = spans[i + 1] as number;
+      const bytes = Buffer.from(all, start, (spans[i + 2] as number) - start);
+      try {
+        this.reader(spans[i] as number).message(bytes);
+      } catch (error: unknown) {
+        this.faults.error("reader", { err: error }, "reader of a stream failed on a message");
+      }
+    }
+    this.untoldBytes += all.byteLength;
+    if (this.untoldBytes < TOLD_BYTES) return;
+    this.post({ kind: "taken", bytes: this.untoldBytes });
+    this.untoldBytes = 0;
+  }
+
+  private reader(stream: number): MovableReader {
+    const reader = this.streams.get(stream);
+    if (reader === undefined) throw new CollectorError("internal", `stream ${stream} is not this thread's`);
+    return reader;
+  }
+
+  private remove(stream: number): MovableReader {
+    const reader = this.reader(stream);
+    this.streams.delete(stream);
+    return reader;
+  }
+
+  private async answer(id: number, question: Question): Promise<void> {
+    try {
+      const { answer, transfer } = await this.find(question);
+      this.post({ kind: "answer", id, answer }, transfer);
+    } catch (error: unknown) {
+      this.faults.error("answer", { err: error, question: question.kind }, "thread could not answer");
+      this.post({ kind: "failed", id, reason: error instanceof Error ? error.message : String(error) });
+    }
+  }
+
+  private async find(question: Question): Promise<{ answer: Answers[keyof Answers]; transfer?: ArrayBuffer[] }> {
+    const { store, indicators, als } = this.shard;
+    switch (question.kind) {
+      case "report":
+        return { answer: store.report(question.report) };
+      case "series": {
+        const answer = this.changes.read();
+        return { answer, transfer: buffersOf(answer) };
+      }
+      case "metrics":
+        return this.metrics(question);
+      case "subjects":
+        return { answer: { subjects: [...readSubjects(indicators.subjects, question.query)], ...this.takeRetired() } };
+      case "accounts": {
+        const { named, unnamed, beyondLimit } = als.accounts;
+        return { answer: { named, unnamed, beyondLimit } satisfies AccountsAnswer };
+      }
+      case "living": {
+        const living = question.subjects.filter(({ kind, labels }) => indicators.subjects.has(kind, labels));
+        return { answer: { living, ...this.takeRetired() } };
+      }
+      case "stop":
+        this.shard.stop();
+        return { answer: null };
+    }
+  }
+
+  private async metrics({ spans }: Extract<Question, { kind: "metrics" }>) {
+    const { indicators, holdings } = this.shard;
+    const subjects = SUBJECT_KINDS.flatMap((kind) => [
+      ...readSubjects(indicators.subjects, { kind, spans, filter: [] }),
+    ]);
+    const retired = this.takeRetired();
+    const series = this.changes.read();
+    const self = await this.self.counts(); // last: what is read before is of one moment
+    return { answer: { subjects, ...retired, series, holdings, self }, transfer: buffersOf(series) };
+  }
+
+  private takeRetired(): { retired: readonly SubjectSums[] } {
+    const { retired } = this;
+    this.retired = [];
+    return { retired };
+  }
+}
+
+/** The main thread writes the lines, so that each is whole. */
+function postedLog(post: Post): Log {
+  const at = (level: keyof Log) => (fields: object, message: string) => post({ kind: "log", level, fields, message });
+  return { info: at("info"), warn: at("warn"), error: at("error") };
+}

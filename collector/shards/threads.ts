@@ -1,0 +1,158 @@
+// Threads: shards in threads of their own (docs/adr/0006-threads.md). Network and HTTP stay in the main thread.
+//
+//   Envoy --ALS--> GrpcServer --bytes--> StreamOfThreads --by node id--> Thread ==> worker.ts: ThreadShard
+//   Envoy <--scrape-- Scraper --StatsReport---------------by node id---> Thread ==> ...
+//                                          SummedReadings <--answers---- Thread <==
+
+import { serialize } from "node:v8";
+import type { Config } from "../config.ts";
+import type { CollectorError } from "../error.ts";
+import type { Objects } from "../identity/objects.ts";
+import type { Log } from "../log.ts";
+import type { LogRecord } from "../logs/record.ts";
+import type { LogStore } from "../logs/store.ts";
+import { type MessageTap, registerAls } from "../receiver/als.ts";
+import type { StreamReader } from "../receiver/client-stream.ts";
+import type { GrpcServer } from "../receiver/grpc.ts";
+import type { StatsReport } from "../record/record.ts";
+import type { ScrapeResult, SelfMetrics } from "../self.ts";
+import type { Readings, Shards } from "./shards.ts";
+import { StreamOfThreads } from "./stream.ts";
+import { SummedReadings } from "./summed-readings.ts";
+import { Thread } from "./thread.ts";
+
+const PRUNE_TICK_MS = 10_000;
+
+export interface ThreadsOptions {
+  readonly config: Config;
+  /** Reads each message along in the main thread, while it is active. */
+  readonly tap: MessageTap;
+  /** Is paused while a thread is full. */
+  /** Takes what is kept of the access logs; null when nothing is. */
+  readonly logs: Pick<LogStore, "add"> | null;
+  readonly self: SelfMetrics;
+  readonly grpc: Pick<GrpcServer, "pause" | "resume">;
+  /** Told once a thread died. */
+  readonly onFailure: (error: CollectorError) => void;
+  readonly log: Log;
+}
+
+export class Threads implements Shards {
+  readonly readings: Readings;
+  private readonly threads: readonly Thread[];
+  private readonly summed: SummedReadings;
+  private readonly pruning: NodeJS.Timeout;
+  private streams = 0;
+  private nextStream = 0;
+  private full = 0;
+
+  private constructor(private readonly options: ThreadsOptions) {
+    const { config, log, onFailure } = options;
+    const { endpoints, health, identity, indicators, limits, logs } = config;
+    this.threads = Array.from({ length: config.threads }, (_, number) => {
+      const shard = { endpoints, health, identity, indicators, limits, logs };
+      const data = { config: shard, keepsLogs: options.logs !== null };
+      return new Thread({
+        number,
+        data,
+        onFull: () => this.onFull(),
+        onRoom: () => this.onRoom(),
+        onLogRecord: (record) => this.keep(record),
+        onFailure,
+        log,
+      });
+    });
+    this.summed = new SummedReadings(this.threads, indicators.lateAfterMs, log);
+    this.readings = this.summed;
+    this.pruning = setInterval(() => this.summed.prune(), PRUNE_TICK_MS);
+  }
+
+  /** Rejects, with nothing left running, when a thread cannot be started. */
+  static async start(options: ThreadsOptions): Promise<Threads> {
+    const threads = new Threads(options);
+    try {
+      await Promise.all(threads.threads.map(({ ready }) => ready));
+    } catch (error: unknown) {
+      await threads.stop(0);
+      throw error;
+    }
+    return threads;
+  }
+
+  register(grpc: GrpcServer): void {
+    registerAls(grpc, () => this.open());
+  }
+
+  report(report: StatsReport): Promise<ScrapeResult> {
+    return this.threadOf(report.proxy).ask({ kind: "report", report });
+  }
+
+  useObjects(objects: Objects): void {
+    const packed = serialize(objects);
+    const bytes = new SharedArrayBuffer(packed.length);
+    packed.copy(Buffer.from(bytes));
+    for (const thread of this.threads) thread.send({ kind: "objects", bytes });
+  }
+
+  giveUpAfter(ms: number): void {
+    setTimeout(() => {
+      for (const thread of this.threads) thread.giveUp("the collector shuts down");
+    }, ms).unref();
+  }
+
+  async stop(drainMs: number): Promise<void> {
+    clearInterval(this.pruning);
+    let timer: NodeJS.Timeout | undefined;
+    const expired = new Promise<"expired">((resolve) => {
+      timer = setTimeout(resolve, drainMs, "expired");
+    });
+    const drained = Promise.allSettled(this.threads.map((thread) => thread.ask({ kind: "stop" })));
+    const outcome = await Promise.race([drained, expired]);
+    clearTimeout(timer);
+    if (outcome === "expired" && drainMs > 0) {
+      this.options.log.error({ drain_ms: drainMs }, "threads did not take in all that was received");
+    }
+    await Promise.all(this.threads.map((thread) => thread.terminate()));
+  }
+
+  /** The reader of one more stream; null when there are too many. Of a stream that names no node the first thread keeps the account. */
+  private open(): StreamReader | null {
+    const [first] = this.threads as [Thread];
+    const limit = this.options.config.limits.streams;
+    if (this.streams >= limit) {
+      first.send({ kind: "refuse", limit });
+      return null;
+    }
+    this.streams++;
+    return new StreamOfThreads(this.nextStream++, first, {
+      threadOf: (nodeId) => this.threadOf(nodeId),
+      tap: this.options.tap,
+      onEnd: () => this.streams--,
+    });
+  }
+
+  private keep(record: LogRecord): void {
+    const { logs, self } = this.options;
+    if (logs?.add(record)) return;
+    self.logRecordsDropped.inc({ rule: record.reason, reason: "queue_full" });
+  }
+
+  private threadOf(nodeId: string): Thread {
+    return this.threads[hash(nodeId) % this.threads.length] as Thread;
+  }
+
+  private onFull(): void {
+    if (this.full++ === 0) this.options.grpc.pause();
+  }
+
+  private onRoom(): void {
+    if (--this.full === 0) this.options.grpc.resume();
+  }
+}
+
+/** FNV-1a, 32 bits. */
+function hash(text: string): number {
+  let value = 0x811c9dc5;
+  for (let i = 0; i < text.length; i++) value = Math.imul(value ^ text.charCodeAt(i), 0x01000193);
+  return value >>> 0;
+}
