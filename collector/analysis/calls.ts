@@ -204,6 +204,7 @@ export class Calls {
     if (!log || outcome === null) return;
     const whole = entry.lastDownstreamTx.isPresent ? entry.lastDownstreamTx : entry.duration;
     Object.assign(logged, outcome);
+    logged.grpcStatus ??= entry.grpcStatus < 0 ? null : entry.grpcStatus;
     logged.latencyMs = whole.isPresent ? whole.wholeMs : null;
     logged.nowMs = this.nowMs;
     log.offer(bytes, start, stop, true, sender, logged);

@@ -110,6 +110,8 @@ export class DuckdbLogStore implements LogStore {
     for (const reader of this.readers) reader.interrupt();
     await this.work;
     if (this.fault === null) await this.write();
+    const { options, queue } = this;
+    if (queue.length > 0) options.log.warn({ records: queue.length }, "log store closed before all was written");
     await this.gate.exclude(async () => {
       await this.opened?.partitions.checkpoint().catch(() => {}); // its log is read at the next start
       this.closeFiles();
@@ -133,12 +135,17 @@ export class DuckdbLogStore implements LogStore {
       if (this.opened === null) await this.reopen();
       do {
         await this.writeBatch();
+        this.recover();
+        this.measure();
       } while (this.queue.length > 0);
-      this.recover();
     } catch (error: unknown) {
       this.fail(error);
       await this.reopen().catch((again: unknown) => this.fail(again)); // so that what is there can be read
+      this.measure();
     }
+  }
+
+  private measure(): void {
     const { stats, options } = this;
     options.self.logStoreBytes.set(stats.bytes);
     options.self.logStoreRecords.set(stats.records);

@@ -160,6 +160,8 @@ export class CallEntry {
   attempts = 0;
   hasUpstream = false;
   responseCode = 0;
+  /** As the headers or trailers say, -1 when they do not; whatever was spoken. */
+  grpcStatus = -1;
   requestHeadersBytes = 0;
   requestBodyBytes = 0;
   responseHeadersBytes = 0;
@@ -337,10 +339,10 @@ export class CallEntry {
           this.responseBodyBytes = sectionFields.uint64();
           break;
         case RESPONSE_HEADERS:
-          if (!this.readHeader(bytes, GRPC_STATUS, Part.HeaderGrpcStatus)) return false;
+          if (!this.readGrpcStatus(bytes, Part.HeaderGrpcStatus)) return false;
           break;
         case RESPONSE_TRAILERS:
-          if (!this.readHeader(bytes, GRPC_STATUS, Part.TrailerGrpcStatus)) return false;
+          if (!this.readGrpcStatus(bytes, Part.TrailerGrpcStatus)) return false;
           break;
       }
     }
@@ -352,6 +354,14 @@ export class CallEntry {
     const { start, stop } = sectionFields;
     if (!mapEntry.read(bytes, start, stop)) return false;
     if (mapEntry.hasKey(name)) this.add(part, bytes, start, stop);
+    return true;
+  }
+
+  private readGrpcStatus(bytes: Buffer, part: Part): boolean {
+    if (!this.readHeader(bytes, GRPC_STATUS, part)) return false;
+    if (!mapEntry.hasKey(GRPC_STATUS)) return true;
+    const text = mapEntry.text();
+    if (/^\d{1,2}$/.test(text)) this.grpcStatus = Number(text);
     return true;
   }
 
@@ -421,6 +431,7 @@ export class CallEntry {
     this.attempts = 0;
     this.hasUpstream = false;
     this.responseCode = 0;
+    this.grpcStatus = -1;
     this.requestHeadersBytes = 0;
     this.requestBodyBytes = 0;
     this.responseHeadersBytes = 0;

@@ -60,6 +60,7 @@ describe("loadConfig", () => {
         bounds: { maxBytes: 2 ** 30, maxAgeMs: 72 * 3_600_000 },
         memoryBytes: 2 ** 26,
       },
+      threads: 0,
       limits: {
         proxies: 5000,
         labelSets: 50_000,
@@ -339,6 +340,26 @@ threads: 64`);
       "an interval of nothing",
       "scrape: { interval: 0s }",
       '1:21: scrape.interval: found "0s", expected a duration from 10ms',
+    ],
+    [
+      "a log store too small to work",
+      "logs: { max_size: 15MiB }",
+      '1:19: logs.max_size: found "15MiB", expected a size from 16MiB such as 1GiB',
+    ],
+    [
+      "less memory than a log store needs",
+      "logs: { memory: 1MiB }",
+      '1:17: logs.memory: found "1MiB", expected a size from 32MiB such as 64MiB',
+    ],
+    [
+      "logs older than anybody keeps",
+      "logs: { max_age: 8761h }",
+      '1:18: logs.max_age: found "8761h", expected a duration from 1m to 8760h such as 72h',
+    ],
+    [
+      "a header without a name",
+      'logs: { redact: { headers: [""] } }',
+      `1:29: logs.redact.headers.0: found "", expected a header's name, with * for any part of it`,
     ],
     ["a level that is none", "log: { level: debug }", '1:15: log.level: found "debug", expected one of info'],
     ["two keys alike", "log: {}\nlog: {}", "2:1: Map keys must be unique"],

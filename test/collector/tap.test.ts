@@ -276,6 +276,31 @@ describe("while nobody taps", () => {
     expect([asked, taken]).toEqual([[false, true], 1]);
   });
 
+  it("a reader along that fails costs neither the stream nor another one", () => {
+    let taken = 0;
+    let counted = 0;
+    const failing = {
+      isActive: true,
+      take: () => {
+        throw new Error("a fault of ours");
+      },
+    };
+    const receiver = new AlsReceiver({
+      sink: () => {
+        counted++;
+        return null;
+      },
+      connectionSink: () => null,
+      taps: [failing, { isActive: true, take: () => taken++ }],
+      self: new SelfMetrics("test"),
+      log: silentLog,
+    });
+    const stream = receiver.open();
+    stream?.message(messageOf([entry(200)]));
+    stream?.message(messageOf([entry(200)]));
+    expect([counted, taken]).toEqual([2, 2]);
+  });
+
   it("a tap is active from its first reader until the last one is gone", async () => {
     const taps = new Taps(8, new SelfMetrics("test"));
     const server = createServer((request, response) => taps.serve(request, response, new URLSearchParams()));
