@@ -89,7 +89,7 @@ describe("entries of a real Envoy", () => {
     for (const direction of ["outbound", "inbound"]) {
       await log(collector, messageOf(all.filter((file) => file.startsWith(direction)).map(captured), direction));
     }
-    const fine = ["outbound-200", "inbound-200", "inbound-caller-without-sidecar", "outbound-grpc-without-status"];
+    const fine = ["outbound-200", "inbound-200", "inbound-caller-without-sidecar"];
     const kept = all.filter((file) => !fine.includes(file));
     await written(collector, kept.length);
     const { body } = await ask(collector, "?limit=100");

@@ -73,8 +73,7 @@ describe("a sample", () => {
 describe("a minute's share", () => {
   it("is each key's own: rule, service, and code or flags", () => {
     const { keeps, dropped } = rules({ perMinute: 2 });
-    const five = (changes: Partial<LoggedCall>) =>
-      Array.from({ length: 5 }, () => keeps(changes)).filter(Boolean).length;
+    const five = (changes: Changes) => Array.from({ length: 5 }, () => keeps(changes)).filter(Boolean).length;
     expect(five({ code: 503 })).toBe(2);
     expect(five({ code: 500 })).toBe(2);
     expect(five({ code: 503, service: "api" })).toBe(2);
