@@ -30,7 +30,7 @@ import type { EntryLog, LoggedCall } from "./logged-call.ts";
 import type { Identities } from "./parties.ts";
 import type { Protocol, Side } from "./side.ts";
 
-/** Together at most 64 MiB, if all are as long as they may be; mostly a few hundred bytes each. */
+/** Of some 200 bytes each, and what they lead to. */
 const MAX_ROUTES = 32_768;
 
 const MAX_SERVICES = 10_000;

@@ -2,7 +2,7 @@
 // late call goes where it belongs as long as its slot is kept.
 
 export const SLOT_MS = 15_000;
-export const MINUTE_MS = 60_000;
+const MINUTE_MS = 60_000;
 export const SLOTS_PER_MINUTE = MINUTE_MS / SLOT_MS;
 
 /** The number of the slot of a moment (Unix ms). */

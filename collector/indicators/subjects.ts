@@ -9,7 +9,7 @@ export type SubjectKind = (typeof SUBJECT_KINDS)[number];
 export type DetectPoint = "client" | "server";
 
 /** Stands for all subjects for which there was no room. */
-export const OTHER = "other";
+const OTHER = "other";
 
 export interface Subject {
   readonly kind: SubjectKind;

@@ -12,6 +12,7 @@ import {
   UPSTREAM_PEER,
   WASM_STATE_PREFIX,
 } from "../vocabulary.ts";
+import { BytesCache } from "./bytes-cache.ts";
 import { SecondsAndNanos } from "./duration.ts";
 import { FilterState, MapEntryReader } from "./map-entry.ts";
 import { bytesTag, varintTag, WireReader } from "./wire.ts";
@@ -114,7 +115,10 @@ enum Part {
 }
 
 /** What makes a longer fingerprint is looked at every time anew. */
-export const MAX_FINGERPRINT_BYTES = 4096;
+export const MAX_FINGERPRINT_BYTES = 2048;
+/** Together at most 64 MiB; mostly a few hundred bytes each. */
+const MAX_NUMBERED = 32_768;
+const MAX_NUMBERED_BYTES = 2048;
 /** In front of each part: which it is, and how long. */
 const PART_HEAD_BYTES = 3;
 /** So short a part is copied faster byte by byte than by a native call. */
@@ -178,6 +182,12 @@ export class CallEntry {
   fingerprintBytes = 0;
   /** Whether no other entry needs to be compared with it: it would not fit. */
   isUnique = false;
+
+  /** Peers and label sets, a few hundred bytes each, stand in fingerprints as numbers, so that they are held once. */
+  private readonly numbers = new BytesCache<number>(MAX_NUMBERED, MAX_NUMBERED_BYTES);
+  private lastNumber = 0;
+  /** Each is given once: what is forgotten and comes again makes new fingerprints. */
+  private readonly nextNumber = (): number => ++this.lastNumber;
 
   /** `withAddresses`: whether addresses decide whose call it is. */
   constructor(private readonly withAddresses: boolean) {}
@@ -267,7 +277,7 @@ export class CallEntry {
     if (mapEntry.hasKey(OBSERVATION_STATE)) {
       return this.observation.read(bytes, mapEntry.valueStart, mapEntry.valueStop) && this.observation.kind === "bytes";
     }
-    if (hasKeyOf(PEER_STATES)) this.add(Part.Peer, bytes, start, stop);
+    if (hasKeyOf(PEER_STATES)) this.addNumber(Part.Peer, this.numbers.resolve(bytes, start, stop, this.nextNumber));
     return true;
   }
 
@@ -385,7 +395,8 @@ export class CallEntry {
       return;
     }
     this.addNumber(Part.ObservationHead, bytes.readInt32LE(start)); // version, kind, number of labels, omitted metrics
-    this.add(Part.ObservationLabels, bytes, start + OBSERVATION_LABELS_OFFSET, stop);
+    const labels = this.numbers.resolve(bytes, start + OBSERVATION_LABELS_OFFSET, stop, this.nextNumber);
+    this.addNumber(Part.ObservationLabels, labels);
   }
 
   private add(part: Part, bytes: Buffer, start: number, stop: number): void {

@@ -77,19 +77,19 @@ export interface TableChanges {
   readonly histories: Float64Array;
 }
 
-export interface SubjectsAnswer {
+interface SubjectsAnswer {
   readonly subjects: readonly SubjectSums[];
   /** What was let go of since an answer told so last, with what it had come to; of no window. */
   readonly retired: readonly SubjectSums[];
 }
 
-export interface LivingAnswer {
+interface LivingAnswer {
   readonly living: readonly SubjectName[];
   /** As in SubjectsAnswer. */
   readonly retired: readonly SubjectSums[];
 }
 
-export interface MetricsAnswer extends SubjectsAnswer {
+interface MetricsAnswer extends SubjectsAnswer {
   readonly series: SeriesChanges;
   readonly holdings: ShardHoldings;
   readonly self: SelfCounts;
