@@ -138,7 +138,7 @@ export class Analyser {
     if (!isOver && more.accessLogType !== TCP_PERIODIC) return []; // it only begins
     const derived = labelsOf(this.attribution.resolveTcp(bytes, tcp, sender));
     const labels = labelKey === null ? derived : labelsOf(labelKey);
-    const total = { received: tcp.receivedBytes, sent: tcp.sentBytes };
+    const total = this.decoder.observedBytes ?? { received: tcp.receivedBytes, sent: tcp.sentBytes };
     this.wasFirst = !this.connections.knows(more.streamId);
     this.wasLast = isOver;
     const gained = this.connections.difference(more.streamId, more.startTime.milliseconds, total, isOver);

@@ -34,7 +34,7 @@ import {
 } from "../vocabulary.ts";
 import { endOfLabels, LabelKeys, readUint64 } from "./packed.ts";
 import type { AccessRecord, ConnectionRecord } from "./record.ts";
-import { readTcpObservation } from "./tcp-observation.ts";
+import { readTcpObservation, type TcpBytes } from "./tcp-observation.ts";
 
 /** Duration of a request that did not finish. */
 const NOT_FINISHED = -1;
@@ -59,6 +59,8 @@ export type ConnectionSink = (record: ConnectionRecord) => DropReason | null;
 export type { IdentityChain, Sender };
 
 export class AlsDecoder {
+  /** Of the TCP entry decoded last, as the filter counted them; null where it counted none, and the entry's own are all that is known. */
+  observedBytes: TcpBytes | null = null;
   private readonly scan = new EntryScan();
   private readonly entry = new HttpEntry();
   private readonly tcpEntry = new TcpEntry();
@@ -121,6 +123,7 @@ export class AlsDecoder {
     sink: ConnectionSink,
   ): LabelsOrigin | DropReason {
     const { scan } = this;
+    this.observedBytes = null;
     if (!scan.read(bytes, start, stop)) return "entry_malformed";
     const { observation, accessLogType } = scan;
     if (observation.kind !== "bytes" || isNewer(bytes, observation)) {
@@ -129,6 +132,7 @@ export class AlsDecoder {
     const observed = readTcpObservation(bytes, observation, this.labelKeys);
     if (typeof observed === "string") return observed;
     const { lifeMs, connectionId, isClosed, parts } = observed;
+    this.observedBytes = observed.bytes;
     const isOver = isClosed || accessLogType === TCP_CONNECTION_END;
     const record = { proxy: sender.id, lifeMs, connectionId, streamId: scan.streamId(bytes), isOver, parts };
     return sink(record) ?? "observation";

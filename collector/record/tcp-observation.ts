@@ -26,12 +26,21 @@ import type { ConnectionPart } from "./record.ts";
 const MAX_PARTS = 16;
 /** Metrics that only one part of a connection may count. */
 const COUNTED_ONCE = (1 << TcpMetric.Opened) | (1 << TcpMetric.Closed);
+const BYTES = (1 << TcpMetric.SentBytes) | (1 << TcpMetric.ReceivedBytes);
 
 export interface TcpObservation {
   readonly lifeMs: number;
   readonly connectionId: number;
   readonly isClosed: boolean;
   readonly parts: readonly ConnectionPart[];
+  /** What the connection's ends sent each other, without what proxies exchange; null where the configuration drops one of both metrics. */
+  readonly bytes: TcpBytes | null;
+}
+
+/** Since the connection began, as its downstream has it. */
+export interface TcpBytes {
+  readonly received: number;
+  readonly sent: number;
 }
 
 /** All of it is read before any of it is handed on; else why it cannot be used. */
@@ -52,7 +61,13 @@ export function readTcpObservation(
     connectionId: readUint64(bytes, start + OBSERVATION_CONNECTION_OFFSET),
     isClosed: closed === 1,
     parts,
+    bytes: (bytes[start + OBSERVATION_OMITTED_OFFSET] as number) & BYTES ? null : bytesOf(parts),
   };
+}
+
+function bytesOf(parts: readonly ConnectionPart[]): TcpBytes {
+  const total = (metric: TcpMetric) => parts.reduce((sum, { counts }) => sum + (counts[metric] as number), 0);
+  return { received: total(TcpMetric.ReceivedBytes), sent: total(TcpMetric.SentBytes) };
 }
 
 /** Null when they are cut short, too many, or count something twice. */

@@ -10,7 +10,7 @@ import { SuccessPolicies } from "../../collector/analysis/policy.ts";
 import type { Side } from "../../collector/analysis/side.ts";
 import { decodeAlsMessage } from "../../collector/proto/als.ts";
 import { identifySender, type Sender } from "../../collector/resolver/attribution.ts";
-import { HttpMetric } from "../../collector/vocabulary.ts";
+import { HttpMetric, TcpMetric } from "../../collector/vocabulary.ts";
 import { bytesState, encodeEntry, encodeMessage, encodeTcpEntry, type Fields, structState } from "../fixtures/als.ts";
 import { randomMessage } from "../fixtures/als-random.ts";
 import { encodeFlatNode } from "../fixtures/flat-node.ts";
@@ -558,19 +558,31 @@ describe("TCP", () => {
     expect(side?.success).toBe(success);
   });
 
-  it("an observation says who it was", () => {
-    const labels = values({ reporter: "destination", source_workload: "s-v1", destination_workload: "d-v1" });
-    const parts = [{ sentBytes: 1, receivedBytes: 1, labels }];
-    const observation = encodeTcpObservation({ startMs: 1, connectionId: 1, isClosed: true, parts });
+  const observed = values({ reporter: "destination", source_workload: "s-v1", destination_workload: "d-v1" });
+  const closed = { startMs: 1, connectionId: 1, isClosed: true };
+
+  it("an observation says who it was, and how many bytes it had but for what proxies exchanged", () => {
+    const parts = [{ sentBytes: 12, receivedBytes: 3, labels: observed }];
+    const observation = encodeTcpObservation({ ...closed, parts });
     const bytes = tcpEntry(3, 10, 20, { filterStateObjects: { [OBSERVATION]: bytesState(observation) } });
     expect(new Analyser(() => OPENED_MS).analyseTcp(bytes, 0, bytes.length, senderOf())).toEqual([
       expect.objectContaining({
         detectPoint: "server",
         source: expect.objectContaining({ workload: "s-v1", analyzer: "mx-mesh" }),
         destination: WEB,
-        requestBytes: 10,
+        requestBytes: 3,
+        responseBytes: 12,
       }),
     ]);
+  });
+
+  it("an observation that leaves out bytes says nothing of them", () => {
+    const parts = [
+      { sentBytes: 12, receivedBytes: 0, metrics: [TcpMetric.Opened, TcpMetric.SentBytes], labels: observed },
+    ];
+    const observation = encodeTcpObservation({ ...closed, parts, omitted: [TcpMetric.ReceivedBytes] });
+    const filterStateObjects = { [OBSERVATION]: bytesState(observation) };
+    expect(follow(new Analyser(() => OPENED_MS), [tcpEntry(3, 10, 20, { filterStateObjects })])).toEqual([[[10, 20]]]);
   });
 
   it("that only begins has no sides", () => {
