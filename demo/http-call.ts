@@ -5,6 +5,8 @@ import { type Agent, type IncomingHttpHeaders, request } from "node:http";
 export interface Answer {
   readonly status: number;
   readonly headers: IncomingHttpHeaders;
+  /** As they came: name, value, name, value. */
+  readonly rawHeaders: readonly string[];
   readonly body: string;
 }
 
@@ -17,7 +19,7 @@ export function httpCall(url: string, headers: NodeJS.Dict<string>, agent?: Agen
       answer.on("error", reject);
       answer.on("end", () => {
         const body = Buffer.concat(chunks).toString();
-        resolve({ status: answer.statusCode ?? 0, headers: answer.headers, body });
+        resolve({ status: answer.statusCode ?? 0, headers: answer.headers, rawHeaders: answer.rawHeaders, body });
       });
     });
     outgoing.on("error", reject);

@@ -14,7 +14,7 @@ import { type Answer, httpCall } from "./http-call.ts";
 import { backUp, RatingsDb, startBackups, startRatingsDb } from "./ratings-db.ts";
 import { proxyConfig } from "./sidecar-config.ts";
 import { claimSubnet, pickPort } from "./subnet.ts";
-import { type EdgeCount, Tally, type TcpEdgeCount } from "./tally.ts";
+import { type EdgeCount, type Exchange, Tally, type TcpEdgeCount } from "./tally.ts";
 import { addressOf, DATABASE, GATEWAY, nodeId, PORTS, WORKLOADS, type Workload } from "./topology.ts";
 import { startTraffic } from "./traffic.ts";
 import { Watchdog } from "./watchdog.ts";
@@ -38,6 +38,8 @@ export interface MeshOptions {
   readonly faults?: boolean;
   /** Requests per second that a generator sends through the gateway. Default 0. */
   readonly requestsPerSecond?: number;
+  /** Told of each request between applications, by both. Default: ignored. */
+  readonly onExchange?: (exchange: Exchange) => void;
   /** Told when a proxy or the collector ends though nobody asked it to. Default: ignored. */
   readonly onCrash?: (name: string, failure: Error) => void;
   /** Abandons the start: what was started is stopped again, and the promise is rejected with the signal's reason. */
@@ -135,7 +137,7 @@ async function start(options: MeshOptions, resources: Resources): Promise<Mesh> 
   signal?.throwIfAborted();
   const site = await claimSite(resources);
   const { subnet } = site;
-  const tally = new Tally();
+  const tally = new Tally(options.onExchange);
   resources.add(await startRatingsDb(subnet));
   const database = new RatingsDb(subnet, tally);
   resources.add(() => database.close());

@@ -20,6 +20,24 @@ export interface TcpEdgeCount {
   readonly receivedBytes: number;
 }
 
+/** One request and its answer, as the application at one of its ends measured them. */
+export interface Exchange {
+  /** Which end: the one that asked, or the one that answered. */
+  readonly side: "client" | "server";
+  /** The workload that asked. */
+  readonly source: string;
+  /** The workload that answered; of a client the service that it asked, since it does not know more. */
+  readonly destination: string;
+  readonly path: string;
+  readonly code: number;
+  /** Of what came in, the request at a server, the answer at a client: name, value, name, value. */
+  readonly headersReceived: readonly string[];
+  /** Of the answer. */
+  readonly bodyBytes: number;
+  /** Server: from the request's headers until the answer is handed over. Client: from before the call until the answer's last byte. */
+  readonly latencyNs: number;
+}
+
 interface TcpEdge {
   readonly source: string;
   readonly destination: string;
@@ -35,12 +53,19 @@ export class Tally {
   private readonly tcpEdges = new Map<string, TcpEdge>();
   private exchangeHeaders = 0;
 
+  /** `onExchange`: told of each request by both its ends; nothing of them is kept here. */
+  constructor(private readonly onExchange: (exchange: Exchange) => void = () => {}) {}
+
   /** Called as the answer is given, before its first byte leaves. */
   count(source: string, destination: string, code: number): void {
     const key = `${source} ${destination} ${code}`;
     const edge = this.edges.get(key);
     if (edge) edge.requests++;
     else this.edges.set(key, { source, destination, code, requests: 1 });
+  }
+
+  measure(exchange: Exchange): void {
+    this.onExchange(exchange);
   }
 
   /** Takes note of exchange headers that reached an application: there must be none. */

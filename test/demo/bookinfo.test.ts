@@ -2,11 +2,11 @@
 
 import { createServer, type IncomingHttpHeaders, type Server } from "node:http";
 import { afterEach, beforeEach, describe, expect, test } from "vitest";
-import { FAULT_HEADER, startBookinfo } from "../../demo/bookinfo.ts";
+import { DELAY_HEADER, FAULT_HEADER, startBookinfo } from "../../demo/bookinfo.ts";
 import { httpCall } from "../../demo/http-call.ts";
 import { CALLER_HEADER } from "../../demo/sidecar-config.ts";
 import { claimSubnet, isFree, pickPort, type Subnet } from "../../demo/subnet.ts";
-import { Tally } from "../../demo/tally.ts";
+import { type Exchange, Tally } from "../../demo/tally.ts";
 import { addressOf, PORTS, WORKLOADS, type Workload } from "../../demo/topology.ts";
 
 let subnet: Subnet;
@@ -82,6 +82,35 @@ describe("an application", () => {
       [CALLER_HEADER]: "reviews-v2",
       [FAULT_HEADER]: "ratings=503",
     });
+  });
+
+  test("measures what it answered and what it asked, and waits when it is told to", async () => {
+    const exchanges: Exchange[] = [];
+    tally = new Tally((exchange) => exchanges.push(exchange));
+    await fakeSidecar("reviews-v2");
+    const url = await start("reviews-v2");
+    const answer = await httpCall(`${url}reviews/7`, { [DELAY_HEADER]: "ratings=5000,reviews=30" });
+    const [asked, answered] = exchanges;
+    expect(exchanges).toHaveLength(2);
+    expect(asked).toMatchObject({
+      side: "client",
+      source: "reviews-v2",
+      destination: "ratings",
+      path: "/ratings/7",
+      code: 200,
+    });
+    expect(asked?.bodyBytes).toBe('{"ratings":{}}'.length);
+    expect(answered).toMatchObject({
+      side: "server",
+      source: "unknown",
+      destination: "reviews-v2",
+      path: "/reviews/7",
+      code: 200,
+    });
+    expect(answered?.bodyBytes).toBe(Buffer.byteLength(answer.body));
+    expect(answered?.headersReceived).toContain(DELAY_HEADER);
+    expect(answered?.latencyNs).toBeGreaterThan(29e6);
+    expect(answered?.latencyNs).toBeGreaterThan(asked?.latencyNs ?? Number.POSITIVE_INFINITY);
   });
 
   test("answers 500 when its sidecar is gone", async () => {
