@@ -69,6 +69,8 @@ function parse(query: URLSearchParams): Request | string {
   const known = ["kind", "window", "limit", ...LABEL_NAMES[kind]];
   const unknown = [...query.keys()].find((name) => !known.includes(name));
   if (unknown !== undefined) return `${quote(unknown)}: an unknown parameter, expected one of ${known.join(", ")}`;
+  const repeated = known.find((name) => query.getAll(name).length > 1);
+  if (repeated !== undefined) return `${repeated}: found ${query.getAll(repeated).length} values, expected one`;
   return { kind, window, limit, filter: LABEL_NAMES[kind].map((name) => query.get(name) ?? "") };
 }
 
