@@ -86,6 +86,7 @@ function printAddresses(mesh: Mesh, envoy: string, startMs: number): void {
       `  product page     ${gatewayUrl}/productpage`,
       `  metrics          ${collector?.url}/metrics`,
       `  graph            ${collector?.url}/api/v1/graph?window=60s`,
+      `  indicators       ${collector?.url}/api/v1/indicators`,
       "Envoy's own pages:",
       ...admins,
       "",

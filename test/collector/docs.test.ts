@@ -1,11 +1,14 @@
-// docs/api.md against what it describes.
+// docs/api.md and docs/indicators.md against what they describe.
 
 import { readFileSync } from "node:fs";
 import { join, resolve } from "node:path";
-import { expect, it } from "vitest";
+import { describe, expect, it } from "vitest";
 import { FIELDS } from "../../collector/analysis/filter.ts";
 import { DETECT_POINTS, PROTOCOLS, ROLES, TLS_MODES, UNKNOWN_REASONS } from "../../collector/analysis/side.ts";
 import { ANALYZERS } from "../../collector/identity/chain.ts";
+import { FAMILIES } from "../../collector/indicators/exposition.ts";
+import { Indicators } from "../../collector/indicators/indicators.ts";
+import { LABEL_NAMES, SUBJECT_KINDS, type SubjectKind } from "../../collector/indicators/subjects.ts";
 import {
   DROP_REASONS,
   HANDSHAKE_FAILURES,
@@ -19,6 +22,7 @@ import {
   STREAM_ENDS,
   TLS_RELOAD_RESULTS,
 } from "../../collector/self.ts";
+import { readIndicators } from "../../collector/web/indicators.ts";
 import { HINTS } from "../../collector/web/receivers.ts";
 
 const ROOT = resolve(import.meta.dirname, "../..");
@@ -74,3 +78,62 @@ it("the examples scrape the admin port of envoy/sidecar.yaml", () => {
     expect(read(path)).toContain(`    - 127.0.0.1:${port}\n`);
   }
 });
+
+describe("docs/indicators.md", () => {
+  const text = read("docs/indicators.md");
+
+  it("has a row for every family, with its kind and help", () => {
+    const rows = [...text.matchAll(/^\| `mesh_\*_(\w+)` \| (\w+) \| (.+?) \| (.+) \|$/gm)].map((row) =>
+      row.slice(1, 4),
+    );
+    expect(rows).toEqual(FAMILIES.map(({ name, kind, help }) => [name, kind, help]));
+  });
+
+  it("has a row for every kind of subject, with its labels", () => {
+    for (const kind of SUBJECT_KINDS) {
+      const labels = LABEL_NAMES[kind].map((label) => `\`${label}\``).join(", ");
+      expect(text).toContain(`\n| \`${kind}\` | ${labels} | `);
+    }
+  });
+
+  it("asks PromQL for metrics and labels that there are", () => {
+    const examples = /```promql\n(.*?)```/s.exec(text)?.[1] ?? "";
+    const selectors = [...examples.matchAll(/\bmesh_([a-z]+)_(\w+)(?:\{(.*?)\})?/g)];
+    expect(selectors.length).toBeGreaterThan(8);
+    for (const [selector, kind, name = "", matchers = ""] of selectors) {
+      const family = FAMILIES.find((each) => name === each.name || isPartOf(name, each));
+      expect(family, selector).toBeDefined();
+      const known = [...LABEL_NAMES[kind as SubjectKind], ...OWN_LABELS];
+      expect(known, selector).toEqual(
+        expect.arrayContaining([...matchers.matchAll(/(\w+)=/g)].map((match) => match[1])),
+      );
+    }
+  });
+});
+
+const OWN_LABELS = ["success", "flag", "window", "quantile"];
+
+/** `_sum` and `_count` of a summary. */
+function isPartOf(name: string, family: (typeof FAMILIES)[number]): boolean {
+  return family.kind === "summary" && [`${family.name}_sum`, `${family.name}_count`].includes(name);
+}
+
+it("docs/api.md has every field of an indicator, and its example has no other", () => {
+  const indicators = new Indicators({ limit: 1, endpointsPerService: 1, lateAfterMs: 120_000, retireAfterMs: 600_000 });
+  const target = indicators.target({ point: "client", source: "web", destination: "api", instance: null });
+  const connection = { isNew: true, receivedBytes: 1, sentBytes: 1, flags: [] };
+  indicators.addConnection(target, indicators.slotOf(0, Date.now()), connection);
+  const { body } = readIndicators(indicators.subjects, new URLSearchParams({ kind: "edge" }), Date.now());
+  const section = /^## Indicators\n(.*?)^## /ms.exec(read("docs/api.md"))?.[1] ?? "";
+  const [example = "{}"] = /^\{\n(?:.*\n)*?\}$/m.exec(section) ?? [];
+  expect(keysOf(JSON.parse(example))).toEqual(keysOf(body));
+  const named = new Set([...section.matchAll(/`([\w.]+)`/g)].map((match) => match[1]));
+  expect(keysOf(body).filter((key) => !named.has(key))).toEqual([]);
+});
+
+/** Of an answer, and of all that is in it. */
+function keysOf(value: unknown): string[] {
+  if (typeof value !== "object" || value === null) return [];
+  if (Array.isArray(value)) return keysOf(value[0]);
+  return Object.entries(value).flatMap(([key, each]) => [key, ...keysOf(each)]);
+}
