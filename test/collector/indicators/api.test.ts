@@ -4,6 +4,7 @@ import { beforeEach, describe, expect, it } from "vitest";
 import { type Ends, Indicators } from "../../../collector/indicators/indicators.ts";
 import type { CallMeasures } from "../../../collector/indicators/measures.ts";
 import { readIndicators } from "../../../collector/web/indicators.ts";
+import { sourceOf } from "./source.ts";
 
 const MINUTE_MS = 60_000;
 /** Five seconds into a minute. */
@@ -50,13 +51,13 @@ interface Body {
   readonly error: { readonly code: string; readonly message: string };
 }
 
-function ask(query: string): { readonly status: number; readonly body: Body } {
-  const { status, body } = readIndicators(indicators.subjects, new URLSearchParams(query), NOW_MS);
+async function ask(query: string): Promise<{ readonly status: number; readonly body: Body }> {
+  const { status, body } = await readIndicators(sourceOf(indicators), new URLSearchParams(query), NOW_MS);
   return { status, body: body as Body };
 }
 
 describe("an answer", () => {
-  it("has every measure in base units, and null for what nothing was measured of", () => {
+  it("has every measure in base units, and null for what nothing was measured of", async () => {
     add(SERVER);
     add(SERVER, { isSuccess: false, satisfaction: "frustrated", latencyNs: null, requestHeldNs: null, retries: 2 });
     indicators.addConnection(indicators.target(SERVER), indicators.slotOf(0, NOW_MS), {
@@ -66,7 +67,7 @@ describe("an answer", () => {
       flags: [],
     });
     const aboutTenMs = expect.closeTo(0.01, 4);
-    expect(ask("")).toEqual({
+    expect(await ask("")).toEqual({
       status: 200,
       body: {
         kind: "service",
@@ -103,23 +104,26 @@ describe("an answer", () => {
     });
   });
 
-  it.each(["service", "instance", "endpoint", "edge"])("is empty where there is nothing: %s", (kind) => {
-    expect(ask(`kind=${kind}`)).toEqual({ status: 200, body: { kind, window: "live", total: 0, [`${kind}s`]: [] } });
+  it.each(["service", "instance", "endpoint", "edge"])("is empty where there is nothing: %s", async (kind) => {
+    expect(await ask(`kind=${kind}`)).toEqual({
+      status: 200,
+      body: { kind, window: "live", total: 0, [`${kind}s`]: [] },
+    });
   });
 
-  it("leaves out what had no traffic in its window", () => {
+  it("leaves out what had no traffic in its window", async () => {
     add(SERVER, { agoMs: 90_000 });
-    expect(ask("").body.total).toBe(0);
-    expect(ask("window=minutes").body.total).toBe(1);
+    expect((await ask("")).body.total).toBe(0);
+    expect((await ask("window=minutes")).body.total).toBe(1);
   });
 
-  it("has what moved bytes alone: a connection that was there before", () => {
+  it("has what moved bytes alone: a connection that was there before", async () => {
     const gained = { isNew: false, receivedBytes: 0, sentBytes: 1, flags: [] };
     indicators.addConnection(indicators.target(SERVER), indicators.slotOf(0, NOW_MS), gained);
-    expect(ask("").body.services).toMatchObject([{ requests: 0, tcp: { connections: 0, sent_bytes: 1 } }]);
+    expect((await ask("")).body.services).toMatchObject([{ requests: 0, tcp: { connections: 0, sent_bytes: 1 } }]);
   });
 
-  it("has those with the most calls first, as many as are asked for, and how many there are", () => {
+  it("has those with the most calls first, as many as are asked for, and how many there are", async () => {
     for (const [destination, calls] of [
       ["a", 1],
       ["b", 3],
@@ -127,22 +131,22 @@ describe("an answer", () => {
     ] as const) {
       for (let i = 0; i < calls; i++) add({ ...CLIENT, destination });
     }
-    const { total, services } = ask("limit=2").body;
+    const { total, services } = (await ask("limit=2")).body;
     expect([total, ...services.map(({ service }) => service)]).toEqual([3, "b", "c"]);
   });
 
-  it("has a hundred if nothing is said, and a thousand at most", () => {
+  it("has a hundred if nothing is said, and a thousand at most", async () => {
     for (let i = 0; i < 1200; i++) add({ ...CLIENT, destination: `s${i}` });
-    expect(ask("").body.services).toHaveLength(100);
-    expect(ask("limit=1000").body.services).toHaveLength(1000);
-    expect(ask("limit=1000").body.total).toBe(1200);
+    expect((await ask("")).body.services).toHaveLength(100);
+    expect((await ask("limit=1000")).body.services).toHaveLength(1000);
+    expect((await ask("limit=1000")).body.total).toBe(1200);
   });
 
-  it("has names as they are, whatever they hold", () => {
+  it("has names as they are, whatever they hold", async () => {
     const destination = '</script>"\\\u0000\u{1f480}';
     add({ ...CLIENT, destination });
     const query = new URLSearchParams({ service: destination }).toString();
-    const { body } = ask(query);
+    const { body } = await ask(query);
     expect(body.services).toMatchObject([{ service: destination }]);
     expect(JSON.parse(JSON.stringify(body))).toEqual(body);
   });
@@ -156,13 +160,13 @@ describe("a window", () => {
   it.each([
     ["live", "", NOW_MS - 65_000, 65, 6],
     ["minute", "window=minute", NOW_MS - 65_000, 60, 4],
-  ])("is what began in it: %s", (_, query, startMs, seconds, requests) => {
+  ])("is what began in it: %s", async (_, query, startMs, seconds, requests) => {
     const start = new Date(startMs).toISOString();
-    expect(ask(query).body.services).toMatchObject([{ start, seconds, requests }]);
+    expect((await ask(query)).body.services).toMatchObject([{ start, seconds, requests }]);
   });
 
-  it("is each whole minute that is kept, the newest first", () => {
-    const [service] = ask("window=minutes").body.services;
+  it("is each whole minute that is kept, the newest first", async () => {
+    const [service] = (await ask("window=minutes")).body.services;
     const minutes = service?.["minutes"] as readonly { readonly start: string; readonly requests: number }[];
     expect(minutes.map(({ requests }) => requests)).toEqual([4, 1]);
     expect(minutes.map(({ start }) => Date.parse(start))).toEqual([NOW_MS - 65_000, NOW_MS - 125_000]);
@@ -192,8 +196,8 @@ describe("a filter", () => {
     ["kind=edge&destination=ratings", 1],
     ["kind=instance&instance=reviews-1", 1],
     ["kind=endpoint&endpoint=GET%3A%2Fb", 1],
-  ])("keeps those that have these labels: %s", (query, total) => {
-    expect(ask(query).body.total).toBe(total);
+  ])("keeps those that have these labels: %s", async (query, total) => {
+    expect((await ask(query)).body.total).toBe(total);
   });
 });
 
@@ -217,13 +221,13 @@ describe("a request that cannot be answered is told what was found and what was 
       "kind=endpoint&detect_point=server",
       '"detect_point": an unknown parameter, expected one of kind, window, limit, service, endpoint',
     ],
-  ])("%s", (query, message) => {
-    expect(ask(query)).toEqual({ status: 400, body: { error: { code: "bad_request", message } } });
+  ])("%s", async (query, message) => {
+    expect(await ask(query)).toEqual({ status: 400, body: { error: { code: "bad_request", message } } });
   });
 
-  it("in few words, however long it was", () => {
+  it("in few words, however long it was", async () => {
     for (const parameter of ["kind", "window", "limit", "x".repeat(100_000)]) {
-      const { status, body } = ask(`${parameter}=${"y".repeat(100_000)}`);
+      const { status, body } = await ask(`${parameter}=${"y".repeat(100_000)}`);
       expect([status, body.error.message.length < 400]).toEqual([400, true]);
     }
   });
