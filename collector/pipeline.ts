@@ -71,11 +71,8 @@ export async function startCollector(config: Config, logOf: (component: string) 
     self,
     log: logOf("identity"),
   });
-  const taps = new Taps(
-    config.limits.taps,
-    self,
-    new Analyser(Date.now, identitiesOf(config, objects), serviceRulesOf(config)),
-  );
+  const rules = serviceRulesOf(config);
+  const taps = new Taps(config.limits.taps, self, new Analyser(Date.now, identitiesOf(config, objects), rules));
 
   const tlsOf = (listener: "grpc" | "http", files: TlsFiles | null | undefined) =>
     files ? new ServerTls({ listener, files, self, log: logOf("tls") }) : null;
@@ -114,6 +111,7 @@ export async function startCollector(config: Config, logOf: (component: string) 
     ...config.http.address,
     tls: tlsOf("http", config.http.tls),
     readings,
+    policies: rules.policies,
     graph,
     taps,
     logs: logStore,

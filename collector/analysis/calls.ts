@@ -28,6 +28,7 @@ import { satisfactionOf } from "./apdex.ts";
 import { EndpointIndex } from "./endpoint-index.ts";
 import type { EntryLog, LoggedCall } from "./logged-call.ts";
 import type { Identities } from "./parties.ts";
+import { codeOf, NO_RESPONSE } from "./policy.ts";
 import type { Protocol, Side } from "./side.ts";
 
 /** Of some 200 bytes each, and what they lead to. */
@@ -52,6 +53,8 @@ interface RouteSide {
   readonly isServer: boolean;
   readonly isSuccess: boolean;
   readonly flags: readonly string[];
+  /** As CallMeasures has it. */
+  readonly code: string;
   readonly protocol: Protocol;
   /** Of the called service: its Apdex threshold, and its namespace, for the names of endpoints. */
   readonly thresholdNs: number;
@@ -223,6 +226,7 @@ export class Calls {
       isServer,
       isSuccess: side.success,
       flags: side.flags,
+      code: codeText(side),
       protocol: side.protocol,
       thresholdNs: this.rules.apdex.of(destination.namespace, destination.service),
       namespace: destination.namespace,
@@ -266,6 +270,7 @@ export class Calls {
       if (!isCurrent(side.target)) side.target = indicators.target(side.target.ends);
       measures.isSuccess = side.isSuccess;
       measures.flags = side.flags;
+      measures.code = side.code;
       this.readLatency(side);
       const hasEndpoint = side.isServer && entry.pathStop > entry.pathStart;
       const endpoint = hasEndpoint ? this.endpointOf(side, bytes, indicators) : null;
@@ -317,12 +322,18 @@ function outcomeOf(sides: readonly Side[]): Outcome | null {
   return { protocol, code: code ?? 0, grpcStatus, flags, success: sides.every(({ success }) => success) };
 }
 
+/** `http 200`, `grpc 14`, `http -`. */
+function codeText(side: Side): string {
+  return `${side.protocol} ${codeOf(side) ?? NO_RESPONSE}`;
+}
+
 function endsOf({ detectPoint, source, destination }: Side): Ends {
   return {
     point: detectPoint,
     source: source.service,
     destination: destination.service,
     instance: destination.instance,
+    namespace: destination.namespace,
   };
 }
 
@@ -358,6 +369,7 @@ function newMeasures(): CallMeasures {
     retries: 0,
     requestHeldNs: null,
     responseHeldNs: null,
+    code: "",
     flags: [],
   };
 }

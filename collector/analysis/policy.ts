@@ -59,7 +59,7 @@ const KINDS = ["service", "app"];
 const POLICED = ["http", "grpc"] as const;
 const DIRECTIONS: Readonly<Record<DetectPoint, string>> = { server: "inbound", client: "outbound" };
 
-const NO_RESPONSE = "-";
+export const NO_RESPONSE = "-";
 /** Codes below have their verdict in a table; what HTTP and gRPC know is far below. */
 const TABLE_CODES = 1000;
 

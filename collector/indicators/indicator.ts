@@ -15,12 +15,16 @@ interface Slot {
   number: number;
   readonly sums: Float64Array;
   readonly latencies: LatencySketch;
+  /** Calls by code, where they are counted. */
+  readonly codes: Map<string, number>;
 }
 
 /** The calls of some slots. */
 export interface Window {
   readonly sums: Float64Array;
   readonly latencies: LatencySketch;
+  /** Calls by code, of a subject whose are counted. */
+  readonly codes: Map<string, number>;
 }
 
 export class Indicator {
@@ -36,7 +40,10 @@ export class Indicator {
   private latest = 0;
 
   /** `kept`: so many slots are told apart. */
-  constructor(kept: number) {
+  constructor(
+    kept: number,
+    private readonly countsCodes = false,
+  ) {
     this.slots = new Array<Slot | undefined>(kept).fill(undefined);
   }
 
@@ -46,8 +53,9 @@ export class Indicator {
 
   /** `slot` is no older than the newest less the slots that are kept. */
   addCall(slot: number, call: CallMeasures): void {
-    const { sums, latencies } = this.slotAt(slot);
+    const { sums, latencies, codes } = this.slotAt(slot);
     (sums[Field.Calls] as number)++;
+    if (this.countsCodes) codes.set(call.code, (codes.get(call.code) ?? 0) + 1);
     if (!call.isSuccess) (sums[Field.Failures] as number)++;
     if (call.latencyNs !== null) {
       (sums[Field.Timed] as number)++;
@@ -87,12 +95,14 @@ export class Indicator {
   window({ first, last }: Span): Window {
     const sums = new Float64Array(FIELDS);
     const latencies = new LatencySketch();
+    const codes = new Map<string, number>();
     for (const slot of this.slots) {
       if (slot === undefined || slot.number < first || slot.number > last) continue;
       add(sums, slot.sums);
       latencies.merge(slot.latencies);
+      addCodes(codes, slot.codes);
     }
-    return { sums, latencies };
+    return { sums, latencies, codes };
   }
 
   private slotAt(number: number): Slot {
@@ -101,13 +111,14 @@ export class Indicator {
     if (slot?.number === number) return slot; // fast
     if (number > this.latest) this.latest = number;
     if (slot === undefined) {
-      const created = { number, sums: new Float64Array(FIELDS), latencies: new LatencySketch() };
+      const created = { number, sums: new Float64Array(FIELDS), latencies: new LatencySketch(), codes: new Map() };
       this.slots[at] = created;
       return created;
     }
     add(this.before, slot.sums);
     slot.sums.fill(0);
     slot.latencies.clear();
+    slot.codes.clear();
     slot.number = number;
     return slot;
   }
@@ -115,6 +126,10 @@ export class Indicator {
   private addFlags(flags: readonly string[]): void {
     for (const flag of flags) this.flags.set(flag, (this.flags.get(flag) ?? 0) + 1);
   }
+}
+
+export function addCodes(codes: Map<string, number>, more: ReadonlyMap<string, number>): void {
+  for (const [code, count] of more) codes.set(code, (codes.get(code) ?? 0) + count);
 }
 
 function add(sums: Float64Array, more: Float64Array): void {

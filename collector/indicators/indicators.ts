@@ -31,6 +31,7 @@ export interface Ends {
   readonly destination: string | null;
   /** Of the called one. */
   readonly instance: string | null;
+  readonly namespace?: string | null;
 }
 
 /** Subjects by kind, and calls. */
@@ -69,7 +70,7 @@ export class Indicators {
     const hasInstance = ends.point === "server" && ends.instance !== null;
     return {
       ends,
-      service: subjects.service(destination, ends.point).indicator,
+      service: subjects.service(destination, ends.point, ends.namespace).indicator,
       instance: hasInstance ? subjects.instance(destination, ends.instance).indicator : null,
       edge: subjects.edge(ends.source ?? UNKNOWN_SERVICE, destination, ends.point).indicator,
     };

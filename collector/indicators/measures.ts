@@ -39,6 +39,8 @@ export interface CallMeasures {
   retries: number;
   requestHeldNs: number | null;
   responseHeldNs: number | null;
+  /** What was spoken and how it was answered: `http 200`, `grpc 14`; `http -` without an answer. */
+  code: string;
   /** Short names of Envoy's response flags, of which there are a few sets at most. */
   flags: readonly string[];
 }

@@ -10,21 +10,27 @@ export interface SubjectSums {
   readonly kind: SubjectKind;
   /** Values of LABEL_NAMES. */
   readonly labels: readonly string[];
+  /** As of Subject. */
+  readonly namespace: string | null;
   /** Since it began. */
   readonly totals: Float64Array;
   /** Calls by flag since it began. */
   readonly flags: ReadonlyMap<string, number>;
   /** One for each span that was asked for. */
-  readonly windows: readonly { readonly sums: Float64Array; readonly latencies: SketchCounts }[];
+  readonly windows: readonly {
+    readonly sums: Float64Array;
+    readonly latencies: SketchCounts;
+    readonly codes: ReadonlyMap<string, number>;
+  }[];
 }
 
 export interface SubjectReading extends SubjectSums {
   readonly windows: readonly Window[];
 }
 
-export function readSubject({ kind, labels, indicator }: Subject, spans: readonly Span[]): SubjectReading {
+export function readSubject({ kind, labels, namespace, indicator }: Subject, spans: readonly Span[]): SubjectReading {
   const windows = spans.map((span) => indicator.window(span));
-  return { kind, labels, totals: indicator.totals(), flags: indicator.flags, windows };
+  return { kind, labels, namespace, totals: indicator.totals(), flags: indicator.flags, windows };
 }
 
 /** Which subjects are read, and for which time. */

@@ -15,6 +15,8 @@ export interface Subject {
   readonly kind: SubjectKind;
   /** Values of LABEL_NAMES. */
   readonly labels: readonly string[];
+  /** Of a service, by whom its policy is found; null when it is not known, and for other kinds. */
+  readonly namespace: string | null;
   readonly indicator: Indicator;
 }
 
@@ -49,8 +51,8 @@ export class Subjects {
     private readonly keptSlots: number,
   ) {}
 
-  service(service: string, point: DetectPoint): Subject {
-    return this.find("service", [service, point], [OTHER, point]);
+  service(service: string, point: DetectPoint, namespace: string | null = null): Subject {
+    return this.find("service", [service, point], [OTHER, point], false, namespace);
   }
 
   instance(service: string, instance: string): Subject {
@@ -93,17 +95,23 @@ export class Subjects {
     return retired;
   }
 
-  private find(kind: SubjectKind, labels: readonly string[], other: readonly string[], isFull = false): Subject {
+  private find(
+    kind: SubjectKind,
+    labels: readonly string[],
+    other: readonly string[],
+    isFull = false,
+    namespace: string | null = null,
+  ): Subject {
     const subjects = this.byKind[kind];
     const known = subjects.get(keyOf(labels));
     if (known !== undefined) return known;
-    if (!isFull && subjects.size < this.limit) return this.create(kind, labels);
+    if (!isFull && subjects.size < this.limit) return this.create(kind, labels, namespace);
     this.refused[kind]++;
     return subjects.get(keyOf(other)) ?? this.create(kind, other);
   }
 
-  private create(kind: SubjectKind, labels: readonly string[]): Subject {
-    const subject = { kind, labels, indicator: new Indicator(this.keptSlots) };
+  private create(kind: SubjectKind, labels: readonly string[], namespace: string | null = null): Subject {
+    const subject = { kind, labels, namespace, indicator: new Indicator(this.keptSlots, kind === "service") };
     this.byKind[kind].set(keyOf(labels), subject);
     if (kind === "endpoint") this.countEndpoint(labels[0] as string, 1);
     return subject;

@@ -7,6 +7,8 @@ export const QUANTILES = [0.5, 0.75, 0.9, 0.95, 0.99, 0.999] as const;
 
 export interface Summary {
   readonly calls: number;
+  /** Calls by code (measures.ts), of services alone. */
+  readonly codes: ReadonlyMap<string, number>;
   readonly callsPerSecond: number;
   readonly successRatio: number | null;
   /** 0 to 1: (satisfied + tolerating / 2) / (satisfied + tolerating + frustrated). */
@@ -24,12 +26,13 @@ export interface Summary {
 }
 
 /** Of a window that covers so many seconds. */
-export function summarise({ sums, latencies }: Window, seconds: number): Summary {
+export function summarise({ sums, latencies, codes }: Window, seconds: number): Summary {
   const at = (field: Field) => sums[field] as number;
   const timed = at(Field.Timed);
   const judged = at(Field.Satisfied) + at(Field.Tolerating) + at(Field.Frustrated);
   return {
     calls: at(Field.Calls),
+    codes,
     callsPerSecond: at(Field.Calls) / seconds,
     successRatio: ratio(at(Field.Calls) - at(Field.Failures), at(Field.Calls)),
     apdex: ratio(at(Field.Satisfied) + at(Field.Tolerating) / 2, judged),

@@ -3,6 +3,7 @@
 // A service, say, is held by each thread whose proxies saw calls of it, and each lets go of it in its own time. Counters must not go down
 // meanwhile: what a thread let go of is kept here, and added, as long as another one still holds it.
 
+import { addCodes } from "../indicators/indicator.ts";
 import { LatencySketch } from "../indicators/latency-sketch.ts";
 import type { SubjectReading, SubjectSums } from "../indicators/reading.ts";
 import type { SubjectName } from "./messages.ts";
@@ -53,22 +54,24 @@ function addTo(sums: Map<string, Sum>, subject: SubjectSums): void {
   add(sum, subject);
 }
 
-function emptyLike({ kind, labels, totals, windows }: SubjectSums): Sum {
+function emptyLike({ kind, labels, namespace, totals, windows }: SubjectSums): Sum {
   const emptyWindows = windows.map(({ sums }) => ({
     sums: new Float64Array(sums.length),
     latencies: new LatencySketch(),
+    codes: new Map<string, number>(),
   }));
-  return { kind, labels, totals: new Float64Array(totals.length), flags: new Map(), windows: emptyWindows };
+  return { kind, labels, namespace, totals: new Float64Array(totals.length), flags: new Map(), windows: emptyWindows };
 }
 
 function add({ totals, flags, windows: summedWindows }: Sum, more: SubjectSums): void {
   addRow(totals, more.totals);
   for (const [flag, count] of more.flags) flags.set(flag, (flags.get(flag) ?? 0) + count);
-  for (const [i, { sums, latencies }] of more.windows.entries()) {
+  for (const [i, { sums, latencies, codes }] of more.windows.entries()) {
     const window = summedWindows[i];
     if (window === undefined) continue;
     addRow(window.sums, sums);
     window.latencies.merge(latencies);
+    addCodes(window.codes, codes);
   }
 }
 

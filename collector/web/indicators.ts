@@ -1,5 +1,6 @@
 // GET /api/v1/indicators: how services, instances, endpoints and edges fare: live, in the last whole minute, or minute by minute.
 
+import { NO_RESPONSE, SuccessPolicies } from "../analysis/policy.ts";
 import { quote } from "../error.ts";
 import type { SubjectQuery, SubjectReading } from "../indicators/reading.ts";
 import { liveSpan, minuteSpan, SLOT_MS, type Span } from "../indicators/slots.ts";
@@ -20,15 +21,22 @@ export interface IndicatorSource {
   readonly keptMinutes: number;
 }
 
+const NO_POLICIES = new SuccessPolicies([]);
+
 /** Those with the most calls first. */
-export async function readIndicators(source: IndicatorSource, query: URLSearchParams, nowMs: number): Promise<Answer> {
+export async function readIndicators(
+  source: IndicatorSource,
+  query: URLSearchParams,
+  nowMs: number,
+  policies = NO_POLICIES,
+): Promise<Answer> {
   const request = parse(query);
   if (typeof request === "string") return failure(400, "bad_request", request);
   const { kind, window, limit, filter } = request;
   const spans = spansOf(window, nowMs, source.keptMinutes);
   const measured: Measured[] = [];
   for (const subject of await source.subjects({ kind, spans, filter })) {
-    const each = measure(subject, spans);
+    const each = measure(subject, spans, policies);
     if (each.traffic > 0) measured.push(each);
   }
   measured.sort((a, b) => b.traffic - a.traffic);
@@ -87,10 +95,33 @@ interface Measured {
   readonly windows: readonly object[];
 }
 
-function measure(subject: SubjectReading, spans: readonly Span[]): Measured {
+function measure(subject: SubjectReading, spans: readonly Span[], policies: SuccessPolicies): Measured {
   const summaries = subject.windows.map((window, i) => summarise(window, (spans[i] as Span).seconds));
   const traffic = summaries.reduce((sum, summary) => sum + trafficOf(summary), 0);
-  return { subject, traffic, windows: summaries.map((summary, i) => render(spans[i] as Span, summary)) };
+  const windows = summaries.map((summary, i) => ({
+    ...render(spans[i] as Span, summary),
+    ...(subject.kind === "service" ? healthOf(subject, summary, policies) : {}),
+  }));
+  return { subject, traffic, windows };
+}
+
+/** How its calls were answered, and what its policy says of that. */
+function healthOf({ labels, namespace }: SubjectReading, { codes }: Summary, policies: SuccessPolicies): object {
+  const [service, point] = labels;
+  const detectPoint = point === "client" ? "client" : "server";
+  const counts = [...codes].map(([text, count]) => {
+    const [protocol, code] = text.split(" ");
+    return {
+      protocol: protocol === "grpc" ? ("grpc" as const) : ("http" as const),
+      detectPoint,
+      code: code === NO_RESPONSE ? null : Number(code),
+      count,
+    } as const;
+  });
+  return {
+    response_codes: Object.fromEntries(codes),
+    health: policies.of(namespace, service ?? null).healthOf(counts),
+  };
 }
 
 /** What there is more of is shown first. A connection may only have gone on, and moved bytes. */

@@ -6,6 +6,7 @@ import type { AddressInfo } from "node:net";
 import { Readable } from "node:stream";
 import { pipeline } from "node:stream/promises";
 import { createGzip } from "node:zlib";
+import type { SuccessPolicies } from "../analysis/policy.ts";
 import { CollectorError } from "../error.ts";
 import type { AddressLookup } from "../identity/lookup.ts";
 import { expositionSpans, renderIndicators } from "../indicators/exposition.ts";
@@ -39,6 +40,8 @@ export interface WebOptions {
   readonly port: number;
   /** Default: plaintext. */
   readonly tls?: ServerTls | null;
+  /** What a service's health is judged by. */
+  readonly policies: SuccessPolicies;
   /** All that was counted. */
   readonly readings: Readings;
   readonly graph: ServiceGraph;
@@ -142,7 +145,7 @@ export class WebServer {
       sendJson(response, readGraph(this.options.graph, query));
     },
     "/api/v1/indicators": async (_, response, query) => {
-      sendJson(response, await readIndicators(this.options.readings, query, Date.now()));
+      sendJson(response, await readIndicators(this.options.readings, query, Date.now(), this.options.policies));
     },
     "/api/v1/tap": (request, response, query) => this.tap(request, response, query),
     "/api/v1/logs": async (_, response, query) => sendJson(response, await readLogs(this.options.logs, query)),

@@ -1,6 +1,7 @@
 // GET /api/v1/indicators: what is asked for, what is answered.
 
 import { beforeEach, describe, expect, it } from "vitest";
+import { SuccessPolicies } from "../../../collector/analysis/policy.ts";
 import { type Ends, Indicators } from "../../../collector/indicators/indicators.ts";
 import type { CallMeasures } from "../../../collector/indicators/measures.ts";
 import { readIndicators } from "../../../collector/web/indicators.ts";
@@ -21,6 +22,7 @@ const CALL: CallMeasures = {
   retries: 0,
   requestHeldNs: 1e6,
   responseHeldNs: null,
+  code: "http 200",
   flags: [],
 };
 
@@ -59,7 +61,14 @@ async function ask(query: string): Promise<{ readonly status: number; readonly b
 describe("an answer", () => {
   it("has every measure in base units, and null for what nothing was measured of", async () => {
     add(SERVER);
-    add(SERVER, { isSuccess: false, satisfaction: "frustrated", latencyNs: null, requestHeldNs: null, retries: 2 });
+    add(SERVER, {
+      isSuccess: false,
+      code: "http 503",
+      satisfaction: "frustrated",
+      latencyNs: null,
+      requestHeldNs: null,
+      retries: 2,
+    });
     indicators.addConnection(indicators.target(SERVER), indicators.slotOf(0, NOW_MS), {
       isNew: true,
       receivedBytes: 7,
@@ -98,9 +107,21 @@ describe("an answer", () => {
             sidecar_request_latency_seconds: 0.001,
             sidecar_response_latency_seconds: null,
             tcp: { connections: 1, received_bytes: 7, sent_bytes: 9 },
+            response_codes: { "http 200": 1, "http 503": 1 },
+            health: "failure", // half of the requests failed with 5XX: by default from 10 % on
           },
         ],
       },
+    });
+  });
+
+  it("says of a service's health what its own policy says", async () => {
+    const rate = [{ namespace: "ns2", name: "reviews", tolerance: [{ code: "4XX", degraded: 5, failure: 90 }] }];
+    const policies = new SuccessPolicies(rate);
+    for (let i = 0; i < 10; i++) add({ ...SERVER, namespace: "ns2" }, { code: i === 0 ? "http 404" : "http 503" });
+    const { body } = await readIndicators(sourceOf(indicators), new URLSearchParams(), NOW_MS, policies);
+    expect(body).toMatchObject({
+      services: [{ health: "degraded", response_codes: { "http 404": 1, "http 503": 9 } }],
     });
   });
 

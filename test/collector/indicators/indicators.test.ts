@@ -24,6 +24,7 @@ function call(changes: Partial<CallMeasures> = {}): CallMeasures {
     retries: 0,
     requestHeldNs: null,
     responseHeldNs: null,
+    code: "http 200",
     flags: [],
     ...changes,
   };
