@@ -66,8 +66,8 @@ const byService = ({ destination, point }: Call) => [destination, point];
 const received = ({ receivedBytes }: Call) => receivedBytes;
 
 describe.each([
-  { name: "with the filter's observation", filter: true, requests: 1000 },
-  { name: "derived from the entries alone", filter: false, requests: 200 },
+  { name: "with the filter's observation", filter: true, requests: 800 },
+  { name: "derived from the entries alone", filter: false, requests: 150 },
 ])("$name", ({ filter, requests }) => {
   let run: MeasuredMesh;
   /** While all servers were there, and after one of them was gone. */
