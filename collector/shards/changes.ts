@@ -21,12 +21,6 @@ export class ChangeReader {
   }
 }
 
-/** The buffers of changes, which may be handed over. */
-export function buffersOf({ http, tcp }: SeriesChanges): ArrayBuffer[] {
-  const arrays = [http, tcp].flatMap((table) => [table.indexes, table.totals, table.historyIndexes, table.histories]);
-  return arrays.map(({ buffer }) => buffer as ArrayBuffer);
-}
-
 class TableReader {
   /** So many label sets were told. */
   private told = 0;

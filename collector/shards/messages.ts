@@ -1,4 +1,4 @@
-// What goes between the main thread and a thread with a shard. All of it is plain: structured clones, and buffers handed over.
+// What goes between the main thread and a thread with a shard. All of it is plain, and cloned; messages of streams lie in a Ring.
 
 import type { SubjectQuery, SubjectSums } from "../indicators/reading.ts";
 import type { Span } from "../indicators/slots.ts";
@@ -9,6 +9,7 @@ import type { ProxyCounts } from "../receiver/accounts.ts";
 import type { StreamEnd } from "../receiver/client-stream.ts";
 import type { StatsReport } from "../record/record.ts";
 import type { ScrapeResult, SelfCounts } from "../self.ts";
+import type { RingMemory } from "./ring.ts";
 import type { ShardConfig } from "./shard.ts";
 import type { ShardHoldings } from "./shards.ts";
 
@@ -17,13 +18,16 @@ export interface ThreadData {
   readonly config: ShardConfig;
   /** Whether what is kept of the access logs has a store. */
   readonly keepsLogs: boolean;
+  readonly memory: RingMemory;
 }
 
 /** To the thread; taken in the order in which they were sent. Streams have the main thread's numbers. */
 export type Command =
   | { readonly kind: "open"; readonly stream: number }
-  /** `spans`: of each message its stream, and where in the bytes it begins and ends. */
-  | { readonly kind: "messages"; readonly bytes: ArrayBuffer; readonly spans: readonly number[] }
+  /** `spans`: of each message in the ring's slot its stream, and where it begins and ends. */
+  | { readonly kind: "batch"; readonly slot: number; readonly spans: readonly number[] }
+  /** One that is longer than a slot; or without a slot, since none was free and it was read already. */
+  | { readonly kind: "message"; readonly stream: number; readonly bytes: Uint8Array; readonly hasSlot: boolean }
   /** Another thread reads on. */
   | { readonly kind: "leave"; readonly stream: number }
   | { readonly kind: "end"; readonly stream: number; readonly how: StreamEnd }
@@ -104,8 +108,8 @@ export interface AccountsAnswer {
 /** From the thread. */
 export type Notice =
   | { readonly kind: "ready" }
-  /** So many bytes of messages were taken in since the last time. */
-  | { readonly kind: "taken"; readonly bytes: number }
+  /** There is room in the ring again, of which the main thread wanted to be told. */
+  | { readonly kind: "room" }
   | { readonly kind: "answer"; readonly id: number; readonly answer: Answers[keyof Answers] }
   /** An access-log entry that is kept. */
   | { readonly kind: "log_record"; readonly record: LogRecord }

@@ -6,20 +6,19 @@ import { CurrentIndex } from "../identity/current-index.ts";
 import { AddressIndex, type NameRules } from "../identity/lookup.ts";
 import type { Objects } from "../identity/objects.ts";
 import { readSubject, readSubjects, type SubjectSums } from "../indicators/reading.ts";
+import type { Span } from "../indicators/slots.ts";
 import { SUBJECT_KINDS } from "../indicators/subjects.ts";
 import type { Log } from "../log.ts";
 import type { LogRecord } from "../logs/record.ts";
 import type { MovableReader } from "../receiver/als.ts";
 import { LogLimit } from "../receiver/log-limit.ts";
 import { SelfMetrics } from "../self.ts";
-import { buffersOf, ChangeReader } from "./changes.ts";
-import type { AccountsAnswer, Answers, Command, Notice, Question, ThreadData } from "./messages.ts";
+import { ChangeReader } from "./changes.ts";
+import type { Answers, Command, Notice, Question, ThreadData } from "./messages.ts";
+import { RingReader } from "./ring.ts";
 import { nameRulesOf, Shard } from "./shard.ts";
 
-/** What was taken in is told by so much at once. */
-const TOLD_BYTES = 256 * 1024;
-
-type Post = (notice: Notice, transfer?: ArrayBuffer[]) => void;
+type Post = (notice: Notice) => void;
 
 export class ThreadShard {
   private readonly self = new SelfMetrics(null);
@@ -29,13 +28,14 @@ export class ThreadShard {
   private readonly changes: ChangeReader;
   private readonly streams = new Map<number, MovableReader>();
   private readonly faults: LogLimit;
+  private readonly ring: RingReader;
   private retired: SubjectSums[] = [];
-  private untoldBytes = 0;
 
   constructor(
-    { config, keepsLogs }: ThreadData,
+    { config, keepsLogs, memory }: ThreadData,
     private readonly post: Post,
   ) {
+    this.ring = new RingReader(memory);
     const log = postedLog(post);
     this.faults = new LogLimit(log);
     this.rules = nameRulesOf(config);
@@ -55,9 +55,15 @@ export class ThreadShard {
 
   handle(command: Command): void {
     switch (command.kind) {
-      case "messages":
-        this.take(command.bytes, command.spans);
+      case "batch":
+        this.takeBatch(command.slot, command.spans);
         break;
+      case "message": {
+        const { buffer, byteOffset, byteLength } = command.bytes;
+        this.take(command.stream, Buffer.from(buffer, byteOffset, byteLength));
+        if (command.hasSlot) this.freeSlot();
+        break;
+      }
       case "open":
         this.streams.set(command.stream, this.shard.als.adopt());
         break;
@@ -85,20 +91,23 @@ export class ThreadShard {
     return true;
   }
 
-  private take(all: ArrayBuffer, spans: readonly number[]): void {
-    for (let i = 0; i < spans.length; i += 3) {
-      const start = spans[i + 1] as number;
-      const bytes = Buffer.from(all, start, (spans[i + 2] as number) - start);
-      try {
-        this.reader(spans[i] as number).message(bytes);
-      } catch (error: unknown) {
-        this.faults.error("reader", { err: error }, "reader of a stream failed on a message");
-      }
+  /** Other messages come into the slot afterwards: readers copy what they need later. */
+  private takeBatch(slot: number, spans: readonly number[]): void {
+    const all = this.ring.slot(slot);
+    for (let i = 0; i < spans.length; i += 3) this.take(spans[i] as number, all.subarray(spans[i + 1], spans[i + 2]));
+    this.freeSlot();
+  }
+
+  private freeSlot(): void {
+    if (this.ring.taken()) this.post({ kind: "room" });
+  }
+
+  private take(stream: number, bytes: Buffer): void {
+    try {
+      this.reader(stream).message(bytes);
+    } catch (error: unknown) {
+      this.faults.error("reader", { err: error }, "reader of a stream failed on a message");
     }
-    this.untoldBytes += all.byteLength;
-    if (this.untoldBytes < TOLD_BYTES) return;
-    this.post({ kind: "taken", bytes: this.untoldBytes });
-    this.untoldBytes = 0;
   }
 
   private reader(stream: number): MovableReader {
@@ -115,42 +124,40 @@ export class ThreadShard {
 
   private async answer(id: number, question: Question): Promise<void> {
     try {
-      const { answer, transfer } = await this.find(question);
-      this.post({ kind: "answer", id, answer }, transfer);
+      const answer = await this.find(question);
+      this.post({ kind: "answer", id, answer });
     } catch (error: unknown) {
       this.faults.error("answer", { err: error, question: question.kind }, "thread could not answer");
       this.post({ kind: "failed", id, reason: error instanceof Error ? error.message : String(error) });
     }
   }
 
-  private async find(question: Question): Promise<{ answer: Answers[keyof Answers]; transfer?: ArrayBuffer[] }> {
+  private async find(question: Question): Promise<Answers[keyof Answers]> {
     const { store, indicators, als } = this.shard;
     switch (question.kind) {
       case "report":
-        return { answer: store.report(question.report) };
-      case "series": {
-        const answer = this.changes.read();
-        return { answer, transfer: buffersOf(answer) };
-      }
+        return store.report(question.report);
+      case "series":
+        return this.changes.read();
       case "metrics":
-        return this.metrics(question);
+        return this.metrics(question.spans);
       case "subjects":
-        return { answer: { subjects: [...readSubjects(indicators.subjects, question.query)], ...this.takeRetired() } };
+        return { subjects: [...readSubjects(indicators.subjects, question.query)], ...this.takeRetired() };
       case "accounts": {
         const { named, unnamed, beyondLimit } = als.accounts;
-        return { answer: { named, unnamed, beyondLimit } satisfies AccountsAnswer };
+        return { named, unnamed, beyondLimit };
       }
       case "living": {
         const living = question.subjects.filter(({ kind, labels }) => indicators.subjects.has(kind, labels));
-        return { answer: { living, ...this.takeRetired() } };
+        return { living, ...this.takeRetired() };
       }
       case "stop":
         this.shard.stop();
-        return { answer: null };
+        return null;
     }
   }
 
-  private async metrics({ spans }: Extract<Question, { kind: "metrics" }>) {
+  private async metrics(spans: readonly Span[]): Promise<Answers["metrics"]> {
     const { indicators, holdings } = this.shard;
     const subjects = SUBJECT_KINDS.flatMap((kind) => [
       ...readSubjects(indicators.subjects, { kind, spans, filter: [] }),
@@ -158,7 +165,7 @@ export class ThreadShard {
     const retired = this.takeRetired();
     const series = this.changes.read();
     const self = await this.self.counts(); // last: what is read before is of one moment
-    return { answer: { subjects, ...retired, series, holdings, self }, transfer: buffersOf(series) };
+    return { subjects, ...retired, series, holdings, self };
   }
 
   private takeRetired(): { retired: readonly SubjectSums[] } {

@@ -5,20 +5,23 @@ import { CollectorError } from "../error.ts";
 import type { Log } from "../log.ts";
 import type { LogRecord } from "../logs/record.ts";
 import type { Answers, Command, Notice, Question, ThreadData } from "./messages.ts";
+import { RingWriter, ringMemory, SLOT_BYTES } from "./ring.ts";
 
-/** A batch is sent when it is so long, or else at the end of the event loop's turn. */
-const BATCH_BYTES = 256 * 1024;
+/** Messages are sent together, as many as find room in a slot, or come within so long. */
+const BATCH_MS = 2;
 /**
- * Bytes of messages under way to one thread: beyond the first no stream is read on, until there are fewer than the second. Some 20 ms of
- * work, so that a thread neither waits for more nor answers late.
+ * When all slots are under way, some 10 ms of work, the main thread waits, as if it did the work itself: sockets are not read then, all
+ * alike, and clients hold back. (Streams that are paused would still fill their windows, and the first of those that go on would fill the
+ * thread again before others have their turn.) A thread that makes no room within so long may be stuck: from then on streams are
+ * paused, and the main thread answers.
  */
-const FULL_BYTES = 4 * 1024 * 1024;
-const ROOM_BYTES = 2 * 1024 * 1024;
+const WAIT_MS = 200;
 
 export interface ThreadOptions {
   /** From 0. */
   readonly number: number;
-  readonly data: ThreadData;
+  readonly config: ThreadData["config"];
+  readonly keepsLogs: boolean;
   /** Told when it is full, and when there is room again. */
   readonly onFull: () => void;
   readonly onRoom: () => void;
@@ -39,17 +42,22 @@ export class Thread {
   readonly ready: Promise<void>;
   private readonly worker: Worker;
   private setReady: () => void = () => {};
-  private batch: Buffer[] = [];
+  private readonly ring: RingWriter;
+  /** Where messages are put together; null when there are none. */
+  private batch: { readonly slot: number; readonly bytes: Buffer } | null = null;
   private spans: number[] = [];
   private batchBytes = 0;
-  private underWay = 0;
+  private batchTimer: NodeJS.Timeout | undefined;
   private isFull = false;
   private isStopping = false;
   private nextId = 0;
   private readonly waiting = new Map<number, Waiting>();
 
   constructor(private readonly options: ThreadOptions) {
-    const { number, data } = options;
+    const { number, config, keepsLogs } = options;
+    const memory = ringMemory();
+    this.ring = new RingWriter(memory);
+    const data: ThreadData = { config, keepsLogs, memory };
     this.worker = new Worker(workerUrl(), { workerData: data, name: `shard ${number}` });
     this.worker.on("message", (notice: Notice) => this.heed(notice));
     this.ready = new Promise((resolve, reject) => {
@@ -61,23 +69,22 @@ export class Thread {
     this.worker.on("exit", (code) => this.fail(this.failure(new Error(`it ended with code ${code}`))));
   }
 
-  /** The bytes of a message are kept until they are sent. */
   message(stream: number, bytes: Buffer): void {
-    if (this.batch.length === 0) setImmediate(() => this.flush());
-    this.batch.push(bytes);
-    this.spans.push(stream, this.batchBytes, this.batchBytes + bytes.length);
-    this.batchBytes += bytes.length;
-    this.underWay += bytes.length;
-    if (this.batchBytes >= BATCH_BYTES) this.flush();
-    if (this.isFull || this.underWay < FULL_BYTES) return;
-    this.isFull = true;
-    this.options.onFull();
+    if (this.batchBytes + bytes.length > SLOT_BYTES) this.flush();
+    this.batch ??= this.begin();
+    if (this.batch === null || bytes.length > SLOT_BYTES) {
+      this.sendAlone(stream, bytes);
+      return;
+    }
+    const start = this.batchBytes;
+    this.batchBytes += bytes.copy(this.batch.bytes, start);
+    this.spans.push(stream, start, this.batchBytes);
   }
 
   /** Behind all that was sent before. */
-  send(command: Command, transfer?: ArrayBuffer[]): void {
+  send(command: Command): void {
     this.flush();
-    this.worker.postMessage(command, transfer);
+    this.worker.postMessage(command);
   }
 
   /** Rejects with CollectorError when it dies, or is given up, before it answers. */
@@ -102,16 +109,37 @@ export class Thread {
     this.giveUp("the collector shuts down");
   }
 
+  /** What is too long for a slot takes its place there all the same. */
+  private sendAlone(stream: number, bytes: Buffer): void {
+    const hasSlot = this.batch !== null;
+    this.batch = null;
+    clearTimeout(this.batchTimer);
+    this.worker.postMessage({ kind: "message", stream, bytes, hasSlot } satisfies Command);
+  }
+
+  /** Null when there is no room, and none is to be hoped for soon. */
+  private begin() {
+    const batch = this.ring.begin() ?? (this.waitForRoom() ? this.ring.begin() : null);
+    if (batch !== null) this.batchTimer = setTimeout(() => this.flush(), BATCH_MS);
+    return batch;
+  }
+
+  private waitForRoom(): boolean {
+    if (this.isFull) return false;
+    if (this.ring.waitForRoom(WAIT_MS)) return true;
+    this.isFull = true;
+    this.options.onFull();
+    return false;
+  }
+
   private flush(): void {
-    const { batch, spans, batchBytes } = this;
-    if (batch.length === 0) return;
-    const bytes = Buffer.allocUnsafeSlow(batchBytes);
-    for (let i = 0; i < batch.length; i++) (batch[i] as Buffer).copy(bytes, spans[i * 3 + 1]);
-    this.batch = [];
+    const { batch, spans } = this;
+    if (batch === null) return;
+    clearTimeout(this.batchTimer);
+    this.batch = null;
     this.spans = [];
     this.batchBytes = 0;
-    const { buffer } = bytes;
-    this.worker.postMessage({ kind: "messages", bytes: buffer, spans } satisfies Command, [buffer]);
+    this.worker.postMessage({ kind: "batch", slot: batch.slot, spans } satisfies Command);
   }
 
   private heed(notice: Notice): void {
@@ -119,8 +147,9 @@ export class Thread {
       case "ready":
         this.setReady();
         break;
-      case "taken":
-        this.takenIn(notice.bytes);
+      case "room":
+        this.isFull = false;
+        this.options.onRoom();
         break;
       case "log_record":
         this.options.onLogRecord(notice.record);
@@ -135,13 +164,6 @@ export class Thread {
         this.options.log[notice.level](notice.fields, notice.message);
         break;
     }
-  }
-
-  private takenIn(bytes: number): void {
-    this.underWay -= bytes;
-    if (!this.isFull || this.underWay > ROOM_BYTES) return;
-    this.isFull = false;
-    this.options.onRoom();
   }
 
   private take(id: number): Waiting | undefined {

@@ -27,10 +27,10 @@ export interface ThreadsOptions {
   readonly config: Config;
   /** Reads each message along in the main thread, while it is active. */
   readonly tap: MessageTap;
-  /** Is paused while a thread is full. */
   /** Takes what is kept of the access logs; null when nothing is. */
   readonly logs: Pick<LogStore, "add"> | null;
   readonly self: SelfMetrics;
+  /** Is paused while a thread is full, and makes no room. */
   readonly grpc: Pick<GrpcServer, "pause" | "resume">;
   /** Told once a thread died. */
   readonly onFailure: (error: CollectorError) => void;
@@ -50,11 +50,10 @@ export class Threads implements Shards {
     const { config, log, onFailure } = options;
     const { endpoints, health, identity, indicators, limits, logs } = config;
     this.threads = Array.from({ length: config.threads }, (_, number) => {
-      const shard = { endpoints, health, identity, indicators, limits, logs };
-      const data = { config: shard, keepsLogs: options.logs !== null };
       return new Thread({
         number,
-        data,
+        config: { endpoints, health, identity, indicators, limits, logs },
+        keepsLogs: options.logs !== null,
         onFull: () => this.onFull(),
         onRoom: () => this.onRoom(),
         onLogRecord: (record) => this.keep(record),
@@ -150,9 +149,11 @@ export class Threads implements Shards {
   }
 }
 
-/** FNV-1a, 32 bits. */
+/** FNV-1a, 32 bits, and MurmurHash3's last steps: its lower bits alone would tell nothing of an id that has each digit twice. */
 function hash(text: string): number {
   let value = 0x811c9dc5;
   for (let i = 0; i < text.length; i++) value = Math.imul(value ^ text.charCodeAt(i), 0x01000193);
-  return value >>> 0;
+  value = Math.imul(value ^ (value >>> 16), 0x85ebca6b);
+  value = Math.imul(value ^ (value >>> 13), 0xc2b2ae35);
+  return (value ^ (value >>> 16)) >>> 0;
 }

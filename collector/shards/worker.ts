@@ -7,5 +7,5 @@ import { ThreadShard } from "./thread-shard.ts";
 
 const port = parentPort;
 if (port === null) throw new CollectorError("internal", "this is no thread: collector/main.ts is the entry");
-const shard = new ThreadShard(workerData as ThreadData, (notice, transfer) => port.postMessage(notice, transfer));
+const shard = new ThreadShard(workerData as ThreadData, (notice) => port.postMessage(notice));
 port.on("message", (command: Command) => shard.handle(command));
