@@ -12,21 +12,21 @@ import { key } from "../labels.ts";
 const SPAN = { first: 0, last: 10, seconds: 60 };
 
 function subjectOf(service: string, calls: number, latencyNs = 10e6): Subject {
-  const indicator = new Indicator(12);
+  const indicator = new Indicator(12, true);
   const call: CallMeasures = {
     isSuccess: true,
     latencyNs,
-    isSatisfied: true,
-    isTolerating: true,
+    satisfaction: "satisfied",
     requestBytes: 1,
     responseBytes: 1,
     retries: 0,
     requestHeldNs: null,
     responseHeldNs: null,
+    code: "http 200",
     flags: ["UF"],
   };
   for (let i = 0; i < calls; i++) indicator.addCall(5, call);
-  return { kind: "service", labels: [service, "server"], indicator };
+  return { kind: "service", labels: [service, "server"], namespace: "ns", indicator };
 }
 
 /** As it arrives from another thread. */
@@ -46,6 +46,8 @@ describe("subjects of several threads", () => {
     expect(sum?.totals[Field.Calls]).toBe(4);
     expect(sum?.flags).toEqual(new Map([["UF", 4]]));
     expect(sum?.windows[0]?.sums[Field.Calls]).toBe(4);
+    expect(sum?.windows[0]?.codes).toEqual(new Map([["http 200", 4]]));
+    expect(sum?.namespace).toBe("ns");
     expect(sum?.windows[0]?.latencies.quantile(0.75)).toBeCloseTo(10_000, -3);
     expect(sum?.windows[0]?.latencies.quantile(1)).toBeCloseTo(90_000, -4);
   });
