@@ -10,6 +10,8 @@
 //   Envoy <--scrape-- Scraper ---------------------StatsReport----'                 '--> ServiceGraph --> /api/v1/graph
 //
 //   ProxyAccount of each proxy (AlsReceiver), ScrapeStatus of each target (Scraper) --> /api/v1/receivers
+//
+// AlsReceiver, Indicators and SeriesStore are a Shard: one in this thread, or one in each of `threads` others, and Readings of all.
 
 import { Analyser } from "./analysis/analyse.ts";
 import { type Config, formatAddress } from "./config.ts";

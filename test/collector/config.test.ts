@@ -74,6 +74,7 @@ describe("loadConfig", () => {
       },
       log: { level: "info" },
       shutdown: { drainMs: 2000 },
+      threads: 0,
     });
     for (const text of [
       "",

@@ -3,6 +3,7 @@
 import { readFileSync } from "node:fs";
 import { createServer } from "node:http";
 import type { AddressInfo } from "node:net";
+import { join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
 import { afterEach, describe, expect, it } from "vitest";
 import { bytesState, encodeMessage, type Fields, structFields } from "../../fixtures/als.ts";
@@ -173,6 +174,26 @@ describe("threads", () => {
     expect(alone.metrics).toContain('meshtally_access_log_dropped_total{reason="message_malformed"} 1.00000000');
     expect(await historyThrough(1, targets)).toEqual(alone);
     expect(await historyThrough(3, targets)).toEqual(alone);
+  });
+
+  it("name ends by Kubernetes objects, serve taps, and count the streams that are too many", async () => {
+    const objects = join(import.meta.dirname, "../../fixtures/kubernetes");
+    const collector = await start(2, `identity: { kubernetes: { objects: [${objects}] } }\nlimits: { streams: 1 }\n`);
+    const tapped = await collector.get("/api/v1/tap");
+    const stream = collector.open();
+    const remote = { socketAddress: { address: "10.244.0.5", portValue: 40000 } };
+    const entry = { commonProperties: { downstreamRemoteAddress: remote }, request: { path: "/", authority: "a" } };
+    stream.send(encodeMessage(identifier(1, "inbound")));
+    stream.send(encodeMessage({ httpLogs: { logEntry: [entry] } }));
+    const chunk = await tapped.body?.getReader().read();
+    const line = JSON.parse(Buffer.from(chunk?.value ?? []).toString());
+    expect(line).toMatchObject({ proxy: idOf(1), source: { workload: "reviews-v1", analyzer: "k8s-mesh" } });
+    await expect(collector.open().end()).rejects.toThrow("RESOURCE_EXHAUSTED");
+    await stream.end();
+    const metrics = await (await collector.get("/metrics")).text();
+    expect(metrics).toMatch(/^istio_requests_total\{.*source_workload="reviews-v1".*\} 1$/m);
+    expect(metrics).toContain('meshtally_identity_objects{kind="Pod"} 3\n');
+    expect(metrics).toContain('meshtally_access_log_streams_ended_total{how="refused"} 1\n');
   });
 
   it("end the process when one of them dies, since its counts are lost", async () => {
