@@ -160,9 +160,11 @@ async function historyThrough(threads: number, targets: readonly string[]) {
   while ((await collector.get("/readyz")).status !== 200) await sleep(5); // what was scraped before it was logged is history
   await Promise.all(Array.from({ length: PROXIES }, (_, proxy) => logOf(collector, proxy)));
   await faultsOf(collector);
+  const metrics = async () => (await collector.get("/metrics")).text();
+  while (!(await metrics()).includes("\nmeshtally_access_log_streams 0\n")) await sleep(5); // answered, and closed
   const read = async (path: string) => timeless(await (await collector.get(path)).json());
   const answers = await Promise.all(PATHS.map(async (path) => [path, await read(path)]));
-  return { metrics: linesOf(await (await collector.get("/metrics")).text()), ...Object.fromEntries(answers) };
+  return { metrics: linesOf(await metrics()), ...Object.fromEntries(answers) };
 }
 
 describe("threads", () => {
