@@ -60,7 +60,6 @@ describe("loadConfig", () => {
         bounds: { maxBytes: 2 ** 30, maxAgeMs: 72 * 3_600_000 },
         memoryBytes: 2 ** 26,
       },
-      threads: 0,
       limits: {
         proxies: 5000,
         labelSets: 50_000,
