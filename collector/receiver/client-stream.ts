@@ -94,6 +94,7 @@ export class ClientStream {
     this.isPaused = false;
     this.connection.release();
     this.readRest();
+    if (this.isPaused) return; // there is no room for all of it: the next resume() goes on from here
     if (this.isClosed) {
       this.finish();
       return;

@@ -66,6 +66,8 @@ export class GrpcServer {
   private readonly streams = new Set<ClientStream>();
   private isServing = false;
   private isPaused = false;
+  /** What is read from now on is the last: nobody waits for room any more. */
+  private isStopped = false;
   private pausedSinceMs = 0;
   private pauseTimer: NodeJS.Timeout | undefined;
 
@@ -116,7 +118,7 @@ export class GrpcServer {
    * stream what its window takes (4 MiB) at most. A connection is kept alive, a stream's age waits. Again while it is paused: nothing.
    */
   pause(): void {
-    if (this.isPaused) return;
+    if (this.isPaused || this.isStopped) return;
     this.isPaused = true;
     this.pausedSinceMs = performance.now();
     this.pauseTimer = setInterval(() => this.tellPaused(), PAUSE_TICK_MS).unref();
@@ -129,7 +131,10 @@ export class GrpcServer {
     this.isPaused = false;
     clearInterval(this.pauseTimer);
     this.tellPaused();
-    for (const stream of this.streams) stream.resume();
+    for (const stream of this.streams) {
+      stream.resume();
+      if (this.hasPaused()) return; // what it held filled the room: the others wait for the next
+    }
   }
 
   /**
@@ -149,9 +154,15 @@ export class GrpcServer {
     });
     await Promise.race([drained, expired]);
     clearTimeout(timer);
+    this.isStopped = true;
     this.resume();
     this.server.forceShutdown();
     this.listener?.destroy();
+  }
+
+  /** Since somebody who was read to may have asked for it. */
+  private hasPaused(): boolean {
+    return this.isPaused;
   }
 
   private listen(address: string): Promise<number> {

@@ -25,14 +25,20 @@ afterEach(async () => {
   await server.stop(0);
 });
 
-async function startServer(options: Partial<GrpcOptions> = {}): Promise<{ port: number; streams: Taken[] }> {
+async function startServer(
+  options: Partial<GrpcOptions> = {},
+  onMessage: () => void = () => {},
+): Promise<{ port: number; streams: Taken[] }> {
   const streams: Taken[] = [];
   server = new GrpcServer({ address: "127.0.0.1:0", log: silentLog, ...options });
   server.addClientStream(SERVICE, "Send", () => {
     const taken: Taken = { numbers: [], ends: [] };
     streams.push(taken);
     return {
-      message: (bytes) => taken.numbers.push(bytes.readUInt32BE(0)),
+      message: (bytes) => {
+        taken.numbers.push(bytes.readUInt32BE(0));
+        onMessage();
+      },
       end: (how) => taken.ends.push(how),
     };
   });
@@ -188,6 +194,28 @@ test("what a client sent is kept while it is paused, although the client has res
   server.resume();
   await until(() => streams[0]?.ends.length === 1);
   expect(streams[0]?.numbers).toEqual(inOrder(load.messages));
+});
+
+test("what was held fills the room again: the other streams wait for the next", async () => {
+  let mayPause = true;
+  const { port, streams } = await startServer({}, () => {
+    if (mayPause) server.pause();
+  });
+  server.pause();
+  const load = { connections: 1, streams: 1, messages: 50 } as const;
+  const gone = startClient(port, { ...load, last: "reset" });
+  await until(() => gone() === load.messages);
+  await stalled(gone);
+  const left = startClient(port, { ...load, last: "end" });
+  await until(() => left() === load.messages);
+  await stalled(left);
+  server.resume();
+  await stalled(left);
+  expect(streams.map(({ numbers }) => numbers.length > 0)).toEqual([true, false]);
+  mayPause = false;
+  server.resume();
+  await until(() => streams.every(({ ends }) => ends.length === 1));
+  for (const { numbers } of streams) expect(numbers).toEqual(inOrder(load.messages));
 });
 
 test("a stream is not answered for its age while it is paused, nor before what its client held back has come", async () => {
