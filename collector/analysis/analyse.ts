@@ -79,7 +79,7 @@ export class Analyser {
   private readonly tcp = new TcpEntry();
   private readonly more = new AnalysisEntry();
   private readonly connections: ConnectionBytes;
-  /** Whether the TCP entry analysed last was its connection's first, its last. */
+  /** Whether the TCP entry analysed last was the first that tells of its connection, its last. */
   wasFirst = false;
   wasLast = false;
 
@@ -139,9 +139,9 @@ export class Analyser {
     const derived = labelsOf(this.attribution.resolveTcp(bytes, tcp, sender));
     const labels = labelKey === null ? derived : labelsOf(labelKey);
     const total = this.decoder.observedBytes ?? { received: tcp.receivedBytes, sent: tcp.sentBytes };
-    this.wasFirst = !this.connections.knows(more.streamId);
+    const { isFirst, gained } = this.connections.take(more.streamId, more.startTime.milliseconds, total, isOver);
+    this.wasFirst = isFirst;
     this.wasLast = isOver;
-    const gained = this.connections.difference(more.streamId, more.startTime.milliseconds, total, isOver);
     const counted = { labels: withReporter(labels, derived), isObserved: labelKey !== null };
     return this.sidesOf(this.evidence(bytes, tcp, sender, counted, tcp.sni || tcp.downstreamLocalAddress), {
       protocol: "tcp",

@@ -1,46 +1,73 @@
-// Bytes of TCP connections from one entry to the next: Envoy's numbers are totals of the connection, and each entry says them again.
+// TCP connections from one entry to the next: Envoy's numbers are totals of the connection, and each entry says them again. So a connection
+// is remembered until its end; one for which there is no room waits for some, and is told whole then, or at its end.
 
-const MAX_CONNECTIONS = 10_000;
+const MAX_CONNECTIONS = 50_000;
+/** Of which nothing was heard for so long, while there is no room, that its proxy must have ended without a word. */
+const FORSAKEN_MS = 3_600_000;
 
 export interface Bytes {
   readonly received: number;
   readonly sent: number;
 }
 
+/** What an entry says of its connection that was not told before. */
+export interface ConnectionNews {
+  /** Whether it is told for the first time: of all its entries, of one. */
+  readonly isFirst: boolean;
+  /** Null when an entry before this one may have been missed, or when it waits. */
+  readonly gained: Bytes | null;
+}
+
+interface Known {
+  readonly total: Bytes;
+  readonly heardMs: number;
+}
+
+const NO_NEWS: ConnectionNews = { isFirst: false, gained: null };
+
 export class ConnectionBytes {
-  private readonly totals = new Map<string, Bytes>();
+  /** Those of which nothing was heard for longest first. */
+  private readonly known = new Map<string, Known>();
   /** Connections that began before it may have had entries that were not seen. */
   private sinceMs: number;
 
-  constructor(private readonly now: () => number) {
+  constructor(
+    private readonly now: () => number,
+    private readonly limit = MAX_CONNECTIONS,
+  ) {
     this.sinceMs = now();
   }
 
   /** Forgets all connections: entries were missed, or will be. */
   restart(): void {
-    this.totals.clear();
+    this.known.clear();
     this.sinceMs = this.now();
   }
 
-  knows(streamId: string): boolean {
-    return this.totals.has(streamId);
+  /** One without an id is nothing but its end. */
+  take(streamId: string, startMs: number | null, total: Bytes, isOver: boolean): ConnectionNews {
+    if (streamId === "") return { isFirst: isOver, gained: null };
+    const before = this.known.get(streamId)?.total;
+    this.known.delete(streamId);
+    if (!isOver && !this.remember(streamId, total)) return NO_NEWS;
+    if (before === undefined) {
+      return { isFirst: true, gained: startMs !== null && startMs >= this.sinceMs ? total : null };
+    }
+    const received = Math.max(0, total.received - before.received);
+    return { isFirst: false, gained: { received, sent: Math.max(0, total.sent - before.sent) } };
   }
 
-  /** What this entry's totals say more than those of the one before; null when that one may have been missed. */
-  difference(streamId: string, startMs: number | null, total: Bytes, isOver: boolean): Bytes | null {
-    if (streamId === "") return null;
-    const before = this.totals.get(streamId);
-    if (isOver) this.totals.delete(streamId);
-    else this.remember(streamId, total);
-    if (before === undefined) return startMs !== null && startMs >= this.sinceMs ? total : null;
-    return {
-      received: Math.max(0, total.received - before.received),
-      sent: Math.max(0, total.sent - before.sent),
-    };
+  /** False when there is no room. */
+  private remember(streamId: string, total: Bytes): boolean {
+    const nowMs = this.now();
+    if (this.known.size >= this.limit && !this.forgetForsaken(nowMs)) return false;
+    this.known.set(streamId, { total, heardMs: nowMs });
+    return true;
   }
 
-  private remember(streamId: string, total: Bytes): void {
-    if (this.totals.size >= MAX_CONNECTIONS && !this.totals.has(streamId)) this.restart();
-    this.totals.set(streamId, total);
+  private forgetForsaken(nowMs: number): boolean {
+    const [oldest] = this.known;
+    if (oldest === undefined || nowMs - oldest[1].heardMs < FORSAKEN_MS) return false;
+    return this.known.delete(oldest[0]);
   }
 }

@@ -531,12 +531,6 @@ describe("TCP", () => {
     expect(follow(analyser, [tcpEntry(2, 15, 25)])).toEqual([[[null, null]]]);
   });
 
-  it("holds no more connections than it can", () => {
-    const analyser = new Analyser(() => OPENED_MS);
-    for (let i = 0; i <= 10_000; i++) follow(analyser, [tcpEntry(2, 1, 1, { streamId: `c${i}` })]);
-    expect(follow(analyser, [tcpEntry(3, 5, 5, { streamId: "c10000" })])).toEqual([[[4, 4]]]);
-  });
-
   it("of a gateway has two sides with the same bytes", () => {
     const sender = senderOf("router~1~gw.ns1~x");
     expect(follow(new Analyser(() => OPENED_MS), [tcpEntry(3, 1, 2)], sender)).toEqual([
