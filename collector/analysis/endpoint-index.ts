@@ -8,6 +8,8 @@ const MAX_PATHS = 32_768;
 const MAX_PATH_BYTES = 384;
 
 const HEAD_BYTES = 5;
+/** Envoy's enum has fewer. */
+const MAX_METHOD = 255;
 const SLASH = 0x2f;
 const QUERY = 0x3f;
 const FRAGMENT = 0x23;
@@ -41,7 +43,7 @@ export class EndpointIndex {
   private writeKey(service: number, method: number, bytes: Buffer, start: number, stop: number): number {
     const { key } = this;
     key.writeUInt32LE(service, 0);
-    key[4] = method & 0xff;
+    key[4] = method >= 0 && method <= MAX_METHOD ? method : 0; // beyond it methods have one name, as 0 has
     let at = HEAD_BYTES;
     const { foldsNumbers } = this;
     let segment = foldsNumbers ? HEAD_BYTES : -1; // where the segment begins, if it holds digits alone so far

@@ -1,8 +1,7 @@
 // k8s-mesh: Kubernetes objects, by the addresses of an entry. docs/metrics.md has which address stands for which end.
 
 import type { AddressLookup, Identity } from "../identity/lookup.ts";
-import type { AddressField, SocketAddress } from "../proto/address.ts";
-import type { CommonEntry } from "../proto/als-entry.ts";
+import type { SocketAddress } from "../proto/address.ts";
 import type { CalledHosts } from "./called.ts";
 import { type Answer, type Evidence, isInbound, type PartyAnalyzer } from "./evidence.ts";
 import type { CalledHost } from "./host.ts";
@@ -33,11 +32,11 @@ export class K8sMesh implements PartyAnalyzer {
     }
     if (role === "waypoint") return null; // the entry's are its services'
     const isServer = role === "router" || isInbound(evidence);
-    return this.at((isServer ? entry.downstreamLocal : downstreamRemote(entry)).read(bytes));
+    return this.at(isServer ? entry.downstreamLocal.read(bytes) : readClient(evidence));
   };
 
   /** The other end of the downstream connection, and not what an HTTP header names as its client. */
-  readonly downstream = ({ bytes, entry }: Evidence): Answer => this.at(downstreamRemote(entry).read(bytes));
+  readonly downstream = (evidence: Evidence): Answer => this.at(readClient(evidence));
 
   /**
    * The server that was reached; else the service that cluster or metadata name; else what the client had connected to, which at a
@@ -86,8 +85,11 @@ export class K8sMesh implements PartyAnalyzer {
   }
 }
 
-function downstreamRemote({ downstreamDirectRemote, downstreamRemote: named }: CommonEntry): AddressField {
-  return downstreamDirectRemote.isPresent ? downstreamDirectRemote : named;
+/** A client's port is any that was free: whatever listens on it elsewhere on the same node is another. */
+function readClient({ bytes, entry }: Evidence): SocketAddress | null {
+  const { downstreamDirectRemote, downstreamRemote } = entry;
+  const address = (downstreamDirectRemote.isPresent ? downstreamDirectRemote : downstreamRemote).read(bytes);
+  return address === null ? null : { ip: address.ip, port: 0 };
 }
 
 function isParty(answer: Answer): answer is Party {

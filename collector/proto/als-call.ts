@@ -112,6 +112,8 @@ enum Part {
   HasRequest,
   ObservationHead,
   ObservationLabels,
+  Address,
+  AddressField,
 }
 
 /** What makes a longer fingerprint is looked at every time anew. */
@@ -294,17 +296,23 @@ export class CallEntry {
     return !fields.isMalformed;
   }
 
-  /** A client's port differs from connection to connection. */
+  /** A client's port differs from connection to connection. An address that says nothing takes the place of another all the same. */
   private addWithoutPort(part: Part, bytes: Buffer, start: number, stop: number): void {
+    this.addNumber(Part.Address, part);
     addressFields.open(bytes, start, stop);
     while (addressFields.next()) {
-      if (addressFields.tag !== SOCKET_ADDRESS) {
-        this.add(part, bytes, addressFields.start, addressFields.stop);
-        continue;
-      }
-      fields.open(bytes, addressFields.start, addressFields.stop);
-      while (fields.next()) if (fields.tag === SOCKET_IP) this.add(part, bytes, fields.start, fields.stop);
+      const { tag } = addressFields;
+      this.addNumber(Part.AddressField, tag);
+      if (tag === SOCKET_ADDRESS) this.addIp(part, bytes, addressFields.start, addressFields.stop);
+      else if ((tag & 7) === 2) this.add(part, bytes, addressFields.start, addressFields.stop);
     }
+    if (addressFields.isMalformed) this.isUnique = true;
+  }
+
+  private addIp(part: Part, bytes: Buffer, start: number, stop: number): void {
+    fields.open(bytes, start, stop);
+    while (fields.next()) if (fields.tag === SOCKET_IP) this.add(part, bytes, fields.start, fields.stop);
+    if (fields.isMalformed) this.isUnique = true;
   }
 
   private readRequest(bytes: Buffer, start: number, stop: number): boolean {

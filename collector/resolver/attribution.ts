@@ -170,7 +170,7 @@ export class Attribution {
     if (byId !== null) return this.peers.resolveIdentity(byId);
     if (sender.isWaypoint) return null;
     const isServer = isDestination || sender.isGateway;
-    return this.workloadAt(bytes, isServer ? entry.downstreamLocal : downstreamRemote(entry));
+    return isServer ? this.workloadAt(bytes, entry.downstreamLocal) : this.workloadOfClient(bytes, entry);
   }
 
   /** What the first of the chain says that names it; what the exchange left of one that nobody names. */
@@ -202,7 +202,7 @@ export class Attribution {
 
   /** A server's client, or the endpoint that a client reached; of one that reached none, what it had connected to. */
   private workloadAtPeer(bytes: Buffer, entry: CommonEntry, isDestination: boolean, sender: Sender): Workload | null {
-    if (isDestination) return this.workloadAt(bytes, downstreamRemote(entry));
+    if (isDestination) return this.workloadOfClient(bytes, entry);
     const upstream = this.workloadAt(bytes, entry.upstreamRemote);
     if (upstream !== null || sender.isGateway) return upstream; // what a gateway's client connected to is the gateway
     return this.workloadAt(bytes, entry.downstreamLocal);
@@ -210,6 +210,13 @@ export class Attribution {
 
   private workloadAt(bytes: Buffer, field: AddressField): Workload | null {
     const identity = this.identityAt(bytes, field);
+    return identity === null ? null : this.peers.resolveIdentity(identity);
+  }
+
+  /** A client's port is any that was free: whatever listens on it elsewhere on the same node is another. */
+  private workloadOfClient(bytes: Buffer, entry: CommonEntry): Workload | null {
+    const address = downstreamRemote(entry).read(bytes);
+    const identity = address === null ? null : this.chain.lookup.find(address.ip, 0);
     return identity === null ? null : this.peers.resolveIdentity(identity);
   }
 
