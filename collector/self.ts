@@ -365,7 +365,7 @@ export class SelfMetrics {
   });
   private readonly indicatorCalls = new Counter({
     name: "meshtally_indicator_calls_out_of_time_total",
-    help: "Calls that began too long ago, and are in no indicator (`late`), or in the future, and are added to the present (`ahead`).",
+    help: "Calls that began too long ago, and are in counters but in no window of the indicators (`late`), or in the future, and are added to the present (`ahead`).",
     labelNames: ["how"] as const,
     registers: [this.registry],
   });

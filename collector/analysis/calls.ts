@@ -264,7 +264,6 @@ export class Calls {
     if (startMs > 0) this.noteDelay(startMs);
     if (indicators === null) return;
     const slot = indicators.slotOf(startMs, this.nowMs);
-    if (slot < 0) return;
     this.readNumbers();
     for (const side of sides) {
       if (!isCurrent(side.target)) side.target = indicators.target(side.target.ends);

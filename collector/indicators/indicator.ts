@@ -10,6 +10,9 @@ const FIELD_OF = {
   frustrated: Field.Frustrated,
 } as const;
 
+/** Takes latencies of which no window will know. */
+const NOWHERE = new LatencySketch();
+
 interface Slot {
   /** Its number (slots.ts). */
   number: number;
@@ -36,6 +39,8 @@ export class Indicator {
   private readonly before = new Float64Array(FIELDS);
   /** By number, modulo their count. */
   private readonly slots: (Slot | undefined)[];
+  /** What comes too late for its slot: its sums go where those of former slots went. */
+  private readonly late: Slot = { number: 0, sums: this.before, latencies: NOWHERE, codes: new Map() };
   /** The newest slot that anything went to. */
   private latest = 0;
 
@@ -51,7 +56,7 @@ export class Indicator {
     return this.latest;
   }
 
-  /** `slot` is no older than the newest less the slots that are kept. */
+  /** `slot` is no older than the newest less the slots that are kept; or negative (Indicators.slotOf). */
   addCall(slot: number, call: CallMeasures): void {
     const { sums, latencies, codes } = this.slotAt(slot);
     (sums[Field.Calls] as number)++;
@@ -106,6 +111,12 @@ export class Indicator {
   }
 
   private slotAt(number: number): Slot {
+    if (number < 0) {
+      if (-number > this.latest) this.latest = -number;
+      NOWHERE.clear();
+      this.late.codes.clear();
+      return this.late;
+    }
     const at = number % this.slots.length;
     const slot = this.slots[at];
     if (slot?.number === number) return slot; // fast

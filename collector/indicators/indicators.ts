@@ -80,7 +80,10 @@ export class Indicators {
     return this.subjects.endpoint(service ?? UNKNOWN_SERVICE, endpoint).indicator;
   }
 
-  /** The slot of a call that began then (Unix ms; 0 when it is not known); -1 when it comes too late. Counts what is late or ahead. */
+  /**
+   * The slot of a call that began then (Unix ms; 0 when it is not known). Of one that comes too late for its slot, the present one's,
+   * negative: it is in what a subject came to since it began, and in no window. Counts what is late or ahead.
+   */
   slotOf(startMs: number, nowMs: number): number {
     const current = slotOf(nowMs);
     if (startMs === 0) return current;
@@ -90,7 +93,7 @@ export class Indicators {
     }
     if (nowMs - startMs <= this.options.lateAfterMs) return slotOf(startMs);
     this.late++;
-    return -1;
+    return -current;
   }
 
   /** `endpoint` of a server's side alone. */

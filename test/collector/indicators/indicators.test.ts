@@ -42,7 +42,7 @@ function newIndicators(limit = 100): Indicators {
 function add(indicators: Indicators, ends: Ends, measures: CallMeasures, startMs = NOW_MS, nowMs = NOW_MS): void {
   const slot = indicators.slotOf(startMs, nowMs);
   const endpoint = ends.point === "server" ? indicators.endpoint(ends.destination, "GET:/") : null;
-  if (slot >= 0) indicators.addCall(indicators.target(ends), endpoint, slot, measures);
+  indicators.addCall(indicators.target(ends), endpoint, slot, measures);
 }
 
 function text(indicators: Indicators, nowMs = NOW_MS): string {
@@ -113,10 +113,17 @@ describe("time", () => {
     }
   });
 
-  it("counts a call that comes too late, and adds it to nothing", () => {
+  it("counts a call that comes too late, or took too long: it is in the totals, and in no window", () => {
     const indicators = newIndicators();
     add(indicators, SERVER, call(), NOW_MS - 2 * MINUTE_MS - 1, NOW_MS);
-    expect(indicators.holdings).toMatchObject({ late: 1, ahead: 0, subjects: { service: 0 } });
+    expect(indicators.holdings).toMatchObject({ late: 1, ahead: 0, subjects: { service: 1 } });
+    const [subject] = indicators.subjects.all("service");
+    expect(subject?.indicator.totals()[Field.Calls]).toBe(1);
+    for (const ago of [0, 1, 2, 3]) expect(minuteCalls(indicators, NOW_MS, ago)).toBe(0);
+    add(indicators, SERVER, call(), NOW_MS, NOW_MS);
+    expect(subject?.indicator.totals()[Field.Calls]).toBe(2);
+    indicators.retireIdle(NOW_MS + 9 * MINUTE_MS);
+    expect(subject?.indicator.isRetired).toBe(false);
   });
 
   it("adds a call of the future to the present, and counts it when it is no mere difference of clocks", () => {
