@@ -64,8 +64,6 @@ function union(tables: readonly string[]): string {
 
 // === what all matches add up to ===
 
-const NAMED = (end: "source" | "destination") => `${end}_service || coalesce('.' || ${end}_namespace, '') AS ${end}`;
-
 /** All facets and the histogram in one pass over the records. */
 async function readSummary(
   reader: Reader,
@@ -112,7 +110,7 @@ function readGroups(reader: Reader, tables: readonly string[], query: LogQuery, 
       SELECT *, source IS NOT DISTINCT FROM destination AS is_loop FROM (
       SELECT
         CAST(floor(epoch_ms(time) / ${interval}) AS BIGINT) AS bucket, code, endpoint, reason, flags,
-        ${NAMED("source")}, ${NAMED("destination")}
+        ${namesOf("source").long} AS source, ${namesOf("destination").long} AS destination
       FROM ${union(tables)} WHERE ${where.sql}
     ))
     GROUP BY GROUPING SETS
@@ -190,11 +188,21 @@ function column(name: string): (bound: Bound) => string {
   return ({ compare }) => compare(name);
 }
 
-/** By name, or by name and namespace: `reviews`, `reviews.default`. */
+/** An end's service without its namespace and with it, whichever of both `identity.names.service` makes: `reviews`, `reviews.default`. */
+function namesOf(end: "source" | "destination"): { readonly short: string; readonly long: string } {
+  const [name, namespace] = [`${end}_service`, `${end}_namespace`];
+  const either = (long: string, short: string) =>
+    `CASE WHEN ends_with(${name}, '.' || ${namespace}) THEN ${long} ELSE ${short} END`;
+  return {
+    short: either(`left(${name}, length(${name}) - length(${namespace}) - 1)`, name),
+    long: either(name, `${name} || coalesce('.' || ${namespace}, '')`),
+  };
+}
+
+/** By either of its names. */
 function service(end: "source" | "destination"): (bound: Bound) => string {
-  const name = `${end}_service`;
-  return ({ isNull, compare }) =>
-    isNull ? compare(name) : `(${compare(name)} OR ${compare(`${name} || '.' || ${end}_namespace`)})`;
+  const { short, long } = namesOf(end);
+  return ({ isNull, compare }) => (isNull ? compare(`${end}_service`) : `(${compare(short)} OR ${compare(long)})`);
 }
 
 /** Any element of a list; null for an empty one. */

@@ -90,9 +90,15 @@ function isLike(value: string | null, pattern: string): boolean {
   return new RegExp(`^${escaped.join("[^]*")}$`, "u").test(value);
 }
 
-function isService({ service, namespace }: LogRecord["source"], pattern: string): boolean {
-  const full = service === null || namespace === null ? null : `${service}.${namespace}`;
-  return isLike(service, pattern) || (pattern !== "null" && isLike(full, pattern));
+function isService(party: LogRecord["source"], pattern: string): boolean {
+  return namesOf(party).some((name) => isLike(name, pattern));
+}
+
+/** Without the namespace, and with it. */
+function namesOf({ service, namespace }: LogRecord["source"]): [string | null, string | null] {
+  if (service === null || namespace === null) return [service, service];
+  if (service.endsWith(`.${namespace}`)) return [service.slice(0, -namespace.length - 1), service];
+  return [service, `${service}.${namespace}`];
 }
 
 function isOneOf(values: readonly string[], pattern: string): boolean {
@@ -156,7 +162,7 @@ function naive(query: string): StoredRecord[] {
 const ids = (found: readonly StoredRecord[]) => found.map(({ id }) => Number(id));
 
 const VALUES: Readonly<Record<string, readonly string[]>> = {
-  service: ["web", "reviews.default", "re*", "*", "null", ...HOSTILE],
+  service: ["web", "reviews", "reviews.default", "re*", "*", "null", ...HOSTILE],
   source: ["web", "web.ns2", "*.default", "null", ...HOSTILE],
   destination: ["ratings", "null", ...HOSTILE],
   edge: ["web->reviews", "*->ratings", "web.default->*.ns2"],
@@ -246,8 +252,7 @@ describe("all matches add up to", () => {
       .sort((a, b) => b.count - a.count || (String(a.value) < String(b.value) ? -1 : 1))
       .slice(0, 20);
   };
-  const named = ({ service, namespace }: LogRecord["source"]) =>
-    service === null ? null : service + (namespace === null ? "" : `.${namespace}`);
+  const named = (party: LogRecord["source"]) => namesOf(party)[1];
 
   it.each(["", "code=5xx", "service=web&flag=UF", "text=needle"])("facets: %s", async (query) => {
     const all = naive(query);
