@@ -6,7 +6,7 @@ const REASONS: readonly (readonly [RegExp, LogFaultReason])[] = [
   [/no space left|file too large|quota exceeded|ENOSPC|EFBIG|EDQUOT/i, "disk_full"],
   [/read-only|permission denied|not permitted|EROFS|EACCES|EPERM/i, "read_only"],
   [/no such file|not a directory|ENOENT|ENOTDIR|is gone/i, "folder_gone"],
-  [/not a valid DuckDB|corrupt|checksum|serializ|table with name/i, "unreadable"],
+  [/not a valid DuckDB|read enough bytes|corrupt|checksum|serializ|table with name/i, "unreadable"],
 ];
 
 export function faultReason(error: unknown): LogFaultReason {

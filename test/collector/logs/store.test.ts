@@ -1,7 +1,7 @@
 // The log store: what is added is found again, by this process and the next, within its bounds.
 
 import { randomBytes } from "node:crypto";
-import { readdirSync, rmSync, statSync, writeFileSync } from "node:fs";
+import { readdirSync, rmSync, statSync, truncateSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { afterEach, describe, expect, it, vi } from "vitest";
 import { DuckdbLogStore } from "../../../collector/logs/duckdb-store.ts";
@@ -130,6 +130,19 @@ describe("a folder", () => {
     expect(store.stats).toMatchObject({ fault: null, unreadable: 1, records: 1 });
     expect(await self.registry.metrics()).toContain('meshtally_log_store_faults_total{reason="unreadable"} 1\n');
   });
+
+  it.each([0, 100, 4096, 8192])(
+    "of which a full disk left %i bytes of what says whose it is, is opened",
+    async (bytes) => {
+      const folder = stores.folder();
+      const first = await stores.open({ folder });
+      first.add(recordOf());
+      await written(first);
+      await first.close();
+      truncateSync(join(folder, "store.duckdb"), bytes);
+      expect((await written(await stores.open({ folder }))).records).toHaveLength(1);
+    },
+  );
 
   it("that vanishes is made anew, and writing goes on", async () => {
     const self = new SelfMetrics("test");
