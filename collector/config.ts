@@ -620,8 +620,8 @@ class Source {
     if (files === null) return;
     const checked = checkCredentials(readTlsFilesSync(files));
     if (checked.ok) return;
-    const { file, found, expected, reason } = checked;
-    const where = reason === "unreadable" ? "" : ` in ${files[file]}`; // the system's own words name it
+    const { file, found, expected } = checked;
+    const where = found.includes(`'${files[file]}'`) ? "" : ` in ${files[file]}`; // most of the system's own words name it
     const place = [...path, file === "clientCa" ? "client_ca" : file];
     this.report(this.offsetOf(place), place, `${found}${where}`, expected);
   }

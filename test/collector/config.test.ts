@@ -477,6 +477,9 @@ http: { address: 0.0.0.0:2, tls: { certificate: server.pem, key: server.key } }`
         /^1:66: grpc\.tls\.key: found ENOENT: [^']*'[^']*none\.key', expected a private key in PEM, not encrypted$/,
       ),
     ]);
+    expect(fault("certificate: ., key: server.key")).toEqual([
+      `1:49: grpc.tls.certificate: found EISDIR: illegal operation on a directory, read in ${folder}, expected certificates in PEM`,
+    ]);
     expect(fault("certificate: server.pem, key: other.key")).toEqual([
       `1:66: grpc.tls.key: found the key of another certificate in ${join(folder, "other.key")}, expected that of the first certificate in its file`,
     ]);
