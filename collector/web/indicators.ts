@@ -1,6 +1,7 @@
 // GET /api/v1/indicators: how services, instances, endpoints and edges fare: live, in the last whole minute, or minute by minute.
 
 import { NO_RESPONSE, SuccessPolicies } from "../analysis/policy.ts";
+import { DETECT_POINTS } from "../analysis/side.ts";
 import { quote } from "../error.ts";
 import type { SubjectQuery, SubjectReading } from "../indicators/reading.ts";
 import { liveSpan, minuteSpan, SLOT_MS, type Span } from "../indicators/slots.ts";
@@ -76,9 +77,13 @@ function parse(query: URLSearchParams): Request | string {
     return `limit: found ${quote(limitText)}, expected a whole number from 1 to ${MAX_LIMIT}`;
   const known = ["kind", "window", "limit", ...LABEL_NAMES[kind]];
   const unknown = [...query.keys()].find((name) => !known.includes(name));
-  if (unknown !== undefined) return `${quote(unknown)}: an unknown parameter, expected one of ${known.join(", ")}`;
+  if (unknown !== undefined)
+    return `${quote(unknown)}: an unknown parameter of kind=${kind}, expected one of ${known.join(", ")}`;
   const repeated = known.find((name) => query.getAll(name).length > 1);
   if (repeated !== undefined) return `${repeated}: found ${query.getAll(repeated).length} values, expected one`;
+  const point = query.get("detect_point") ?? "";
+  if (point !== "" && !DETECT_POINTS.some((each) => each === point))
+    return `detect_point: found ${quote(point)}, expected one of ${DETECT_POINTS.join(", ")}`;
   return { kind, window, limit, filter: LABEL_NAMES[kind].map((name) => query.get(name) ?? "") };
 }
 

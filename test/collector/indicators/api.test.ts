@@ -212,7 +212,6 @@ describe("a filter", () => {
     ["service=review", 0],
     ["service=REVIEWS", 0],
     ["service=re*", 0],
-    ["detect_point=nowhere", 0],
     ["kind=edge&source=web", 3],
     ["kind=edge&destination=ratings", 1],
     ["kind=instance&instance=reviews-1", 1],
@@ -233,14 +232,18 @@ describe("a request that cannot be answered is told what was found and what was 
       `limit: found "${limit}", expected a whole number from 1 to 1000`,
     ]),
     ["service=a&service=b", "service: found 2 values, expected one"],
-    ["nonsense=1", '"nonsense": an unknown parameter, expected one of kind, window, limit, service, detect_point'],
+    ["detect_point=nowhere", 'detect_point: found "nowhere", expected one of client, server'],
+    [
+      "nonsense=1",
+      '"nonsense": an unknown parameter of kind=service, expected one of kind, window, limit, service, detect_point',
+    ],
     [
       "kind=edge&service=a",
-      '"service": an unknown parameter, expected one of kind, window, limit, source, destination, detect_point',
+      '"service": an unknown parameter of kind=edge, expected one of kind, window, limit, source, destination, detect_point',
     ],
     [
       "kind=endpoint&detect_point=server",
-      '"detect_point": an unknown parameter, expected one of kind, window, limit, service, endpoint',
+      '"detect_point": an unknown parameter of kind=endpoint, expected one of kind, window, limit, service, endpoint',
     ],
   ])("%s", async (query, message) => {
     expect(await ask(query)).toEqual({ status: 400, body: { error: { code: "bad_request", message } } });
