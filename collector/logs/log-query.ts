@@ -52,10 +52,16 @@ function readQuery(query: URLSearchParams, nowMs: number): LogQuery {
     }
     conditions.push(readCondition(name, parameter, query.getAll(name)));
   }
+  const fromMs = readFrame(query, "from", EXPECTED_TIME, (text) => parseTime(text, nowMs), null);
+  const toMs = readFrame(query, "to", EXPECTED_TIME, (text) => parseTime(text, nowMs), null);
+  if (fromMs !== null && toMs !== null && fromMs >= toMs)
+    throw new BadParameter(
+      `from: found ${quote(query.get("from"))}, expected a time before \`to\`, ${quote(query.get("to"))}`,
+    );
   return {
     conditions,
-    fromMs: readFrame(query, "from", EXPECTED_TIME, (text) => parseTime(text, nowMs), null),
-    toMs: readFrame(query, "to", EXPECTED_TIME, (text) => parseTime(text, nowMs), null),
+    fromMs,
+    toMs,
     limit: readFrame(query, "limit", `a whole number from 1 to ${MAX_LIMIT}`, parseLimit, DEFAULT_LIMIT),
     after: readFrame(query, "cursor", "the `next` of the page before", parseCursor, null),
   };
