@@ -64,21 +64,6 @@ describe("fields", () => {
     expect([...new Set(languages)].sort()).toEqual(["json", "text", "yaml"]); // each of which a test reads
   });
 
-  test("links to headings lead to one", () => {
-    const headings = (file: string) =>
-      [...readFileSync(join(projectRoot(), "docs", file), "utf8").matchAll(/^#+ (.+)$/gm)].map(([, text]) =>
-        (text as string)
-          .toLowerCase()
-          .replaceAll(/[^\w -]/g, "")
-          .replaceAll(" ", "-"),
-      );
-    const text = readFileSync(join(projectRoot(), "docs/filter.md"), "utf8");
-    const links = [...text.matchAll(/\]\(([\w/.-]*)#([\w-]+)\)/g)];
-    expect(links.length).toBeGreaterThan(20);
-    const dead = links.filter(([, file, anchor]) => !headings(file || "filter.md").includes(anchor as string));
-    expect(dead.map(([link]) => link)).toEqual([]);
-  });
-
   test("every reason of a fault has a line that says what to do", () => {
     const text = readFileSync(join(projectRoot(), "docs/filter.md"), "utf8");
     const [, faultsSection = ""] = /^## Faults\n(.*?)^## /ms.exec(text) ?? [];
