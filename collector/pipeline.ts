@@ -1,10 +1,11 @@
 // The whole collector, wired from top to bottom. Read this first.
 //
-//                       |'--------- Taps: Analyser --Side---------------------------> /api/v1/tap
-//                       |'--------- Calls --CallMeasures--> Indicators -------------> /metrics, /api/v1/indicators
-//                       |'--------- LogIntake --LogRecord--> LogStore ------------> /api/v1/logs
-//   files of Kubernetes objects --> KubernetesObjects
-//                                       |
+//   files --> KubernetesObjects: who the ends are, for all that takes access-log entries
+//
+//                       .---> Taps: Analyser --Side-----------------------------------> /api/v1/tap
+//                       |---> Calls --CallMeasures--> Indicators ---------------------> /metrics, /api/v1/indicators
+//                       |---> LogIntake --LogRecord--> LogStore ----------------------> /api/v1/logs
+//                       |
 //   Envoy --ALS--> AlsReceiver --AccessRecord, ConnectionRecord--.                  .--> WebServer /metrics
 //                                                                 >-- SeriesStore --<
 //   Envoy <--scrape-- Scraper ---------------------StatsReport----'                 '--> ServiceGraph --> /api/v1/graph

@@ -1,6 +1,6 @@
 // GET /api/v1/tap: analysed access-log entries as they come, one side of one entry a line. As NDJSON, or as server-sent events.
 //
-// A reader that is slow loses lines and is told how many; it slows nobody. While there is no reader, nothing is analysed.
+// A reader that is slow loses lines and is told how many; it slows nobody. While there is no reader, no line is made.
 
 import type { IncomingMessage, ServerResponse } from "node:http";
 import { Analyser } from "../analysis/analyse.ts";
