@@ -111,7 +111,8 @@ export class KubernetesObjects extends CurrentIndex {
     self.identityReloads.inc({ result: result.result });
     if (result.result !== "ok") {
       const { file, reason } = result;
-      log.error({ file, reason }, "Kubernetes objects could not be read; the former ones stay in force");
+      const inForce = this.version === 0 ? "none are in force" : "the former ones stay in force";
+      log.error({ file, reason }, `Kubernetes objects could not be read; ${inForce}`);
       return;
     }
     this.replace(result.index);

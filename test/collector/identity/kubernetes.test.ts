@@ -60,6 +60,30 @@ test("files of a folder are read; hidden ones and those with other endings are n
   expect(await reloads()).toEqual({ ok: 1 });
 });
 
+test("a reading that fails says whether former objects stay in force", async () => {
+  const messages: string[] = [];
+  const log: Log = { info: () => {}, warn: () => {}, error: (_fields, message) => messages.push(message) };
+  const path = replace("a.json", "broken");
+  const objects = new KubernetesObjects({
+    paths: [path],
+    intervalMs: 3_600_000,
+    maxBytes: 1000,
+    rules: RULES,
+    self,
+    log,
+  });
+  closers.push(() => objects.stop());
+  await objects.start();
+  replace("a.json", podFile("a"));
+  await objects.refresh();
+  replace("a.json", "broken again");
+  await objects.refresh();
+  expect(messages).toEqual([
+    "Kubernetes objects could not be read; none are in force",
+    "Kubernetes objects could not be read; the former ones stay in force",
+  ]);
+});
+
 test("objects in force are counted by kind, skipped ones too", async () => {
   replace("a.json", podFile("a"));
   replace("b.yaml", "kind: Secret\napiVersion: v1\n---\nkind: Node\napiVersion: v1\nmetadata: {name: n}\n");
