@@ -29,6 +29,18 @@ export interface RedactSettings {
 const MAX_KNOWN_NAMES = 1000;
 /** A path or a URL: anything else with a question mark in it is a sentence. */
 const URL_OR_PATH = /^(?:[a-z][a-z0-9+.-]*:\/\/|\/)/i;
+/** Headers that are one, however they begin: a Location may be `login?token=...`. */
+const URL_HEADERS: ReadonlySet<string> = new Set([
+  ":path",
+  "content-location",
+  "location",
+  "referer",
+  "x-envoy-original-path",
+  "x-forwarded-uri",
+  "x-original-uri",
+  "x-original-url",
+  "x-rewrite-url",
+]);
 /** User and password in front of a host. */
 const USER_INFO = /^([a-z][a-z0-9+.-]*:\/\/)[^/?#]*@/i;
 
@@ -44,7 +56,8 @@ export class Redaction {
 
   /** The value of a header, a tag or a field of metadata, as it may be kept. */
   value(name: string, value: string): string {
-    return this.isSecret(name) ? REDACTED : this.url(value);
+    if (this.isSecret(name)) return REDACTED;
+    return URL_OR_PATH.test(value) || URL_HEADERS.has(name.toLowerCase()) ? this.url(value) : value;
   }
 
   isSecret(name: string): boolean {
@@ -57,9 +70,8 @@ export class Redaction {
     return isSecret;
   }
 
-  /** A path or URL with the values of its query taken out: `/a?id=[redacted]`. Any other text as it is. */
+  /** A path or URL with the values of its query taken out: `/a?id=[redacted]`. */
   url(text: string): string {
-    if (!URL_OR_PATH.test(text)) return text;
     const open = text.replace(USER_INFO, `$1${REDACTED}@`);
     const at = open.search(/[?#]/);
     if (!this.isQueryCut || at < 0) return open;

@@ -63,12 +63,19 @@ describe("paths and URLs", () => {
     ["https://me:pw@a.example/x", "https://[redacted]@a.example/x"],
     ["https://me:p@w@a.example/x?y=1", "https://[redacted]@a.example/x?y=[redacted]"],
     ["/a@b?c=d", "/a@b?c=[redacted]"],
-    ["what? a question", "what? a question"],
+    ["login?token=abc", "login?token=[redacted]"],
+    ["a.example/x?token=abc", "a.example/x?token=[redacted]"],
     ["*", "*"],
     ["", ""],
   ])("%s -> %s", (text, expected) => {
     expect(redaction.url(text)).toBe(expected);
     expect(redaction.value("location", text)).toBe(expected);
+  });
+
+  it("are told from other texts by how these begin, or by their header's name", () => {
+    expect(redaction.value("x-note", "what? a question")).toBe("what? a question");
+    expect(redaction.value("x-note", "/a?b=c")).toBe("/a?b=[redacted]");
+    expect(redaction.value("Referer", "a.example/x?token=abc")).toBe("a.example/x?token=[redacted]");
   });
 
   it("may keep their query, never a password", () => {
