@@ -76,7 +76,7 @@ export class AlsDecoder {
   /** Who sends the entries after this identifier: the same object for the same words, as each of a proxy's streams brings them. */
   identify(identifier: AlsIdentifier): Sender {
     const { nodeId, logName, metadata } = identifier;
-    const key = JSON.stringify([nodeId, logName, ...metadata.texts, ...metadata.labels]);
+    const key = JSON.stringify([nodeId, logName, [...metadata.texts], [...metadata.labels]]);
     const known = this.senders.get(key);
     if (known !== undefined) return known;
     if (this.senders.size >= MAX_SENDERS) this.senders.clear();

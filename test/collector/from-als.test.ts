@@ -323,3 +323,13 @@ function patched(bytes: Buffer, at: number, value: number): Buffer {
   copy[at] = value;
   return copy;
 }
+
+test("a sender is told from one whose labels are its metadata", () => {
+  const decoder = new AlsDecoder();
+  const identifier = { nodeId: "envoy", logName: "" };
+  const facts = new Map([["app", "web"]]);
+  const labelled = decoder.identify({ ...identifier, metadata: { texts: new Map(), labels: facts } });
+  const named = decoder.identify({ ...identifier, metadata: { texts: facts, labels: new Map() } });
+  expect([labelled.own.app, named.own.app]).toEqual(["web", ""]);
+  expect(decoder.identify({ ...identifier, metadata: { texts: facts, labels: new Map() } })).toBe(named);
+});
