@@ -78,9 +78,10 @@ export class SummedReadings implements Readings {
       const asked = this.subjectSums.retiredNames;
       const answers = await this.askAll({ kind: "living", subjects: asked });
       for (const { retired } of answers) this.subjectSums.addRetired(retired);
+      // What was let go of only now was held when another thread, asked at another moment, may have begun it anew.
       this.subjectSums.keepRetired(
         asked,
-        answers.flatMap(({ living }) => living),
+        answers.flatMap(({ living, retired }) => [...living, ...retired]),
       );
     });
     pruned.catch(() => {});

@@ -45,6 +45,7 @@ export class Threads implements Shards {
   private streams = 0;
   private nextStream = 0;
   private full = 0;
+  private givingUp: NodeJS.Timeout | undefined;
 
   private constructor(private readonly options: ThreadsOptions) {
     const { config, log, onFailure } = options;
@@ -94,13 +95,14 @@ export class Threads implements Shards {
   }
 
   giveUpAfter(ms: number): void {
-    setTimeout(() => {
+    this.givingUp = setTimeout(() => {
       for (const thread of this.threads) thread.giveUp("the collector shuts down");
     }, ms).unref();
   }
 
   async stop(drainMs: number): Promise<void> {
     clearInterval(this.pruning);
+    clearTimeout(this.givingUp); // what is asked from now on has a time of its own
     let timer: NodeJS.Timeout | undefined;
     const expired = new Promise<"expired">((resolve) => {
       timer = setTimeout(resolve, drainMs, "expired");

@@ -1,0 +1,58 @@
+// Sums over threads that are asked at moments of their own.
+
+import { expect, it } from "vitest";
+import { FIELDS, Field } from "../../../collector/indicators/measures.ts";
+import type { SubjectSums } from "../../../collector/indicators/reading.ts";
+import { silentLog } from "../../../collector/log.ts";
+import type { Question } from "../../../collector/shards/messages.ts";
+import { SummedReadings } from "../../../collector/shards/summed-readings.ts";
+import type { Thread } from "../../../collector/shards/thread.ts";
+
+function reviews(calls: number): SubjectSums {
+  const totals = new Float64Array(FIELDS);
+  totals[Field.Calls] = calls;
+  return { kind: "service", labels: ["reviews", "server"], totals, flags: new Map(), windows: [] };
+}
+
+/** What a thread holds, and what it let go of since it was asked last. */
+class FakeThread {
+  held: SubjectSums[] = [];
+  retired: SubjectSums[] = [];
+
+  async ask({ kind }: Question) {
+    const { retired } = this;
+    this.retired = [];
+    return kind === "living" ? { living: this.held, retired } : { subjects: this.held, retired };
+  }
+}
+
+it("counters do not go down while one thread lets go of a subject that another begins anew", async () => {
+  const [one, other] = [new FakeThread(), new FakeThread()];
+  const readings = new SummedReadings([one, other] as unknown as Thread[], 60_000, silentLog);
+  const calls = async () => {
+    const subjects = await readings.subjects({ kind: "service", spans: [], filter: [] });
+    return subjects.map(({ totals }) => totals[Field.Calls]);
+  };
+  one.retired = [reviews(3)];
+  other.held = [reviews(5)];
+  expect(await calls()).toEqual([8]);
+  other.held = [];
+  other.retired = [reviews(5)];
+  readings.prune(); // the one has not begun it yet
+  await readings.accounts().catch(() => {}); // behind it
+  one.held = [reviews(1)];
+  expect(await calls()).toEqual([9]);
+});
+
+it("counters begin at 0 when no thread had held the subject any more", async () => {
+  const thread = new FakeThread();
+  const readings = new SummedReadings([thread] as unknown as Thread[], 60_000, silentLog);
+  thread.retired = [reviews(3)];
+  for (let i = 0; i < 2; i++) {
+    readings.prune();
+    await readings.accounts().catch(() => {});
+  }
+  thread.held = [reviews(1)];
+  const [sum] = await readings.subjects({ kind: "service", spans: [], filter: [] });
+  expect(sum?.totals[Field.Calls]).toBe(1);
+});
