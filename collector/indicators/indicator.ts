@@ -37,6 +37,8 @@ export class Indicator {
   isRetired = false;
   /** Of slots that have made room for others. */
   private readonly before = new Float64Array(FIELDS);
+  /** Totals as they were told last. */
+  private readonly told = new Float64Array(FIELDS);
   /** By number, modulo their count. */
   private readonly slots: (Slot | undefined)[];
   /** What comes too late for its slot: its sums go where those of former slots went. */
@@ -90,10 +92,15 @@ export class Indicator {
     if (connection.flags.length > 0) this.addFlags(connection.flags);
   }
 
-  /** Sums since it began. */
+  /**
+   * Sums since it began. They never go down: beyond 2^53, where one wild duration takes them, a sum depends on the order in which it is
+   * taken, and that changes as slots make room for others.
+   */
   totals(): Float64Array {
     const totals = this.before.slice();
     for (const slot of this.slots) if (slot !== undefined) add(totals, slot.sums);
+    for (let i = 0; i < totals.length; i++) totals[i] = Math.max(totals[i] as number, this.told[i] as number);
+    this.told.set(totals);
     return totals;
   }
 

@@ -243,3 +243,16 @@ test("the live window is the slot under way and a minute before it", () => {
   const nothing = newIndicators().target(CLIENT).service.window({ first, last, seconds });
   expect(summarise(nothing, 65)).toMatchObject({ calls: 0, successRatio: null, apdex: null, meanSeconds: null });
 });
+
+test("totals never go down, though sums are beyond what numbers hold exactly: slots make room for others", () => {
+  const indicators = newIndicators();
+  const { service } = indicators.target(SERVER);
+  let before = 0;
+  for (let slot = 1; slot <= 60; slot++) {
+    const latencyNs = slot % 20 === 5 ? 2 ** 90 : slot % 20 < 15 ? 2 ** 37 * (1 + (slot % 3)) : 0;
+    service.addCall(slot, call({ latencyNs }));
+    const after = service.totals()[Field.LatencyNs] as number;
+    expect(after).toBeGreaterThanOrEqual(before);
+    before = after;
+  }
+});
