@@ -102,6 +102,8 @@ export class Calls {
   private nowMs = 0;
   /** Which Kubernetes objects the routes were found by. */
   private objects = 0;
+  /** Since when there has been the room in which their targets were found. */
+  private room = 0;
 
   constructor(private readonly options: CallsOptions) {
     const { identities } = options;
@@ -124,9 +126,12 @@ export class Calls {
     this.leastDelayMs = Number.POSITIVE_INFINITY;
     this.mostDelayMs = Number.NEGATIVE_INFINITY;
     const objects = this.lookup?.version ?? 0;
-    if (objects === this.objects) return;
+    const room = this.options.indicators?.subjects.roomVersion ?? 0;
+    if (objects === this.objects && room === this.room) return;
     this.objects = objects;
-    this.routes.clear(); // an address may be somebody else's now
+    this.room = room;
+    this.routes.clear(); // an address may be somebody else's now, and who was one of many others have room
+    this.endpoints.clear();
   }
 
   /** Takes the HTTP entry at bytes[start, stop) of a message that `sender` sent; says how it was counted, or why not. */

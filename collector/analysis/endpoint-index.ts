@@ -26,6 +26,10 @@ export class EndpointIndex {
 
   private readonly key = Buffer.alloc(HEAD_BYTES + MAX_PATH_BYTES + 1);
 
+  clear(): void {
+    this.indicators.clear();
+  }
+
   /**
    * Of the path at bytes[start, stop), asked with `method` of the service that has that number; `make` is asked when it is not held.
    */

@@ -38,6 +38,18 @@ export class Subjects {
     edge: new Map(),
   };
 
+  /** Another number when there is room again since some found none: who was sent to `other` may have a place of its own now. */
+  roomVersion = 0;
+  private isCrowded = false;
+
+  /** Those that stand for all for which there was no room, by kind: they take up none. */
+  private readonly others: Readonly<Record<SubjectKind, Set<Subject>>> = {
+    service: new Set(),
+    instance: new Set(),
+    endpoint: new Set(),
+    edge: new Set(),
+  };
+
   /** Endpoints by service. */
   private readonly endpoints = new Map<string, number>();
 
@@ -89,8 +101,13 @@ export class Subjects {
         subject.indicator.isRetired = true;
         this.byKind[kind].delete(key);
         retired.push(subject);
+        if (this.others[kind].delete(subject)) continue;
         if (kind === "endpoint") this.countEndpoint(subject.labels[0] as string, -1);
       }
+    }
+    if (retired.length > 0 && this.isCrowded) {
+      this.isCrowded = false;
+      this.roomVersion++;
     }
     return retired;
   }
@@ -105,15 +122,24 @@ export class Subjects {
     const subjects = this.byKind[kind];
     const known = subjects.get(keyOf(labels));
     if (known !== undefined) return known;
-    if (!isFull && subjects.size < this.limit) return this.create(kind, labels, namespace);
+    if (!isFull && subjects.size - this.others[kind].size < this.limit) {
+      if (kind === "endpoint") this.countEndpoint(labels[0] as string, 1);
+      return this.create(kind, labels, namespace);
+    }
     this.refused[kind]++;
-    return subjects.get(keyOf(other)) ?? this.create(kind, other);
+    this.isCrowded = true;
+    return subjects.get(keyOf(other)) ?? this.createOther(kind, other);
+  }
+
+  private createOther(kind: SubjectKind, labels: readonly string[]): Subject {
+    const subject = this.create(kind, labels);
+    this.others[kind].add(subject);
+    return subject;
   }
 
   private create(kind: SubjectKind, labels: readonly string[], namespace: string | null = null): Subject {
     const subject = { kind, labels, namespace, indicator: new Indicator(this.keptSlots, kind === "service") };
     this.byKind[kind].set(keyOf(labels), subject);
-    if (kind === "endpoint") this.countEndpoint(labels[0] as string, 1);
     return subject;
   }
 
