@@ -109,8 +109,9 @@ export class Thread {
     this.giveUp("the collector shuts down");
   }
 
-  /** What is too long for a slot takes its place there all the same. */
-  private sendAlone(stream: number, bytes: Buffer): void {
+  /** What is too long for a slot takes its place there all the same. Copied, for with a piece all of its memory would be cloned. */
+  private sendAlone(stream: number, message: Buffer): void {
+    const bytes = new Uint8Array(message);
     const hasSlot = this.batch !== null;
     this.batch = null;
     clearTimeout(this.batchTimer);
