@@ -6,6 +6,7 @@ import type { AddressInfo } from "node:net";
 import { join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
 import { afterEach, describe, expect, it } from "vitest";
+import { SLOT_BYTES } from "../../../collector/shards/ring.ts";
 import { bytesState, encodeMessage, type Fields, structFields } from "../../fixtures/als.ts";
 import { encodeObservation, encodeTcpObservation } from "../../fixtures/observation.ts";
 import { text, values } from "../labels.ts";
@@ -196,6 +197,18 @@ describe("threads", () => {
     expect(metrics).toMatch(/^istio_requests_total\{.*source_workload="reviews-v1".*\} 1$/m);
     expect(metrics).toContain('meshtally_identity_objects{kind="Pod"} 3\n');
     expect(metrics).toContain('meshtally_access_log_streams_ended_total{how="refused"} 1\n');
+  });
+
+  it("take messages of any length, in order", async () => {
+    const collector = await start(2);
+    const stream = collector.open();
+    const long = Array.from({ length: 1500 }, () => observed(1, 1)); // longer than a slot of the ring
+    stream.send(encodeMessage(identifier(1, "outbound")));
+    for (const logEntry of [long, [observed(1, 2)], long, long]) stream.send(encodeMessage({ httpLogs: { logEntry } }));
+    await stream.end();
+    const lines = linesOf(await (await collector.get("/metrics")).text());
+    expect(sumOf(lines, "meshtally_access_log_entries_total")).toBe(3 * long.length + 1);
+    expect(encodeMessage({ httpLogs: { logEntry: long } }).length).toBeGreaterThan(SLOT_BYTES);
   });
 
   it("end the process when one of them dies, since its counts are lost", async () => {
