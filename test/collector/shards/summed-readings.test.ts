@@ -11,7 +11,7 @@ import type { Thread } from "../../../collector/shards/thread.ts";
 function reviews(calls: number): SubjectSums {
   const totals = new Float64Array(FIELDS);
   totals[Field.Calls] = calls;
-  return { kind: "service", labels: ["reviews", "server"], totals, flags: new Map(), windows: [] };
+  return { kind: "service", labels: ["reviews", "server"], namespace: null, totals, flags: new Map(), windows: [] };
 }
 
 /** What a thread holds, and what it let go of since it was asked last. */
