@@ -2,38 +2,31 @@
 // The same reader for entries of both kinds, whose first field is AccessLogCommon; that of a TCP entry has no request.
 // https://github.com/envoyproxy/envoy/blob/main/api/envoy/data/accesslog/v3/accesslog.proto
 
+import {
+  ACCESS_LOG_TYPE,
+  COMMON_PROPERTIES,
+  DURATION,
+  LOCAL_CERTIFICATE,
+  METHOD,
+  PATH,
+  PEER_CERTIFICATE,
+  REQUEST,
+  SAN_URI,
+  START_TIME,
+  STREAM_ID,
+  SUBJECT,
+  SUBJECT_ALT_NAME,
+  TIME_TO_FIRST_DOWNSTREAM_TX,
+  TIME_TO_FIRST_UPSTREAM_RX,
+  TIME_TO_FIRST_UPSTREAM_TX,
+  TIME_TO_LAST_DOWNSTREAM_TX,
+  TIME_TO_LAST_UPSTREAM_RX,
+  TLS_PROPERTIES,
+  TLS_VERSION,
+  UPSTREAM_REMOTE_ADDRESS,
+} from "./als-fields.ts";
 import { SecondsAndNanos } from "./duration.ts";
-import { bytesTag, varintTag, WireReader } from "./wire.ts";
-
-const COMMON_PROPERTIES = bytesTag(1);
-const REQUEST = bytesTag(3);
-
-// AccessLogCommon
-const TLS_PROPERTIES = bytesTag(4);
-const START_TIME = bytesTag(5);
-const TIME_TO_FIRST_UPSTREAM_TX = bytesTag(7);
-const TIME_TO_FIRST_UPSTREAM_RX = bytesTag(9);
-const TIME_TO_LAST_UPSTREAM_RX = bytesTag(10);
-const TIME_TO_FIRST_DOWNSTREAM_TX = bytesTag(11);
-const TIME_TO_LAST_DOWNSTREAM_TX = bytesTag(12);
-const UPSTREAM_REMOTE_ADDRESS = bytesTag(13);
-const DURATION = bytesTag(23);
-const STREAM_ID = bytesTag(26);
-const ACCESS_LOG_TYPE = varintTag(33);
-
-// TLSProperties, CertificateProperties, SubjectAltName
-const TLS_VERSION = varintTag(1);
-const LOCAL_CERTIFICATE = bytesTag(4);
-const PEER_CERTIFICATE = bytesTag(5);
-const SUBJECT_ALT_NAME = bytesTag(1);
-const SUBJECT = bytesTag(2);
-const SAN_URI = bytesTag(1);
-
-// HTTPRequestProperties
-const METHOD = varintTag(1);
-const PATH = bytesTag(5);
-
-// Duration, Timestamp
+import { WireReader } from "./wire.ts";
 
 /** Envoy's stream ids are UUIDs; what is longer is none. */
 const MAX_STREAM_ID_BYTES = 128;

@@ -5,88 +5,77 @@
 // In the fingerprint: TLS versions and certificates, cluster, flags, route, peers, the label sets of the observation, the custom tags that we
 // know, authority, content type, gRPC status, code; addresses, if somebody looks them up. Not in it: what differs from call to call.
 
+import { OBSERVATION_LABELS_OFFSET } from "../vocabulary.ts";
 import {
-  DOWNSTREAM_PEER,
-  OBSERVATION,
-  OBSERVATION_LABELS_OFFSET,
-  UPSTREAM_PEER,
-  WASM_STATE_PREFIX,
-} from "../vocabulary.ts";
+  ACCESS_LOG_TYPE,
+  ATTEMPT_COUNT,
+  AUTHORITY,
+  COMMON_PROPERTIES,
+  CONTENT_TYPE,
+  CUSTOM_TAGS,
+  DESTINATION_SERVICE_HOST,
+  DESTINATION_SERVICE_NAME,
+  DESTINATION_SERVICE_NAMESPACE,
+  DOWNSTREAM_DIRECT_REMOTE_ADDRESS,
+  DOWNSTREAM_LOCAL_ADDRESS,
+  DOWNSTREAM_REMOTE_ADDRESS,
+  DURATION,
+  FILTER_STATE_OBJECTS,
+  GRPC_STATUS,
+  ISTIO_DOWNSTREAM_PEER,
+  ISTIO_UPSTREAM_PEER,
+  LOCAL_CERTIFICATE,
+  METHOD,
+  OBSERVATION_STATE,
+  PATH,
+  PEER_CERTIFICATE,
+  REQUEST,
+  REQUEST_BODY_BYTES,
+  REQUEST_HEADERS,
+  REQUEST_HEADERS_BYTES,
+  RESPONSE,
+  RESPONSE_BODY_BYTES,
+  RESPONSE_CODE,
+  RESPONSE_FLAGS,
+  RESPONSE_HEADERS,
+  RESPONSE_HEADERS_BYTES,
+  RESPONSE_TRAILERS,
+  ROUTE_NAME,
+  SNI,
+  SOCKET_ADDRESS,
+  SOCKET_IP,
+  START_TIME,
+  TIME_TO_FIRST_DOWNSTREAM_TX,
+  TIME_TO_FIRST_UPSTREAM_RX,
+  TIME_TO_FIRST_UPSTREAM_TX,
+  TIME_TO_LAST_DOWNSTREAM_TX,
+  TIME_TO_LAST_UPSTREAM_RX,
+  TLS_PROPERTIES,
+  TLS_VERSION,
+  UINT32_VALUE,
+  UPSTREAM_CLUSTER,
+  UPSTREAM_LOCAL_URI_SAN,
+  UPSTREAM_PEER_URI_SAN,
+  UPSTREAM_REMOTE_ADDRESS,
+  UPSTREAM_WORKLOAD,
+  WASM_DOWNSTREAM_PEER,
+  WASM_UPSTREAM_PEER,
+} from "./als-fields.ts";
 import { BytesCache } from "./bytes-cache.ts";
 import { SecondsAndNanos } from "./duration.ts";
 import { FilterState, MapEntryReader } from "./map-entry.ts";
-import { bytesTag, varintTag, WireReader } from "./wire.ts";
+import { WireReader } from "./wire.ts";
 
-const COMMON_PROPERTIES = bytesTag(1);
-const REQUEST = bytesTag(3);
-const RESPONSE = bytesTag(4);
-
-// AccessLogCommon
-const DOWNSTREAM_REMOTE_ADDRESS = bytesTag(2);
-const DOWNSTREAM_LOCAL_ADDRESS = bytesTag(3);
-const TLS_PROPERTIES = bytesTag(4);
-const START_TIME = bytesTag(5);
-const TIME_TO_FIRST_UPSTREAM_TX = bytesTag(7);
-const TIME_TO_FIRST_UPSTREAM_RX = bytesTag(9);
-const TIME_TO_LAST_UPSTREAM_RX = bytesTag(10);
-const TIME_TO_FIRST_DOWNSTREAM_TX = bytesTag(11);
-const TIME_TO_LAST_DOWNSTREAM_TX = bytesTag(12);
-const UPSTREAM_REMOTE_ADDRESS = bytesTag(13);
-const UPSTREAM_CLUSTER = bytesTag(15);
-const RESPONSE_FLAGS = bytesTag(16);
-const ROUTE_NAME = bytesTag(19);
-const DOWNSTREAM_DIRECT_REMOTE_ADDRESS = bytesTag(20);
-const FILTER_STATE_OBJECTS = bytesTag(21);
-const CUSTOM_TAGS = bytesTag(22);
-const DURATION = bytesTag(23);
-const ATTEMPT_COUNT = varintTag(24);
-const ACCESS_LOG_TYPE = varintTag(33);
-
-// TLSProperties
-const TLS_VERSION = varintTag(1);
-const SNI = bytesTag(3);
-const LOCAL_CERTIFICATE = bytesTag(4);
-const PEER_CERTIFICATE = bytesTag(5);
-
-// Address, SocketAddress
-const SOCKET_ADDRESS = bytesTag(1);
-const SOCKET_IP = bytesTag(2);
-
-// HTTPRequestProperties
-const METHOD = varintTag(1);
-const AUTHORITY = bytesTag(3);
-const PATH = bytesTag(5);
-const REQUEST_HEADERS_BYTES = varintTag(11);
-const REQUEST_BODY_BYTES = varintTag(12);
-const REQUEST_HEADERS = bytesTag(13);
-
-// HTTPResponseProperties
-const RESPONSE_CODE = bytesTag(1);
-const RESPONSE_HEADERS_BYTES = varintTag(2);
-const RESPONSE_BODY_BYTES = varintTag(3);
-const RESPONSE_HEADERS = bytesTag(4);
-const RESPONSE_TRAILERS = bytesTag(5);
-
-const UINT32_VALUE = varintTag(1);
-
-const CONTENT_TYPE = Buffer.from("content-type");
-const GRPC_STATUS = Buffer.from("grpc-status");
-const OBSERVATION_STATE = Buffer.from(WASM_STATE_PREFIX + OBSERVATION);
-const PEER_STATES = [
-  WASM_STATE_PREFIX + UPSTREAM_PEER,
-  WASM_STATE_PREFIX + DOWNSTREAM_PEER,
-  UPSTREAM_PEER,
-  DOWNSTREAM_PEER,
-].map((name) => Buffer.from(name));
+const PEER_STATES = [WASM_UPSTREAM_PEER, WASM_DOWNSTREAM_PEER, ISTIO_UPSTREAM_PEER, ISTIO_DOWNSTREAM_PEER];
 /** Those that HttpEntry (als-entry.ts) reads. */
 const KNOWN_TAGS = [
-  "upstream_peer_uri_san",
-  "upstream_local_uri_san",
-  "upstream_workload",
-  "destination_service_host",
-  "destination_service_name",
-  "destination_service_namespace",
-].map((name) => Buffer.from(name));
+  UPSTREAM_PEER_URI_SAN,
+  UPSTREAM_LOCAL_URI_SAN,
+  UPSTREAM_WORKLOAD,
+  DESTINATION_SERVICE_HOST,
+  DESTINATION_SERVICE_NAME,
+  DESTINATION_SERVICE_NAMESPACE,
+];
 
 /** Parts of a fingerprint. */
 enum Part {

@@ -8,78 +8,62 @@
 // Slow: HttpEntry and TcpEntry read every field from which labels are derived.
 // Repeated occurrences of a message are merged, as protobuf demands, except in a map's value, where the last one counts.
 
-import { DOWNSTREAM_PEER, OBSERVATION, UPSTREAM_PEER, WASM_STATE_PREFIX } from "../vocabulary.ts";
 import { AddressField, readAddressText } from "./address.ts";
+import {
+  ACCESS_LOG_TYPE,
+  AUTHORITY,
+  COMMON_PROPERTIES,
+  CONNECTION,
+  CONTENT_TYPE,
+  CUSTOM_TAGS,
+  DESTINATION_SERVICE_HOST,
+  DESTINATION_SERVICE_NAME,
+  DESTINATION_SERVICE_NAMESPACE,
+  DOWNSTREAM_DIRECT_REMOTE_ADDRESS,
+  DOWNSTREAM_LOCAL_ADDRESS,
+  DOWNSTREAM_REMOTE_ADDRESS,
+  DURATION,
+  FILTER_STATE_OBJECTS,
+  GRPC_STATUS,
+  ISTIO_DOWNSTREAM_PEER,
+  ISTIO_UPSTREAM_PEER,
+  LOCAL_CERTIFICATE,
+  OBSERVATION_STATE,
+  PATH,
+  PEER_CERTIFICATE,
+  RECEIVED_BYTES,
+  REQUEST,
+  REQUEST_BODY_BYTES,
+  REQUEST_HEADERS,
+  REQUEST_HEADERS_BYTES,
+  RESPONSE,
+  RESPONSE_BODY_BYTES,
+  RESPONSE_CODE,
+  RESPONSE_FLAGS,
+  RESPONSE_HEADERS,
+  RESPONSE_HEADERS_BYTES,
+  RESPONSE_TRAILERS,
+  ROUTE_NAME,
+  SAN_DNS,
+  SAN_URI,
+  SENT_BYTES,
+  SNI,
+  STREAM_ID,
+  SUBJECT_ALT_NAME,
+  TIME_TO_LAST_DOWNSTREAM_TX,
+  TLS_PROPERTIES,
+  UINT32_VALUE,
+  UPSTREAM_CLUSTER,
+  UPSTREAM_LOCAL_URI_SAN,
+  UPSTREAM_PEER_URI_SAN,
+  UPSTREAM_REMOTE_ADDRESS,
+  UPSTREAM_WORKLOAD,
+  WASM_DOWNSTREAM_PEER,
+  WASM_UPSTREAM_PEER,
+} from "./als-fields.ts";
 import { SecondsAndNanos } from "./duration.ts";
 import { FilterState, MapEntryReader } from "./map-entry.ts";
-import { bytesTag, varintTag, WireReader } from "./wire.ts";
-
-const COMMON_PROPERTIES = bytesTag(1);
-const CONNECTION = bytesTag(2);
-const REQUEST = bytesTag(3);
-const RESPONSE = bytesTag(4);
-
-// AccessLogCommon
-const DOWNSTREAM_REMOTE_ADDRESS = bytesTag(2);
-const DOWNSTREAM_LOCAL_ADDRESS = bytesTag(3);
-const TLS_PROPERTIES = bytesTag(4);
-const TIME_TO_LAST_DOWNSTREAM_TX = bytesTag(12);
-const UPSTREAM_REMOTE_ADDRESS = bytesTag(13);
-const UPSTREAM_CLUSTER = bytesTag(15);
-const RESPONSE_FLAGS = bytesTag(16);
-const ROUTE_NAME = bytesTag(19);
-const DOWNSTREAM_DIRECT_REMOTE_ADDRESS = bytesTag(20);
-const FILTER_STATE_OBJECTS = bytesTag(21);
-const CUSTOM_TAGS = bytesTag(22);
-const DURATION = bytesTag(23);
-const STREAM_ID = bytesTag(26);
-const ACCESS_LOG_TYPE = varintTag(33);
-
-// TLSProperties, CertificateProperties, SubjectAltName
-const SNI = bytesTag(3);
-const LOCAL_CERTIFICATE = bytesTag(4);
-const PEER_CERTIFICATE = bytesTag(5);
-const SUBJECT_ALT_NAME = bytesTag(1);
-const SAN_URI = bytesTag(1);
-const SAN_DNS = bytesTag(2);
-
-// ConnectionProperties
-const RECEIVED_BYTES = varintTag(1);
-const SENT_BYTES = varintTag(2);
-
-// HTTPRequestProperties
-const AUTHORITY = bytesTag(3);
-const PATH = bytesTag(5);
-const REQUEST_HEADERS_BYTES = varintTag(11);
-const REQUEST_BODY_BYTES = varintTag(12);
-const REQUEST_HEADERS = bytesTag(13);
-
-// HTTPResponseProperties
-const RESPONSE_CODE = bytesTag(1);
-const RESPONSE_HEADERS_BYTES = varintTag(2);
-const RESPONSE_BODY_BYTES = varintTag(3);
-const RESPONSE_HEADERS = bytesTag(4);
-const RESPONSE_TRAILERS = bytesTag(5);
-
-// Duration, UInt32Value
-const UINT32_VALUE = varintTag(1);
-
-const CONTENT_TYPE = Buffer.from("content-type");
-const GRPC_STATUS = Buffer.from("grpc-status");
-
-const OBSERVATION_STATE = Buffer.from(WASM_STATE_PREFIX + OBSERVATION);
-const WASM_UPSTREAM_PEER = Buffer.from(WASM_STATE_PREFIX + UPSTREAM_PEER);
-const WASM_DOWNSTREAM_PEER = Buffer.from(WASM_STATE_PREFIX + DOWNSTREAM_PEER);
-const ISTIO_UPSTREAM_PEER = Buffer.from(UPSTREAM_PEER);
-const ISTIO_DOWNSTREAM_PEER = Buffer.from(DOWNSTREAM_PEER);
-
-// Custom tags by which an access logger hands on what an entry has no field for (as YAML: test/fixtures/envoy-als/README.md).
-const UPSTREAM_PEER_URI_SAN = Buffer.from("upstream_peer_uri_san");
-const UPSTREAM_LOCAL_URI_SAN = Buffer.from("upstream_local_uri_san");
-const UPSTREAM_WORKLOAD = Buffer.from("upstream_workload");
-const DESTINATION_SERVICE_HOST = Buffer.from("destination_service_host");
-const DESTINATION_SERVICE_NAME = Buffer.from("destination_service_name");
-const DESTINATION_SERVICE_NAMESPACE = Buffer.from("destination_service_namespace");
+import { WireReader } from "./wire.ts";
 
 /** As many flags as Envoy has bits for; it has named 30. */
 const MAX_RESPONSE_FLAG = 64;
