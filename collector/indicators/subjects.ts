@@ -29,7 +29,7 @@ export const LABEL_NAMES: Readonly<Record<SubjectKind, readonly string[]>> = {
 };
 
 export class Subjects {
-  /** Calls that went to `other` for want of room, by kind: asked for, not pushed. */
+  /** Times that a subject found no room, by kind. */
   readonly refused: Record<SubjectKind, number> = { service: 0, instance: 0, endpoint: 0, edge: 0 };
   private readonly byKind: Readonly<Record<SubjectKind, Map<string, Subject>>> = {
     service: new Map(),
