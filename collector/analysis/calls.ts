@@ -31,7 +31,7 @@ import type { Identities } from "./parties.ts";
 import { codeOf, NO_RESPONSE } from "./policy.ts";
 import type { Protocol, Side } from "./side.ts";
 
-/** Of some 200 bytes each, and what they lead to. */
+/** Some 1 KB each with the observation, half of it without, and what they lead to. */
 const MAX_ROUTES = 32_768;
 
 const MAX_SERVICES = 10_000;

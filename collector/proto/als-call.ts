@@ -61,7 +61,6 @@ import {
   WASM_DOWNSTREAM_PEER,
   WASM_UPSTREAM_PEER,
 } from "./als-fields.ts";
-import { BytesCache } from "./bytes-cache.ts";
 import { SecondsAndNanos } from "./duration.ts";
 import { FilterState, MapEntryReader } from "./map-entry.ts";
 import { WireReader } from "./wire.ts";
@@ -106,10 +105,7 @@ enum Part {
 }
 
 /** What makes a longer fingerprint is looked at every time anew. */
-export const MAX_FINGERPRINT_BYTES = 2048;
-/** Together at most 64 MiB; mostly a few hundred bytes each. */
-const MAX_NUMBERED = 32_768;
-const MAX_NUMBERED_BYTES = 2048;
+export const MAX_FINGERPRINT_BYTES = 4096;
 /** In front of each part: which it is, and how long. */
 const PART_HEAD_BYTES = 3;
 /** So short a part is copied faster byte by byte than by a native call. */
@@ -173,12 +169,6 @@ export class CallEntry {
   fingerprintBytes = 0;
   /** Whether no other entry needs to be compared with it: it would not fit. */
   isUnique = false;
-
-  /** Peers and label sets, a few hundred bytes each, stand in fingerprints as numbers, so that they are held once. */
-  private readonly numbers = new BytesCache<number>(MAX_NUMBERED, MAX_NUMBERED_BYTES);
-  private lastNumber = 0;
-  /** Each is given once: what is forgotten and comes again makes new fingerprints. */
-  private readonly nextNumber = (): number => ++this.lastNumber;
 
   /** `withAddresses`: whether addresses decide whose call it is. */
   constructor(private readonly withAddresses: boolean) {}
@@ -268,7 +258,7 @@ export class CallEntry {
     if (mapEntry.hasKey(OBSERVATION_STATE)) {
       return this.observation.read(bytes, mapEntry.valueStart, mapEntry.valueStop) && this.observation.kind === "bytes";
     }
-    if (hasKeyOf(PEER_STATES)) this.addNumber(Part.Peer, this.numbers.resolve(bytes, start, stop, this.nextNumber));
+    if (hasKeyOf(PEER_STATES)) this.add(Part.Peer, bytes, start, stop);
     return true;
   }
 
@@ -392,8 +382,7 @@ export class CallEntry {
       return;
     }
     this.addNumber(Part.ObservationHead, bytes.readInt32LE(start)); // version, kind, number of labels, omitted metrics
-    const labels = this.numbers.resolve(bytes, start + OBSERVATION_LABELS_OFFSET, stop, this.nextNumber);
-    this.addNumber(Part.ObservationLabels, labels);
+    this.add(Part.ObservationLabels, bytes, start + OBSERVATION_LABELS_OFFSET, stop);
   }
 
   private add(part: Part, bytes: Buffer, start: number, stop: number): void {
