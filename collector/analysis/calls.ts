@@ -12,15 +12,9 @@ import { methodName } from "../proto/als-analysis.ts";
 import { CallEntry, MAX_FINGERPRINT_BYTES, type Time } from "../proto/als-call.ts";
 import { DOWNSTREAM_END, NOT_SET } from "../proto/als-entry.ts";
 import { BytesCache } from "../proto/bytes-cache.ts";
-import {
-  AlsDecoder,
-  type ConnectionSink,
-  type LabelsOrigin,
-  observedRecord,
-  type RecordSink,
-  type Sender,
-} from "../record/from-als.ts";
+import { AlsDecoder, type ConnectionSink, type LabelsOrigin, observedRecord, type Sender } from "../record/from-als.ts";
 import type { AccessRecord } from "../record/record.ts";
+import { type UnknownEnds, UnknownPeers } from "../record/unknown-peers.ts";
 import type { DropReason } from "../self.ts";
 import { OBSERVATION_KIND_HTTP, OBSERVATION_KIND_OFFSET } from "../vocabulary.ts";
 import { Analyser, defaultRules, type ServiceRules } from "./analyse.ts";
@@ -41,6 +35,8 @@ const NO_FLAGS: readonly string[] = [];
 interface Route {
   readonly origin: LabelsOrigin;
   readonly labelKey: string;
+  /** Ends that the label set leaves unknown. */
+  readonly unknown: UnknownEnds;
   /** For the log's rules; null when nothing follows from the entry. */
   readonly outcome: Outcome | null;
   readonly sides: readonly RouteSide[];
@@ -63,8 +59,11 @@ interface RouteSide {
   readonly serviceNumber: number;
 }
 
+/** A RecordSink that is told, where they are known, which ends the record's label set leaves unknown. */
+export type CountingSink = (record: AccessRecord, unknown?: UnknownEnds) => DropReason | null;
+
 export interface CallsOptions {
-  readonly sink: RecordSink;
+  readonly sink: CountingSink;
   readonly connectionSink: ConnectionSink;
   /** Null when calls are only counted. */
   readonly indicators: Indicators | null;
@@ -85,6 +84,7 @@ export class Calls {
   private readonly rules: ServiceRules;
   private readonly endpoints: EndpointIndex;
   private readonly serviceNumbers = new Map<string, number>();
+  private readonly peers = new UnknownPeers();
   private readonly measures: CallMeasures = newMeasures();
   private readonly logged: LoggedCall = {
     protocol: "http",
@@ -177,13 +177,13 @@ export class Calls {
     }
   }
 
-  private count({ origin, labelKey }: Route, bytes: Buffer, sender: Sender): DropReason | null {
+  private count({ origin, labelKey, unknown }: Route, bytes: Buffer, sender: Sender): DropReason | null {
     const { entry } = this;
     const record =
       origin === "observation"
         ? observedRecord(bytes, entry.observation.start, sender, labelKey)
         : derivedRecord(entry, sender, labelKey);
-    return record === null ? null : this.options.sink(record);
+    return record === null ? null : this.options.sink(record, unknown);
   }
 
   /** The first of its fingerprint, or one that no other can be compared with. */
@@ -197,7 +197,13 @@ export class Calls {
     });
     if (origin !== "observation" && origin !== "derived") return origin;
     const sides = this.analyser.analyseHttp(bytes, start, stop, sender);
-    const route = { origin, labelKey, outcome: outcomeOf(sides), sides: this.routeSides(sides) };
+    const route = {
+      origin,
+      labelKey,
+      unknown: this.peers.of(labelKey),
+      outcome: outcomeOf(sides),
+      sides: this.routeSides(sides),
+    };
     const isAlike =
       !entry.isUnique && records === 1 && (origin === "derived" || isOneLabelSet(bytes, entry.observation.start));
     if (isAlike) this.routes.set(entry.fingerprint, 0, entry.fingerprintBytes, route);

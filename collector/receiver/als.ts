@@ -139,8 +139,8 @@ class PeerSinks {
 
   constructor(private readonly options: AlsOptions) {}
 
-  readonly http = (record: AccessRecord): DropReason | null => {
-    this.note(this.peers.of(record.labelKey));
+  readonly http = (record: AccessRecord, unknown = this.peers.of(record.labelKey)): DropReason | null => {
+    this.note(unknown);
     return this.options.sink(record);
   };
 
