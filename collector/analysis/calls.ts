@@ -60,7 +60,7 @@ interface RouteSide {
 }
 
 /** A RecordSink that is told, where they are known, which ends the record's label set leaves unknown. */
-export type CountingSink = (record: AccessRecord, unknown?: UnknownEnds) => DropReason | null;
+type CountingSink = (record: AccessRecord, unknown?: UnknownEnds) => DropReason | null;
 
 export interface CallsOptions {
   readonly sink: CountingSink;
