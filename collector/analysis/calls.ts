@@ -7,18 +7,25 @@ import type { AddressLookup } from "../identity/lookup.ts";
 import type { Indicator } from "../indicators/indicator.ts";
 import { type Ends, type Indicators, isCurrent, type Target } from "../indicators/indicators.ts";
 import type { CallMeasures } from "../indicators/measures.ts";
+import { satisfactionOf } from "../indicators/satisfaction.ts";
 import type { AlsIdentifier } from "../proto/als.ts";
 import { methodName } from "../proto/als-analysis.ts";
 import { CallEntry, MAX_FINGERPRINT_BYTES, type Time } from "../proto/als-call.ts";
 import { DOWNSTREAM_END, NOT_SET } from "../proto/als-entry.ts";
 import { BytesCache } from "../proto/bytes-cache.ts";
-import { AlsDecoder, type ConnectionSink, type LabelsOrigin, observedRecord, type Sender } from "../record/from-als.ts";
+import {
+  AlsDecoder,
+  type ConnectionSink,
+  derivedRecord,
+  type LabelsOrigin,
+  observedRecord,
+  type Sender,
+} from "../record/from-als.ts";
 import type { AccessRecord } from "../record/record.ts";
 import { type UnknownEnds, UnknownPeers } from "../record/unknown-peers.ts";
 import type { DropReason } from "../self.ts";
 import { OBSERVATION_KIND_HTTP, OBSERVATION_KIND_OFFSET } from "../vocabulary.ts";
 import { Analyser, defaultRules, type ServiceRules } from "./analyse.ts";
-import { satisfactionOf } from "./apdex.ts";
 import { EndpointIndex } from "./endpoint-index.ts";
 import type { EntryLog, LoggedCall } from "./logged-call.ts";
 import type { Identities } from "./parties.ts";
@@ -182,7 +189,7 @@ export class Calls {
     const record =
       origin === "observation"
         ? observedRecord(bytes, entry.observation.start, sender, labelKey)
-        : derivedRecord(entry, sender, labelKey);
+        : derivedRecord(entry, entry.whole, sender, labelKey);
     return record === null ? null : this.options.sink(record, unknown);
   }
 
@@ -216,10 +223,10 @@ export class Calls {
     const { entry, options, logged } = this;
     const { log } = options;
     if (!log || outcome === null) return;
-    const whole = entry.lastDownstreamTx.isPresent ? entry.lastDownstreamTx : entry.duration;
+    const { finished } = entry;
     Object.assign(logged, outcome);
     logged.grpcStatus ??= entry.grpcStatus < 0 ? null : entry.grpcStatus;
-    logged.latencyMs = whole.isPresent ? whole.wholeMs : null;
+    logged.latencyMs = finished.isPresent ? finished.milliseconds : null;
     logged.nowMs = this.nowMs;
     log.offer(bytes, start, stop, true, sender, logged);
   }
@@ -262,8 +269,7 @@ export class Calls {
   }
 
   private noteDelay(startMs: number): void {
-    const { duration, lastDownstreamTx } = this.entry;
-    const delayMs = this.nowMs - startMs - (duration.isPresent ? duration.wholeMs : lastDownstreamTx.wholeMs);
+    const delayMs = this.nowMs - startMs - this.entry.whole.milliseconds;
     if (delayMs < this.leastDelayMs) this.leastDelayMs = delayMs;
     if (delayMs > this.mostDelayMs) this.mostDelayMs = delayMs;
   }
@@ -315,8 +321,7 @@ export class Calls {
   /** As analyse.ts has it. */
   private readLatency({ isServer, isSuccess, thresholdNs }: RouteSide): void {
     const { entry, measures } = this;
-    const finished = entry.lastDownstreamTx.isPresent ? entry.lastDownstreamTx : entry.duration;
-    const end = !isServer && entry.lastUpstreamRx.isPresent ? entry.lastUpstreamRx : finished;
+    const end = !isServer && entry.lastUpstreamRx.isPresent ? entry.lastUpstreamRx : entry.finished;
     const beginNs = isServer ? 0 : entry.firstUpstreamTx.nanoseconds;
     const latencyNs = end.isPresent ? Math.max(0, end.nanoseconds - beginNs) : null;
     measures.latencyNs = latencyNs;
@@ -353,20 +358,6 @@ function isOneLabelSet(bytes: Buffer, observation: number): boolean {
 
 function between(begin: Time, end: Time): number | null {
   return begin.isPresent && end.isPresent ? Math.max(0, end.nanoseconds - begin.nanoseconds) : null;
-}
-
-function derivedRecord(entry: CallEntry, sender: Sender, labelKey: string): AccessRecord {
-  const { duration, lastDownstreamTx } = entry;
-  const whole = duration.isPresent ? duration : lastDownstreamTx;
-  return {
-    proxy: sender.id,
-    lifeMs: 0,
-    labelKey,
-    requests: 1,
-    durationMs: whole.isPresent ? whole.wholeMs : -1,
-    requestBytes: entry.requestHeadersBytes + entry.requestBodyBytes,
-    responseBytes: entry.responseHeadersBytes + entry.responseBodyBytes,
-  };
 }
 
 function newMeasures(): CallMeasures {

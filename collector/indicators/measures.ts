@@ -1,5 +1,7 @@
 // What is added up of calls: the fields of an indicator, in the order in which they stand in its sums.
 
+import type { Satisfaction } from "./satisfaction.ts";
+
 /** An index into sums. Sums of calls but for the last three, which are of TCP connections. Times in nanoseconds. */
 export enum Field {
   Calls,
@@ -33,7 +35,7 @@ export interface CallMeasures {
   /** Null when the entry does not say; the same below. */
   latencyNs: number | null;
   /** By the service's Apdex threshold; a failed call is frustrated. */
-  satisfaction: "satisfied" | "tolerating" | "frustrated" | null;
+  satisfaction: Satisfaction | null;
   requestBytes: number;
   responseBytes: number;
   retries: number;

@@ -2,6 +2,7 @@
 
 import type { Window } from "./indicator.ts";
 import { Field } from "./measures.ts";
+import { apdexOf } from "./satisfaction.ts";
 
 export const QUANTILES = [0.5, 0.75, 0.9, 0.95, 0.99, 0.999] as const;
 
@@ -29,13 +30,16 @@ export interface Summary {
 export function summarise({ sums, latencies, codes }: Window, seconds: number): Summary {
   const at = (field: Field) => sums[field] as number;
   const timed = at(Field.Timed);
-  const judged = at(Field.Satisfied) + at(Field.Tolerating) + at(Field.Frustrated);
   return {
     calls: at(Field.Calls),
     codes,
     callsPerSecond: at(Field.Calls) / seconds,
     successRatio: ratio(at(Field.Calls) - at(Field.Failures), at(Field.Calls)),
-    apdex: ratio(at(Field.Satisfied) + at(Field.Tolerating) / 2, judged),
+    apdex: apdexOf({
+      satisfied: at(Field.Satisfied),
+      tolerating: at(Field.Tolerating),
+      frustrated: at(Field.Frustrated),
+    }),
     meanSeconds: ratio(at(Field.LatencyNs) / 1e9, timed),
     quantileSeconds: timed === 0 ? null : QUANTILES.map((q) => (latencies.quantile(q) as number) / 1e6),
     requestBytes: at(Field.RequestBytes),

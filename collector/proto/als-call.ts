@@ -61,7 +61,7 @@ import {
   WASM_DOWNSTREAM_PEER,
   WASM_UPSTREAM_PEER,
 } from "./als-fields.ts";
-import { SecondsAndNanos } from "./duration.ts";
+import { Duration } from "./duration.ts";
 import { FilterState, MapEntryReader } from "./map-entry.ts";
 import { WireReader } from "./wire.ts";
 
@@ -119,15 +119,10 @@ const addressFields = new WireReader();
 const mapEntry = new MapEntryReader();
 
 /** google.protobuf.Duration or Timestamp; all 0 when the entry does not say. */
-export class Time extends SecondsAndNanos {
+export class Time extends Duration {
   /** Of a Duration, beyond 104 days to the nearest few. */
   get nanoseconds(): number {
     return this.seconds * 1e9 + this.nanos;
-  }
-
-  /** Of a Duration: whole milliseconds, the rest cut off; 0 when it is not positive. */
-  get wholeMs(): number {
-    return Math.max(0, this.seconds * 1000 + Math.trunc(this.nanos / 1e6));
   }
 
   /** Of a Timestamp. */
@@ -172,6 +167,16 @@ export class CallEntry {
 
   /** `withAddresses`: whether addresses decide whose call it is. */
   constructor(private readonly withAddresses: boolean) {}
+
+  /** How long all of it took; until the last byte where Envoy is too old to say. */
+  get whole(): Time {
+    return this.duration.isPresent ? this.duration : this.lastDownstreamTx;
+  }
+
+  /** When the caller had its answer, or all was over without one. */
+  get finished(): Time {
+    return this.lastDownstreamTx.isPresent ? this.lastDownstreamTx : this.duration;
+  }
 
   /** False when the entry is malformed. The fingerprint begins with `sender`, a number. */
   read(bytes: Buffer, start: number, stop: number, sender: number): boolean {

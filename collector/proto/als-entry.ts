@@ -61,7 +61,7 @@ import {
   WASM_DOWNSTREAM_PEER,
   WASM_UPSTREAM_PEER,
 } from "./als-fields.ts";
-import { SecondsAndNanos } from "./duration.ts";
+import { Duration } from "./duration.ts";
 import { FilterState, MapEntryReader } from "./map-entry.ts";
 import { WireReader } from "./wire.ts";
 
@@ -456,14 +456,6 @@ export class TcpEntry extends CommonEntry {
     this.downstreamLocalAddress = "";
     this.receivedBytes = 0;
     this.sentBytes = 0;
-  }
-}
-
-/** google.protobuf.Duration. */
-class Duration extends SecondsAndNanos {
-  /** Whole milliseconds, the rest cut off; 0 when it is not positive. */
-  get milliseconds(): number {
-    return Math.max(0, this.seconds * 1000 + Math.trunc(this.nanos / 1e6));
   }
 }
 

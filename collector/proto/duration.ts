@@ -30,3 +30,11 @@ export class SecondsAndNanos {
     return !fields.isMalformed;
   }
 }
+
+/** google.protobuf.Duration. */
+export class Duration extends SecondsAndNanos {
+  /** Whole milliseconds, the rest cut off; 0 when it is not positive. */
+  get milliseconds(): number {
+    return Math.max(0, this.seconds * 1000 + Math.trunc(this.nanos / 1e6));
+  }
+}

@@ -13,6 +13,7 @@ import {
   TCP_PERIODIC,
   TcpEntry,
 } from "../proto/als-entry.ts";
+import type { Duration } from "../proto/duration.ts";
 import type { FilterState } from "../proto/map-entry.ts";
 import { Attribution, type IdentityChain, identifySender, type Sender } from "../resolver/attribution.ts";
 import type { DropReason } from "../self.ts";
@@ -58,6 +59,8 @@ export type ConnectionSink = (record: ConnectionRecord) => DropReason | null;
 
 export type { IdentityChain, Sender };
 
+type Sizes = Pick<HttpEntry, "requestHeadersBytes" | "requestBodyBytes" | "responseHeadersBytes" | "responseBodyBytes">;
+
 export class AlsDecoder {
   /** Of the TCP entry decoded last, as the filter counted them; null where it counted none, and the entry's own are all that is known. */
   observedBytes: TcpBytes | null = null;
@@ -99,16 +102,8 @@ export class AlsDecoder {
     if (isObserved) return this.readObservation(bytes, observation, sender, sink) ?? "observation"; // fast path
     if (!entry.read(bytes, start, stop)) return "entry_malformed"; // slow path
     if (observation.kind === "none" && !hasRequest(entry)) return "no_request";
-    const record: AccessRecord = {
-      proxy: sender.id,
-      lifeMs: LIFE_NOT_TOLD,
-      labelKey: this.attribution.resolve(bytes, entry, sender),
-      requests: 1,
-      durationMs: durationOf(entry),
-      requestBytes: entry.requestHeadersBytes + entry.requestBodyBytes,
-      responseBytes: entry.responseHeadersBytes + entry.responseBodyBytes,
-    };
-    return sink(record) ?? "derived";
+    const whole = entry.duration.isPresent ? entry.duration : entry.timeToLastDownstreamTx;
+    return sink(derivedRecord(entry, whole, sender, this.attribution.resolve(bytes, entry, sender))) ?? "derived";
   }
 
   /**
@@ -255,8 +250,15 @@ function hasRequest({ requestHeadersBytes, authority, hasPath, responseCode }: H
   return requestHeadersBytes > 0 || authority !== "" || hasPath || responseCode !== 0;
 }
 
-/** The whole request's, as the filter takes it; the last byte's where Envoy is too old to say. */
-function durationOf({ duration, timeToLastDownstreamTx }: HttpEntry): number {
-  if (duration.isPresent) return duration.milliseconds;
-  return timeToLastDownstreamTx.isPresent ? timeToLastDownstreamTx.milliseconds : NOT_FINISHED;
+/** What an entry's own numbers say of a request. `whole`: how long it took, as the filter takes it. */
+export function derivedRecord(sizes: Sizes, whole: Duration, sender: Sender, labelKey: string): AccessRecord {
+  return {
+    proxy: sender.id,
+    lifeMs: LIFE_NOT_TOLD,
+    labelKey,
+    requests: 1,
+    durationMs: whole.isPresent ? whole.milliseconds : NOT_FINISHED,
+    requestBytes: sizes.requestHeadersBytes + sizes.requestBodyBytes,
+    responseBytes: sizes.responseHeadersBytes + sizes.responseBodyBytes,
+  };
 }

@@ -74,6 +74,6 @@ function parseWindow(text: string): number | null {
 }
 
 /** Six decimals are more than is known. */
-function round(value: number): number {
+export function round(value: number): number {
   return Math.round(value * 1e6) / 1e6;
 }

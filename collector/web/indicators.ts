@@ -7,7 +7,7 @@ import type { SubjectQuery, SubjectReading } from "../indicators/reading.ts";
 import { liveSpan, minuteSpan, SLOT_MS, type Span } from "../indicators/slots.ts";
 import { LABEL_NAMES, SUBJECT_KINDS, type SubjectKind } from "../indicators/subjects.ts";
 import { QUANTILES, type Summary, summarise } from "../indicators/summary.ts";
-import { type Answer, failure } from "./api.ts";
+import { type Answer, failure, round } from "./api.ts";
 
 const WINDOWS = ["live", "minute", "minutes"] as const;
 type WindowName = (typeof WINDOWS)[number];
@@ -162,9 +162,4 @@ function render({ first, seconds }: Span, summary: Summary): object {
 
 function rounded(value: number | null): number | null {
   return value === null ? null : round(value);
-}
-
-/** Microseconds, and shares of a millionth: more is not known. */
-function round(value: number): number {
-  return Math.round(value * 1e6) / 1e6;
 }

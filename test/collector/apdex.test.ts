@@ -1,5 +1,6 @@
 import { describe, expect, it } from "vitest";
-import { ApdexThresholds, apdexOf, type Satisfaction, satisfactionOf } from "../../collector/analysis/apdex.ts";
+import { ApdexThresholds } from "../../collector/analysis/apdex.ts";
+import { apdexOf, type Satisfaction, satisfactionOf } from "../../collector/indicators/satisfaction.ts";
 
 const T = 500e6;
 
