@@ -18,6 +18,7 @@ import { ANALYZERS, type Analyzer } from "./identity/chain.ts";
 import { DEFAULT_INSTANCE_RULE, DEFAULT_SERVICE_RULE, parseNameRule } from "./identity/names.ts";
 import { DEFAULT_REDACTED_HEADERS, type RedactSettings } from "./logs/redact.ts";
 import type { LogRuleSettings } from "./logs/rules.ts";
+import { DESTINATION_RULES, type DestinationRule } from "./series/unified.ts";
 import { checkCredentials, readTlsFilesSync, type TlsFiles } from "./tls/credentials.ts";
 
 const LOG_LEVELS = ["info", "warn", "error", "silent"] as const;
@@ -32,6 +33,7 @@ export interface Config {
   readonly indicators: IndicatorsConfig;
   readonly endpoints: EndpointRules & { readonly maxPerService: number };
   readonly logs: LogsConfig;
+  readonly metrics: MetricsConfig;
   readonly limits: LimitsConfig;
   readonly log: { readonly level: LogLevel };
   readonly shutdown: { readonly drainMs: number };
@@ -89,6 +91,11 @@ interface LogsConfig {
   readonly redact: RedactSettings;
   readonly bounds: { readonly maxBytes: number; readonly maxAgeMs: number };
   readonly memoryBytes: number;
+}
+
+interface MetricsConfig {
+  /** Which reports of destinations count in mesh_*. */
+  readonly destinations: DestinationRule;
 }
 
 interface LimitsConfig {
@@ -224,6 +231,10 @@ const headerName = Type.String({
 });
 const template = Type.String({ description: "a template such as ${SERVICE}.${NAMESPACE}" });
 const analyzer = Type.Unsafe<Analyzer>({ enum: ANALYZERS, description: `one of ${ANALYZERS.join(", ")}` });
+const destinations = Type.Unsafe<DestinationRule>({
+  enum: DESTINATION_RULES,
+  description: `one of ${DESTINATION_RULES.join(", ")}`,
+});
 const flag = Type.Boolean({ description: "true or false" });
 const level = Type.Unsafe<LogLevel>({ enum: LOG_LEVELS, description: `one of ${LOG_LEVELS.join(", ")}` });
 
@@ -326,6 +337,7 @@ export const FILE_SCHEMA = section({
     max_age: age,
     memory: storeMemory,
   }),
+  metrics: section({ destinations }),
   limits: section({
     proxies: upTo(1_000_000),
     label_sets: upTo(1_000_000),
@@ -373,7 +385,21 @@ interface LoadedFile {
 /** Paths are relative to `folder`, the file's. */
 function withDefaults(
   {
-    values: { grpc, http, scrape, identity, health, indicators, endpoints, logs, limits, log, shutdown, threads },
+    values: {
+      grpc,
+      http,
+      scrape,
+      identity,
+      health,
+      indicators,
+      endpoints,
+      logs,
+      metrics,
+      limits,
+      log,
+      shutdown,
+      threads,
+    },
     openapi,
   }: LoadedFile,
   logLevel: LogLevel | null,
@@ -443,6 +469,7 @@ function withDefaults(
       },
       memoryBytes: valid(parseSize(logs?.memory ?? "64MiB")),
     },
+    metrics: { destinations: metrics?.destinations ?? "certain" },
     limits: {
       proxies: limits?.proxies ?? 5000,
       labelSets: limits?.label_sets ?? 50_000,

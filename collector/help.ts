@@ -19,6 +19,15 @@ export const METRIC_HELP: { readonly [name: string]: string } = {
   istio_tcp_sent_bytes_total: "Bytes sent to the downstream of TCP connections, without the metadata exchange.",
   istio_tcp_received_bytes_total:
     "Bytes received from the downstream of TCP connections, without the metadata exchange.",
+  mesh_requests_total: "Requests, HTTP and gRPC, each counted once, whoever on its way reported it.",
+  mesh_request_duration_milliseconds:
+    "Time from the first byte of the request to the last byte of the answer, in whole milliseconds, of each request once.",
+  mesh_request_bytes: "Size of requests, each once: headers and body.",
+  mesh_response_bytes: "Size of answers, each once: headers and body.",
+  mesh_tcp_connections_opened_total: "TCP connections opened, each counted once.",
+  mesh_tcp_connections_closed_total: "TCP connections closed, each counted once.",
+  mesh_tcp_sent_bytes_total: "Bytes sent to the downstream of TCP connections, each connection once.",
+  mesh_tcp_received_bytes_total: "Bytes received from the downstream of TCP connections, each connection once.",
   envoy_metadata_exchange_alpn_protocol_found: "TCP connections whose peer takes part in the metadata exchange.",
   envoy_metadata_exchange_alpn_protocol_not_found: "TCP connections whose peer takes no part in the metadata exchange.",
   envoy_metadata_exchange_initial_header_not_found:

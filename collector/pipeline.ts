@@ -114,6 +114,7 @@ export async function startCollector(config: Config, logOf: (component: string) 
     ...config.http.address,
     tls: tlsOf("http", config.http.tls),
     readings,
+    destinationRule: config.metrics.destinations,
     policies: rules.policies,
     graph,
     taps,

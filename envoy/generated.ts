@@ -3,6 +3,7 @@
 import { readdir, readFile } from "node:fs/promises";
 import { join } from "node:path";
 import { METRIC_HELP } from "../collector/help.ts";
+import { UNIFIED_HTTP_METRICS, UNIFIED_TCP_METRICS } from "../collector/series/unified.ts";
 import {
   BUILD_METRIC,
   EXCHANGE_METRICS,
@@ -37,6 +38,7 @@ const BLOCKS: { readonly [name: string]: () => string[] } = {
   extra_stat_tags: () => ["extraStatTags:", ...LABEL_TAGS.map(({ name }) => `  - ${name}`)],
   labels: labelsTable,
   metrics: metricsTable,
+  unified_metrics: () => tableOf([...UNIFIED_HTTP_METRICS, ...UNIFIED_TCP_METRICS]),
   buckets: () => [`\`${HISTOGRAM_BOUNDS.join("`, `")}\`, \`+Inf\``],
   fault_reasons: faultReasonsTable,
 };
@@ -87,11 +89,15 @@ function metricsTable(): string[] {
     new Metric(START_TIME_METRIC, MetricKind.Gauge, "milliseconds"),
     new Metric(FAULTS_METRIC, MetricKind.Counter, ""),
   ];
-  const rows = [...HTTP_METRICS, ...own].map((metric) => [
-    `\`${metric.name}\``,
-    KIND_NAMES[metric.kind] ?? "",
-    metric.unit === "" ? "1" : metric.unit,
-    describe(METRIC_HELP, metric.name),
+  return tableOf([...HTTP_METRICS, ...own]);
+}
+
+function tableOf(metrics: readonly Metric[]): string[] {
+  const rows = metrics.map(({ name, kind, unit }) => [
+    `\`${name}\``,
+    KIND_NAMES[kind] ?? "",
+    unit === "" ? "1" : unit,
+    describe(METRIC_HELP, name),
   ]);
   return table(["metric", "kind", "unit", "what it measures"], rows);
 }

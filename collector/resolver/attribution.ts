@@ -7,7 +7,7 @@ import type { Subject } from "../identity/names.ts";
 import type { AddressField } from "../proto/address.ts";
 import type { AlsIdentifier } from "../proto/als.ts";
 import type { CommonEntry, HttpEntry, TcpEntry } from "../proto/als-entry.ts";
-import { packLabels } from "../series/key.ts";
+import { type Mark, packLabels, withMark } from "../series/key.ts";
 import {
   BLACK_HOLE_CLUSTER,
   CATCH_ALL_CLUSTERS,
@@ -49,11 +49,16 @@ export interface Sender {
   readonly direction: "inbound" | "outbound" | null;
   /** A gateway's callers choose the authority freely, so it never names a service. */
   readonly isGateway: boolean;
+  /** Istio's proxies take part in the metadata exchange. Of others it is not known, unless their filter speaks. */
+  readonly exchanges: boolean;
   /** Not beside a workload, but on the way: what its listener's connections say of its own address is the service's. */
   readonly isWaypoint: boolean;
 }
 
 const ISTIO_NODE_ID = /^[a-z]+~([^~]+)~/;
+
+/** Key of node metadata, as Metadata holds it. */
+const ISTIO_VERSION = "istio_version";
 
 /** A log named `...inbound...` or `...outbound...` says its direction; one named both, or neither, does not. */
 export function identifySender({ nodeId, logName, metadata }: AlsIdentifier): Sender {
@@ -68,6 +73,7 @@ export function identifySender({ nodeId, logName, metadata }: AlsIdentifier): Se
     direction: isInbound === isOutbound ? null : isInbound ? "inbound" : "outbound",
     address,
     isGateway: nodeId.startsWith("router~"),
+    exchanges: metadata.texts.has(ISTIO_VERSION),
     isWaypoint: nodeId.startsWith("waypoint~"),
   };
 }
@@ -82,6 +88,7 @@ interface Facts {
   readonly peerPrincipal: string;
   readonly service: Service;
   readonly outcome: Outcome;
+  readonly mark: Mark | null;
 }
 
 /** What was spoken, and how it ended. */
@@ -133,7 +140,7 @@ export class Attribution {
     const key = keyOf(facts);
     const known = this.labelKeys.get(key);
     if (known !== undefined) return known; // fast path: packing takes longer than all the rest
-    const labelKey = packLabels(labelValues(facts));
+    const labelKey = withMark(packLabels(labelValues(facts)), facts.mark);
     if (key.length > MAX_CACHED_KEY_LENGTH) return labelKey;
     if (this.labelKeys.size >= MAX_CACHED_KEYS) this.labelKeys.clear();
     this.labelKeys.set(key, labelKey);
@@ -143,12 +150,15 @@ export class Attribution {
   /** `host` is what the downstream asked for. */
   private readFacts(bytes: Buffer, entry: CommonEntry, sender: Sender, host: string, outcome: Outcome): Facts {
     const isDestination = isInbound(entry, sender);
+    const peer = this.resolvePeer(bytes, entry, isDestination, sender);
+    const peerPrincipal = isDestination ? entry.downstreamPeerUriSan : firstUri(entry.upstreamPeerUriSan);
     return {
       isDestination,
       own: this.resolveOwn(bytes, entry, isDestination, sender),
-      peer: this.resolvePeer(bytes, entry, isDestination, sender),
+      peer,
       ownPrincipal: isDestination ? entry.downstreamLocalUriSan : firstUri(entry.upstreamLocalUriSan),
-      peerPrincipal: isDestination ? entry.downstreamPeerUriSan : firstUri(entry.upstreamPeerUriSan),
+      peerPrincipal,
+      mark: isDestination ? markOf(entry, sender, peer, peerPrincipal, outcome) : null,
       // A sidecar's client meant what it asked for, so there the host may name the service.
       service: this.resolveService(bytes, entry, isDestination, sender, host),
       outcome,
@@ -277,11 +287,29 @@ function tcpOutcome({ responseFlags }: TcpEntry): Outcome {
   };
 }
 
+/**
+ * How a request came to the destination's proxy, where its labels will not tell (series/key.ts): objects may name a source that has no
+ * proxy, and a proxy that takes no part in the exchange knows nobody's.
+ */
+function markOf(
+  entry: CommonEntry,
+  sender: Sender,
+  peer: Workload,
+  peerPrincipal: string,
+  outcome: Outcome,
+): Mark | null {
+  const hasMetadata = entry.wasmDownstreamPeer.kind !== "none" || entry.downstreamPeer.kind !== "none";
+  if (hasMetadata) return null;
+  if (!sender.exchanges) return "?";
+  if (outcome.protocol !== PROTOCOL_TCP) return isNamed(peer) ? "+" : null;
+  return peerPrincipal === "" ? "+" : "?"; // Istio's proxies exchange over mutual TLS, with the first bytes; there may have been none
+}
+
 /** Lengths before texts, so that no two facts make one key. */
 function keyOf(facts: Facts): string {
   const { own, peer, ownPrincipal, peerPrincipal, service, isDestination } = facts;
   const { protocol, responseCode, grpcStatus, responseFlags } = facts.outcome;
-  const outcome = `${protocol},${responseCode},${grpcStatus},${responseFlags}`;
+  const outcome = `${protocol},${responseCode},${grpcStatus},${responseFlags},${facts.mark ?? ""}`;
   const numbers = `${own.serial},${peer.serial},${isDestination ? 1 : 0},${outcome}`;
   const lengths = `${ownPrincipal.length},${peerPrincipal.length},${service.host.length},${service.name.length}`;
   return `${numbers};${lengths};${ownPrincipal}${peerPrincipal}${service.host}${service.name}${service.namespace}`;

@@ -11,6 +11,8 @@ export interface LabelSet {
 export interface SeriesReader {
   /** Every label set, in the order of first sight. */
   readonly series: readonly LabelSet[];
+  /** The label set of this key, if it is held. */
+  find(labelKey: string): LabelSet | undefined;
   /** Copies a total into `counts`: a row as shape.ts draws it. */
   readTotal(series: LabelSet, counts: Float64Array): void;
   /** Like `readTotal`, without what had happened before the collector first saw the proxy. */

@@ -8,6 +8,7 @@
 
 import type { DropReason, ScrapeResult } from "../self.ts";
 import { Cell, type LifeCells, Series } from "./cell.ts";
+import { MARKS, withMark, withoutMark } from "./key.ts";
 import { type Life, UNSTAMPED } from "./life.ts";
 import type { SeriesReader } from "./reader.ts";
 import type { Shape } from "./shape.ts";
@@ -122,6 +123,10 @@ export class SeriesTable<Told extends Labelled, Sample extends Labelled> impleme
     byKey.clear();
   }
 
+  find(labelKey: string): Series | undefined {
+    return this.byKey.get(labelKey);
+  }
+
   readTotal(series: Series, counts: Float64Array): void {
     const at = this.rows.offset(series.total);
     const chunk = this.rows.chunk(series.total);
@@ -192,7 +197,7 @@ export class SeriesTable<Told extends Labelled, Sample extends Labelled> impleme
   private addCell(life: Life, labelKey: string): Cell {
     const { unstamped } = life.proxy;
     const isAccounted = life.startMs !== UNSTAMPED && unstamped !== null;
-    const account = isAccounted ? (this.cellsOf(unstamped).byKey.get(labelKey) ?? null) : null;
+    const account = isAccounted ? this.accountOf(this.cellsOf(unstamped), labelKey) : null;
     const cell = new Cell(this.seriesOf(labelKey), account);
     this.cellsOf(life).byKey.set(labelKey, cell);
     this.held[this.kindOf(cell)]++;
@@ -207,8 +212,8 @@ export class SeriesTable<Told extends Labelled, Sample extends Labelled> impleme
    */
   private openAccount(life: Life, labelKey: string, account: Cell): void {
     for (const stamped of life.proxy.lives) {
-      const cell = this.cellsOf(stamped).byKey.get(labelKey);
-      if (!cell) continue;
+      const cell = this.cellsOf(stamped).byKey.get(withoutMark(labelKey));
+      if (!cell || cell.account) continue;
       cell.account = account;
       if (account.stats < 0) account.stats = this.rows.allocate();
       for (let field = 0; field < this.width; field++) {
@@ -216,6 +221,12 @@ export class SeriesTable<Told extends Labelled, Sample extends Labelled> impleme
       }
       this.raise(account.stats);
     }
+  }
+
+  /** Stats have no marks; entries that name no life may have one, and tell of the same requests all the same. */
+  private accountOf({ byKey }: LifeCells, labelKey: string): Cell | null {
+    const marked = () => MARKS.map((mark) => byKey.get(withMark(labelKey, mark))).find((cell) => cell !== undefined);
+    return byKey.get(labelKey) ?? marked() ?? null;
   }
 
   private mergeSample(cell: Cell, sample: Sample, isHistory: boolean): void {

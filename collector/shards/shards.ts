@@ -50,4 +50,4 @@ export interface MetricsReading {
 }
 
 /** What the shards hold. */
-export type ShardHoldings = Omit<Holdings, "edges">;
+export type ShardHoldings = Omit<Holdings, "edges" | "leftOut">;

@@ -54,6 +54,10 @@ class SummedTable implements SeriesReader {
     }
   }
 
+  find(labelKey: string): SummedLabelSet | undefined {
+    return this.byKey.get(labelKey);
+  }
+
   readTotal({ parts }: SummedLabelSet, counts: Float64Array): void {
     counts.fill(0, 0, this.width);
     for (const { total } of parts) this.add(total, 1, counts);

@@ -5,14 +5,23 @@ import { METRIC_HELP } from "../help.ts";
 import { escapeValue } from "../label-value.ts";
 import { COUNTS_WIDTH, HISTOGRAM_COUNT, HISTOGRAM_SUM, histogramField, REQUESTS } from "../series/counts.ts";
 import { unpackLabels } from "../series/key.ts";
-import type { LabelSet, SeriesTables } from "../series/reader.ts";
+import type { LabelSet, SeriesReader, SeriesTables } from "../series/reader.ts";
+import {
+  type DestinationRule,
+  type LeftOutReason,
+  OBSERVED_BY,
+  UNIFIED_HTTP_METRICS,
+  UNIFIED_TCP_METRICS,
+  Verdicts,
+} from "../series/unified.ts";
+import { VisibleSeries } from "../series/visible.ts";
 import {
   HISTOGRAM_BOUNDS,
   HTTP_METRICS,
   HttpMetric,
   isTcpLabel,
   LABELS,
-  type Label,
+  Label,
   type Metric,
   MetricKind,
   TCP_METRICS,
@@ -54,33 +63,90 @@ export class TrafficExposition {
   private readonly httpTexts: LabelTexts = [];
   private readonly tcpTexts: LabelTexts = [];
   private readonly counts = new Float64Array(COUNTS_WIDTH);
+  private readonly http: Families;
+  private readonly tcp: Families;
 
-  constructor(private readonly store: SeriesTables) {}
+  constructor(
+    private readonly store: SeriesTables,
+    rule: DestinationRule = "certain",
+  ) {
+    this.http = { visible: new VisibleSeries(store.http), verdicts: new Verdicts(store.http, false, rule) };
+    this.tcp = { visible: new VisibleSeries(store.tcp), verdicts: new Verdicts(store.tcp, true, rule) };
+  }
 
   /** All families that have a series, in pieces that end at line ends. The lines of one histogram are of one moment; the whole is not. */
   *render(format: Format): Generator<string> {
-    for (const [index, metric] of HTTP_METRICS.entries()) yield* this.renderHttp(metric, index, format);
-    for (const [index, metric] of TCP_METRICS.entries()) yield* this.renderTcp(metric, index, format);
+    for (const [index, metric] of HTTP_METRICS.entries()) {
+      const { visible } = this.http;
+      yield* this.renderHttp(metric, index, format, visible, (series) => this.httpText(series));
+    }
+    for (const [index, metric] of TCP_METRICS.entries()) {
+      const { visible } = this.tcp;
+      yield* this.renderTcp(metric, index, format, visible, (series) => this.tcpText(series));
+    }
+    for (const [index, metric] of UNIFIED_HTTP_METRICS.entries()) {
+      const text = this.unifiedText(this.http, (series) => this.httpText(series));
+      yield* this.renderHttp(metric, index, format, this.store.http, text);
+    }
+    for (const [index, metric] of UNIFIED_TCP_METRICS.entries()) {
+      const text = this.unifiedText(this.tcp, (series) => this.tcpText(series));
+      yield* this.renderTcp(metric, index, format, this.store.tcp, text);
+    }
   }
 
-  private *renderHttp(metric: Metric, index: HttpMetric, format: Format): Generator<string> {
-    const { http } = this.store;
-    const lines = mapped(http.series, (series) => {
-      const labels = labelText(this.httpTexts, series, LABEL_INDEXES);
-      http.readTotal(series, this.counts);
+  /** Requests, and connections, that are in no mesh_* family, though nobody is known to report them, too; by reason. */
+  leftOut(): Readonly<Record<"http" | "tcp", Readonly<Record<LeftOutReason, number>>>> {
+    return { http: this.http.verdicts.leftOut(this.counts), tcp: this.tcp.verdicts.leftOut(this.counts) };
+  }
+
+  private *renderHttp(
+    metric: Metric,
+    index: HttpMetric,
+    format: Format,
+    source: Source,
+    text: TextOf,
+  ): Generator<string> {
+    const lines = mapped(source.series, (series) => {
+      const labels = text(series);
+      if (labels === "") return "";
+      source.readTotal(series, this.counts);
       if (index === HttpMetric.Requests) return counterLine(metric, labels, this.counts[REQUESTS] as number);
       return this.histogramLines(metric, histogramField(index), labels, format);
     });
     yield* pieces(header(metric, format), lines);
   }
 
-  private *renderTcp(metric: Metric, index: TcpMetric, format: Format): Generator<string> {
-    const { tcp } = this.store;
-    const lines = mapped(tcp.series, (series) => {
-      tcp.readTotal(series, this.counts);
-      return counterLine(metric, labelText(this.tcpTexts, series, TCP_LABEL_INDEXES), this.counts[index] as number);
+  private *renderTcp(
+    metric: Metric,
+    index: TcpMetric,
+    format: Format,
+    source: Source,
+    text: TextOf,
+  ): Generator<string> {
+    const lines = mapped(source.series, (series) => {
+      const labels = text(series);
+      if (labels === "") return "";
+      source.readTotal(series, this.counts);
+      return counterLine(metric, labels, this.counts[index] as number);
     });
     yield* pieces(header(metric, format), lines);
+  }
+
+  private httpText(series: LabelSet): string {
+    return labelText(this.httpTexts, series, LABEL_INDEXES);
+  }
+
+  private tcpText(series: LabelSet): string {
+    return labelText(this.tcpTexts, series, TCP_LABEL_INDEXES);
+  }
+
+  /** The standard labels, whose first is the reporter, with who observed it in the reporter's place; "" where it does not count. */
+  private unifiedText({ verdicts }: Families, text: TextOf): TextOf {
+    return (series) => {
+      const observer = verdicts.observer(series);
+      if (observer === null) return "";
+      return `${text(series).slice(REPORTER_START.length + observer.length + 2)},${OBSERVED_BY}="${observer}"`;
+    };
   }
 
   /** Nothing for a histogram without observations: Envoy shows no unused stats either. */
@@ -97,6 +163,20 @@ export class TrafficExposition {
     return `${lines}${name}_count{${labels}} ${count}\n`;
   }
 }
+
+/** Of one shape: its label sets as they are shown, and which of them count in mesh_*. */
+interface Families {
+  readonly visible: VisibleSeries;
+  readonly verdicts: Verdicts;
+}
+
+type Source = Pick<SeriesReader, "series" | "readTotal">;
+
+/** The labels of a series as they stand on the page; "" when it is not shown. */
+type TextOf = (series: LabelSet) => string;
+
+/** What the labels of a series begin with, up to the reporter's value. */
+const REPORTER_START = `${LABELS[Label.Reporter]}="`;
 
 function* mapped(all: readonly LabelSet[], render: (series: LabelSet) => string): Generator<string> {
   for (const series of all) yield render(series);

@@ -15,6 +15,7 @@ import type { Log } from "../log.ts";
 import type { LogStore } from "../logs/store.ts";
 import type { ScrapeStatus } from "../receiver/scrape.ts";
 import type { SelfMetrics } from "../self.ts";
+import type { DestinationRule } from "../series/unified.ts";
 import type { ServiceGraph } from "../service-graph/graph.ts";
 import type { MetricsReading, Readings } from "../shards/shards.ts";
 import type { ServerTls } from "../tls/server-tls.ts";
@@ -44,6 +45,8 @@ export interface WebOptions {
   readonly policies: SuccessPolicies;
   /** All that was counted. */
   readonly readings: Readings;
+  /** Which reports of destinations count in mesh_*. */
+  readonly destinationRule: DestinationRule;
   readonly graph: ServiceGraph;
   readonly taps: Taps;
   /** Null: access logs are not kept. */
@@ -64,7 +67,7 @@ export class WebServer {
   private expositions = 0;
 
   constructor(private readonly options: WebOptions) {
-    this.traffic = new TrafficExposition(options.readings.series);
+    this.traffic = new TrafficExposition(options.readings.series, options.destinationRule);
     this.server = this.createServer(options.tls ?? null);
     this.server.maxConnections = MAX_CONNECTIONS;
     this.server.timeout = IDLE_TIMEOUT_MS;
@@ -209,7 +212,8 @@ export class WebServer {
       yield format === "openmetrics" ? toOpenMetrics(piece) : piece;
     }
     const { self, graph } = this.options;
-    const text = await self.render({ ...reading.holdings, edges: graph.edgeCount }, reading.others);
+    const holdings = { ...reading.holdings, edges: graph.edgeCount, leftOut: this.traffic.leftOut() };
+    const text = await self.render(holdings, reading.others);
     yield format === "openmetrics" ? `${toOpenMetrics(text)}# EOF\n` : text;
   }
 }

@@ -60,6 +60,7 @@ describe("loadConfig", () => {
         bounds: { maxBytes: 2 ** 30, maxAgeMs: 72 * 3_600_000 },
         memoryBytes: 2 ** 26,
       },
+      metrics: { destinations: "certain" },
       limits: {
         proxies: 5000,
         labelSets: 50_000,
@@ -120,6 +121,7 @@ logs:
   max_size: 16MiB
   max_age: 8760h
   memory: 32MiB
+metrics: { destinations: all }
 limits: { proxies: 1, label_sets: 2, cells: 4, retire_after: 1h, edges: 3, streams: 5, connections: 6, taps: 7, indicators: 8 }
 log: { level: warn }
 shutdown: { drain: 0s }
@@ -181,6 +183,7 @@ threads: 64`);
         bounds: { maxBytes: 2 ** 24, maxAgeMs: 8760 * 3_600_000 },
         memoryBytes: 2 ** 25,
       },
+      metrics: { destinations: "all" },
       limits: {
         proxies: 1,
         labelSets: 2,
@@ -213,7 +216,7 @@ threads: 64`);
       "3:26: scrape.targets.1: found 7, expected host:port or http(s) URL without user of an Envoy's admin interface, such as 127.0.0.1:15000",
       '3:29: scrape.targets.2: found "ftp://x", expected host:port or http(s) URL without user of an Envoy\'s admin interface, such as 127.0.0.1:15000',
       "5:12: limits.proxies: found 0, expected a whole number from 1 to 1000000",
-      "6:1: loog: found an unknown key, expected log (known here: grpc, http, scrape, identity, health, indicators, endpoints, logs, limits, log, shutdown, threads)",
+      "6:1: loog: found an unknown key, expected log (known here: grpc, http, scrape, identity, health, indicators, endpoints, logs, metrics, limits, log, shutdown, threads)",
       'LOG_LEVEL: found "loud", expected one of info, warn, error, silent',
     ]);
   });

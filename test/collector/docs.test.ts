@@ -22,6 +22,7 @@ import {
   STREAM_ENDS,
   TLS_RELOAD_RESULTS,
 } from "../../collector/self.ts";
+import { LEFT_OUT_REASONS } from "../../collector/series/unified.ts";
 import { readIndicators } from "../../collector/web/indicators.ts";
 import { HINTS } from "../../collector/web/receivers.ts";
 import { sourceOf } from "./indicators/source.ts";
@@ -42,6 +43,7 @@ function rowsUnder(heading: string): string[] {
 it.each([
   ["How streams ended", STREAM_ENDS],
   ["Why entries are dropped", DROP_REASONS],
+  ["Why reports are left out of mesh_*", LEFT_OUT_REASONS],
   ["How scrapes end", SCRAPE_RESULTS],
   ["Why an end is unknown", UNKNOWN_REASONS],
   ["Hints", Object.values(HINTS)],

@@ -91,7 +91,7 @@ describe("TrafficExposition", () => {
       .split("\n")
       .filter((line) => line !== "" && !line.startsWith("#"));
     expect(samples.length).toBeGreaterThan(10);
-    for (const line of samples) expect(line).toMatch(/^istio_request_bytes_/);
+    for (const line of samples) expect(line).toMatch(/^(istio|mesh)_request_bytes_/);
   });
 
   describe("of TCP", () => {
@@ -114,7 +114,7 @@ describe("TrafficExposition", () => {
       expect(
         render()
           .split("\n")
-          .filter((line) => !line.startsWith("# HELP")),
+          .filter((line) => !/^# HELP|^(# TYPE )?mesh_/.test(line)),
       ).toEqual([
         "# TYPE istio_tcp_connections_opened_total counter",
         `istio_tcp_connections_opened_total{${TCP_TEXT}} 1`,
@@ -144,7 +144,7 @@ describe("TrafficExposition", () => {
       expect(lines).toContain("# UNIT istio_tcp_received_bytes bytes");
       expect(lines).toContain(`istio_tcp_sent_bytes_total{${TCP_TEXT}} 70`);
       expect(lines).toContain("# TYPE istio_tcp_connections_opened counter");
-      expect(lines.filter((line) => line.startsWith("# UNIT"))).toHaveLength(2);
+      expect(lines.filter((line) => line.startsWith("# UNIT istio_"))).toHaveLength(2);
     });
 
     it("is read back by our own parser as it was counted", () => {
@@ -209,6 +209,7 @@ describe("toOpenMetrics", () => {
       lives: 2,
       cells: { http: 5, tcp: 7 },
       overflowed: { http: 3, tcp: 0 },
+      leftOut: { http: { overflow: 3 }, tcp: { overflow: 0 } },
       connections: 8,
       edges: 4,
       indicators: { subjects: { service: 2 }, refused: { service: 0 }, late: 5, ahead: 0 },
@@ -219,6 +220,7 @@ describe("toOpenMetrics", () => {
     expect(lines).toContain('meshtally_access_log_dropped_total{reason="node_missing"} 3');
     expect(lines).toContain("# TYPE meshtally_label_sets gauge");
     expect(lines).toContain('meshtally_label_sets_overflowed_total{metrics="http"} 3');
+    expect(lines).toContain('meshtally_unified_left_out_total{metrics="http",reason="overflow"} 3');
     expect(lines).toContain('meshtally_label_sets{metrics="tcp"} 6');
     expect(lines).toContain("meshtally_connections 8");
     expect(lines).toContain('meshtally_indicator_subjects{kind="service"} 2');

@@ -1,0 +1,165 @@
+// Unified: which label sets count in mesh_*, where each request counts once (docs/metrics.md, "Counted once").
+//
+//   source's report                 counts
+//   destination's, waypoint's       counts if its request came without peer metadata: then no source's proxy reports it, too
+//
+// It is decided by one label set of one proxy alone, so mesh_* have no rows of their own: they are some of the label sets, under other
+// labels. What cannot be decided is left out, under a closed reason: better short, and seen to be, than twice.
+
+import {
+  HTTP_METRICS,
+  Label,
+  Metric,
+  OTHER,
+  REPORTER_DESTINATION,
+  REPORTER_SOURCE,
+  REPORTER_WAYPOINT,
+  TCP_METRICS,
+  UNKNOWN,
+} from "../vocabulary.ts";
+import { markOf, unpackLabels } from "./key.ts";
+import type { LabelSet, SeriesReader } from "./reader.ts";
+
+/** Values of the label `observed_by`: whose report counts. */
+const OBSERVERS = [REPORTER_SOURCE, REPORTER_DESTINATION, REPORTER_WAYPOINT] as const;
+export type Observer = "source" | "destination" | "waypoint";
+
+/** The label that stands for `reporter`. */
+export const OBSERVED_BY = "observed_by";
+
+/** Why a label set is left out, though nobody is known to report its requests, too; label value of `meshtally_unified_left_out_total`. */
+export const LEFT_OUT_REASONS = ["exchange_unknown", "proxy_unnamed", "labels_changed", "overflow"] as const;
+export type LeftOutReason = (typeof LEFT_OUT_REASONS)[number];
+
+/** Whose report a label set is; or that another proxy's counts; or why it is left out. */
+export type Verdict = Observer | "reported_by_source" | LeftOutReason;
+
+/**
+ * Which reports of destinations count whose requests came without peer metadata: `certain`: those where a source's proxy would have
+ * sent it; `all`: every one, for meshes in which proxies send it over whatever they call each other by, TCP included.
+ */
+export const DESTINATION_RULES = ["certain", "all"] as const;
+export type DestinationRule = (typeof DESTINATION_RULES)[number];
+
+/** By HttpMetric. */
+export const UNIFIED_HTTP_METRICS: readonly Metric[] = HTTP_METRICS.map(unified);
+/** By TcpMetric. */
+export const UNIFIED_TCP_METRICS: readonly Metric[] = TCP_METRICS.map(unified);
+
+function unified({ name, kind, unit }: Metric): Metric {
+  return new Metric(name.replace(/^istio_/, "mesh_"), kind, unit);
+}
+
+/** What peer metadata says of an end. Its namespace and principal its certificate tells, too, and a revision it always has. */
+const SOURCE_NAMES: readonly Label[] = [
+  Label.SourceWorkload,
+  Label.SourceCanonicalService,
+  Label.SourceApp,
+  Label.SourceVersion,
+  Label.SourceCluster,
+];
+const DESTINATION_NAMES: readonly Label[] = [
+  Label.DestinationWorkload,
+  Label.DestinationCanonicalService,
+  Label.DestinationApp,
+  Label.DestinationVersion,
+  Label.DestinationCluster,
+];
+/** The two of them that metadata has, if it has anything. */
+const SOURCE_NAME_COUNT = 2;
+
+type Values = readonly string[];
+
+/** Whether the label set counts in mesh_*. `isTcp`: it is one of TCP metrics. */
+export function judge(labelKey: string, isTcp: boolean, rule: DestinationRule): Verdict {
+  const values = unpackLabels(labelKey) ?? [];
+  const reporter = values[Label.Reporter];
+  if (reporter === REPORTER_SOURCE) return judgeSource(values);
+  if (reporter === REPORTER_DESTINATION || reporter === REPORTER_WAYPOINT) {
+    const mark = markOf(labelKey);
+    if (mark === "+") return reporter;
+    if (mark === "?") return rule === "all" ? reporter : "exchange_unknown";
+    return judgeServer(values, reporter, isTcp, rule);
+  }
+  return reporter === OTHER && values[Label.SourceWorkload] === OTHER ? "overflow" : "labels_changed";
+}
+
+/**
+ * Metadata of a proxy that says nothing of itself looks as if none had come: the destination's report counts. It is there if it is
+ * known here, for then it answered.
+ */
+function judgeSource(values: Values): Verdict {
+  const isTwice = saysNothing(values, SOURCE_NAMES) && DESTINATION_NAMES.some((label) => isName(values[label]));
+  return isTwice ? "proxy_unnamed" : REPORTER_SOURCE;
+}
+
+/** By the labels alone: the filter's own, or derived of an entry that has the peer's metadata. */
+function judgeServer(values: Values, reporter: Observer, isTcp: boolean, rule: DestinationRule): Verdict {
+  if (SOURCE_NAMES.some((label) => isName(values[label]))) return "reported_by_source";
+  if (!SOURCE_NAMES.slice(0, SOURCE_NAME_COUNT).some((label) => values[label] === UNKNOWN)) return "labels_changed";
+  // Over TCP proxies exchange metadata where they are told to, mostly not in plaintext.
+  if (isTcp && rule === "certain") return "exchange_unknown";
+  // A source's proxy does not know this one either, and so its own report counts.
+  if (reporter === REPORTER_DESTINATION && saysNothing(values, DESTINATION_NAMES)) return "proxy_unnamed";
+  return reporter;
+}
+
+function isName(value: string | undefined): boolean {
+  return value !== "" && value !== UNKNOWN;
+}
+
+/** Of itself: what is missing in a proxy's own metadata is empty. */
+function saysNothing(values: Values, names: readonly Label[]): boolean {
+  return names.every((label) => values[label] === "");
+}
+
+/** The verdicts on all label sets of a reader, each made once. */
+export class Verdicts {
+  /** By the index of the series: 1 + place in ALL_VERDICTS; 0 before it was made. */
+  private known = new Uint8Array(1024);
+
+  constructor(
+    private readonly reader: Pick<SeriesReader, "series" | "readTotal">,
+    private readonly isTcp: boolean,
+    private readonly rule: DestinationRule,
+  ) {}
+
+  of({ index, labelKey }: LabelSet): Verdict {
+    const known = this.known[index] ?? 0;
+    if (known > 0) return ALL_VERDICTS[known - 1] as Verdict;
+    const verdict = judge(labelKey, this.isTcp, this.rule);
+    if (index >= this.known.length) this.grow(index);
+    this.known[index] = 1 + ALL_VERDICTS.indexOf(verdict);
+    return verdict;
+  }
+
+  /** Whose report counts; null when the label set does not count. */
+  observer(labelSet: LabelSet): Observer | null {
+    const verdict = this.of(labelSet);
+    return (OBSERVERS as readonly Verdict[]).includes(verdict) ? (verdict as Observer) : null;
+  }
+
+  /** Requests, or connections, of the label sets that are left out, by reason. `row` is written over. */
+  leftOut(row: Float64Array): Record<LeftOutReason, number> {
+    const sums = { exchange_unknown: 0, proxy_unnamed: 0, labels_changed: 0, overflow: 0 };
+    for (const labelSet of this.reader.series) {
+      const verdict = this.of(labelSet);
+      if (!isLeftOut(verdict)) continue;
+      this.reader.readTotal(labelSet, row);
+      sums[verdict] += row[0] as number;
+    }
+    return sums;
+  }
+
+  private grow(index: number): void {
+    const larger = new Uint8Array(2 * (index + 1));
+    larger.set(this.known);
+    this.known = larger;
+  }
+}
+
+const ALL_VERDICTS: readonly Verdict[] = [...OBSERVERS, "reported_by_source", ...LEFT_OUT_REASONS];
+
+function isLeftOut(verdict: Verdict): verdict is LeftOutReason {
+  return (LEFT_OUT_REASONS as readonly Verdict[]).includes(verdict);
+}
