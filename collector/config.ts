@@ -20,6 +20,7 @@ import { DEFAULT_REDACTED_HEADERS, type RedactSettings } from "./logs/redact.ts"
 import type { LogRuleSettings } from "./logs/rules.ts";
 import { DESTINATION_RULES, type DestinationRule } from "./series/unified.ts";
 import { checkCredentials, readTlsFilesSync, type TlsFiles } from "./tls/credentials.ts";
+import { LABELS } from "./vocabulary.ts";
 
 const LOG_LEVELS = ["info", "warn", "error", "silent"] as const;
 type LogLevel = (typeof LOG_LEVELS)[number];
@@ -96,6 +97,8 @@ interface LogsConfig {
 interface MetricsConfig {
   /** Which reports of destinations count in mesh_*. */
   readonly destinations: DestinationRule;
+  /** The labels that are kept, of LABELS. */
+  readonly labels: readonly string[];
 }
 
 interface LimitsConfig {
@@ -235,6 +238,8 @@ const destinations = Type.Unsafe<DestinationRule>({
   enum: DESTINATION_RULES,
   description: `one of ${DESTINATION_RULES.join(", ")}`,
 });
+const label = Type.Unsafe<string>({ enum: LABELS, description: `one of ${LABELS.join(", ")}` });
+const labels = Type.Array(label, { uniqueItems: true, description: "a list of labels, each once" });
 const flag = Type.Boolean({ description: "true or false" });
 const level = Type.Unsafe<LogLevel>({ enum: LOG_LEVELS, description: `one of ${LOG_LEVELS.join(", ")}` });
 
@@ -337,7 +342,7 @@ export const FILE_SCHEMA = section({
     max_age: age,
     memory: storeMemory,
   }),
-  metrics: section({ destinations }),
+  metrics: section({ destinations, labels }),
   limits: section({
     proxies: upTo(1_000_000),
     label_sets: upTo(1_000_000),
@@ -469,7 +474,10 @@ function withDefaults(
       },
       memoryBytes: valid(parseSize(logs?.memory ?? "64MiB")),
     },
-    metrics: { destinations: metrics?.destinations ?? "certain" },
+    metrics: {
+      destinations: metrics?.destinations ?? "certain",
+      labels: metrics?.labels?.length ? metrics.labels : LABELS,
+    },
     limits: {
       proxies: limits?.proxies ?? 5000,
       labelSets: limits?.label_sets ?? 50_000,

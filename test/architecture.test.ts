@@ -32,6 +32,7 @@ const ALLOWED: Record<string, readonly string[]> = {
     "collector/logs/redact.ts",
     "collector/logs/rules.ts",
     "collector/series/unified.ts",
+    "collector/vocabulary.ts",
   ],
   "collector/tls": ["collector/error.ts", "collector/log.ts", "collector/receiver/log-limit.ts", "collector/self.ts"],
   "collector/identity": ["collector/error.ts", "collector/log.ts", "collector/self.ts"],
@@ -93,6 +94,7 @@ const ALLOWED: Record<string, readonly string[]> = {
     "collector/error.ts",
     "collector/log.ts",
     "collector/self.ts",
+    "collector/vocabulary.ts",
   ],
   "collector/web": [
     "collector/analysis",

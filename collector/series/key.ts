@@ -5,10 +5,10 @@ import { LABELS, MAX_VALUE_BYTES } from "../vocabulary.ts";
 
 /**
  * What a label set may have behind its values, where they do not say how its requests came (unified.ts): `+` without peer metadata,
- * though the values may name a source; `?` without, at a proxy of which nobody knows whether it takes part in the exchange. It is not
- * shown: label sets that differ in it alone are one series.
+ * though the values may name a source; `?` without, at a proxy of which nobody knows whether it takes part in the exchange; a letter
+ * where the labels that would tell are not kept (kept-labels.ts). It is not shown: label sets that differ in it alone are one series.
  */
-export const MARKS = ["+", "?"] as const;
+export const MARKS = ["+", "?", "s", "d", "w", "r", "x", "n", "c", "o"] as const;
 export type Mark = (typeof MARKS)[number];
 
 const scratch = Buffer.alloc(LABELS.length * (MAX_VALUE_BYTES + 1));

@@ -15,6 +15,7 @@ import type {
 } from "../record/record.ts";
 import type { DropReason, ScrapeResult } from "../self.ts";
 import { Connections } from "./connections.ts";
+import type { KeptLabels } from "./kept-labels.ts";
 import { type Clock, type Life, Lives, UNSTAMPED } from "./life.ts";
 import { HTTP_SHAPE, TCP_SHAPE } from "./shape.ts";
 import { SeriesTable, type TableLimits } from "./table.ts";
@@ -46,6 +47,8 @@ export class SeriesStore {
   constructor(
     limits: SeriesLimits,
     private readonly clock: Clock = SYSTEM_CLOCK,
+    /** Null: all labels are kept. */
+    private readonly kept: KeptLabels | null = null,
   ) {
     this.lives = new Lives({
       limit: limits.proxies,
@@ -75,7 +78,7 @@ export class SeriesStore {
     // A start that cannot be one still comes with a request. As an entry that names no life, it merges with whatever tells of it too.
     if (life === "in_future") return this.observe({ ...record, lifeMs: UNSTAMPED });
     if (typeof life === "string") return life;
-    return this.http.observe(life, record);
+    return this.http.observe(life, this.kept === null ? record : this.kept.record(record));
   }
 
   /** Adds what one entry of a TCP connection says more than those before it. Null when that was done, else why not. */
@@ -87,7 +90,7 @@ export class SeriesStore {
     const life = this.lives.find(record.proxy, record.lifeMs);
     if (life === "in_future") return this.observeConnection({ ...record, lifeMs: UNSTAMPED });
     if (typeof life === "string") return life;
-    return this.connections.observe(life, record);
+    return this.connections.observe(life, this.kept === null ? record : this.kept.connection(record));
   }
 
   /**
@@ -101,8 +104,9 @@ export class SeriesStore {
     if (typeof life === "string") return life;
     const isHistory = !life.isReported && this.clock.wallMs() - life.startMs > HISTORY_AGE_MS;
     life.isReported = true;
-    const result = this.http.report(life, report.samples, isHistory);
-    const tcpResult = this.tcp.report(life, report.tcpSamples, isHistory);
+    const { samples, tcpSamples } = this.kept === null ? report : this.kept.report(report);
+    const result = this.http.report(life, samples, isHistory);
+    const tcpResult = this.tcp.report(life, tcpSamples, isHistory);
     return result === "ok" ? tcpResult : result;
   }
 

@@ -17,7 +17,7 @@ import {
   TCP_METRICS,
   UNKNOWN,
 } from "../vocabulary.ts";
-import { markOf, unpackLabels } from "./key.ts";
+import { type Mark, markOf, unpackLabels } from "./key.ts";
 import type { LabelSet, SeriesReader } from "./reader.ts";
 
 /** Values of the label `observed_by`: whose report counts. */
@@ -72,11 +72,13 @@ type Values = readonly string[];
 
 /** Whether the label set counts in mesh_*. `isTcp`: it is one of TCP metrics. */
 export function judge(labelKey: string, isTcp: boolean, rule: DestinationRule): Verdict {
+  const mark = markOf(labelKey);
+  const marked = VERDICT_OF.get(mark);
+  if (marked !== undefined) return marked;
   const values = unpackLabels(labelKey) ?? [];
   const reporter = values[Label.Reporter];
   if (reporter === REPORTER_SOURCE) return judgeSource(values);
   if (reporter === REPORTER_DESTINATION || reporter === REPORTER_WAYPOINT) {
-    const mark = markOf(labelKey);
     if (mark === "+") return reporter;
     if (mark === "?") return rule === "all" ? reporter : "exchange_unknown";
     return judgeServer(values, reporter, isTcp, rule);
@@ -112,6 +114,21 @@ function isName(value: string | undefined): boolean {
 function saysNothing(values: Values, names: readonly Label[]): boolean {
   return names.every((label) => values[label] === "");
 }
+
+/** What a label set is marked with whose labels do not say the verdict any more (kept-labels.ts). */
+export const VERDICT_MARKS: Readonly<Record<Verdict, Mark>> = {
+  source: "s",
+  destination: "d",
+  waypoint: "w",
+  reported_by_source: "r",
+  exchange_unknown: "x",
+  proxy_unnamed: "n",
+  labels_changed: "c",
+  overflow: "o",
+};
+const VERDICT_OF = new Map<Mark | null, Verdict>(
+  Object.entries(VERDICT_MARKS).map(([verdict, mark]) => [mark, verdict as Verdict]),
+);
 
 /** The verdicts on all label sets of a reader, each made once. */
 export class Verdicts {

@@ -1,4 +1,5 @@
-// VisibleSeries: the label sets as they are shown. Those that differ in their mark alone (key.ts) are one series, whose count is their sum.
+// VisibleSeries: the label sets as a family shows them. Those that differ in their mark alone (key.ts) are one series, whose count is their
+// sum; in mesh_*, if the same reports count.
 
 import { withoutMark } from "./key.ts";
 import type { LabelSet, SeriesReader } from "./reader.ts";
@@ -6,13 +7,17 @@ import type { LabelSet, SeriesReader } from "./reader.ts";
 export class VisibleSeries {
   private readonly shown: LabelSet[] = [];
   private taken = 0;
-  /** Of label sets with a mark, by what is shown of them: the one that stands for all that are alike. */
+  /** Of label sets with a mark, by what is shown of them and as what: the one that stands for all that are alike. */
   private readonly first = new Map<string, LabelSet>();
   /** By the index of the one that stands for them: the others. */
   private readonly others = new Map<number, LabelSet[]>();
   private scratch = new Float64Array(0);
 
-  constructor(private readonly reader: Pick<SeriesReader, "series" | "find" | "readTotal">) {}
+  constructor(
+    private readonly reader: Pick<SeriesReader, "series" | "find" | "readTotal">,
+    /** As what a label set is shown; null if it is not. */
+    private readonly kindOf: (labelSet: LabelSet) => string | null = () => "",
+  ) {}
 
   /** One label set for each series that is shown, in the order of first sight. */
   get series(): readonly LabelSet[] {
@@ -28,10 +33,12 @@ export class VisibleSeries {
   }
 
   private take(labelSet: LabelSet): void {
+    const kind = this.kindOf(labelSet);
+    if (kind === null) return;
     const visible = withoutMark(labelSet.labelKey);
     const isMarked = visible !== labelSet.labelKey;
-    const first = this.first.get(visible) ?? (isMarked ? this.unmarked(visible) : undefined);
-    if (isMarked) this.first.set(visible, first ?? labelSet);
+    const first = this.first.get(kind + visible) ?? (isMarked ? this.unmarked(visible, kind) : undefined);
+    if (isMarked) this.first.set(kind + visible, first ?? labelSet);
     if (!first) {
       this.shown.push(labelSet);
       return;
@@ -42,9 +49,9 @@ export class VisibleSeries {
   }
 
   /** Of those that were taken already. */
-  private unmarked(visible: string): LabelSet | undefined {
+  private unmarked(visible: string, kind: string): LabelSet | undefined {
     const found = this.reader.find(visible);
-    return found && found.index < this.taken ? found : undefined;
+    return found && found.index < this.taken && this.kindOf(found) === kind ? found : undefined;
   }
 
   private add(labelSet: LabelSet, counts: Float64Array): void {

@@ -16,13 +16,18 @@ import { LogIntake } from "../logs/intake.ts";
 import type { LogStore } from "../logs/store.ts";
 import { AlsReceiver, type MessageTap } from "../receiver/als.ts";
 import type { SelfMetrics } from "../self.ts";
+import { KeptLabels } from "../series/kept-labels.ts";
 import { SeriesStore } from "../series/store.ts";
+import { LABELS } from "../vocabulary.ts";
 import type { ShardHoldings } from "./shards.ts";
 
 const RETIRE_TICK_MS = 10_000;
 
 /** What a shard needs of the configuration: all of it plain. */
-export type ShardConfig = Pick<Config, "endpoints" | "health" | "identity" | "indicators" | "limits" | "logs">;
+export type ShardConfig = Pick<
+  Config,
+  "endpoints" | "health" | "identity" | "indicators" | "limits" | "logs" | "metrics"
+>;
 
 export interface ShardOptions {
   readonly config: ShardConfig;
@@ -45,7 +50,7 @@ export class Shard {
 
   constructor(private readonly options: ShardOptions) {
     const { config, lookup, tap, logs, self, log } = options;
-    this.store = new SeriesStore(config.limits);
+    this.store = new SeriesStore(config.limits, undefined, keptLabels(config.metrics));
     this.indicators = new Indicators({
       ...config.indicators,
       limit: config.limits.indicators,
@@ -96,6 +101,12 @@ export class Shard {
     const retired = this.indicators.retireIdle(Date.now());
     if (retired.length > 0) this.options.onRetired?.(retired);
   }
+}
+
+/** Null when all are kept. */
+function keptLabels({ labels, destinations }: ShardConfig["metrics"]): KeptLabels | null {
+  const kept = [...LABELS.keys()].filter((label) => labels.includes(LABELS[label] as string));
+  return kept.length === LABELS.length ? null : new KeptLabels(kept, destinations);
 }
 
 /** What names the ends of calls. Without objects nobody is asked for an address, so no entry's addresses are decoded. */

@@ -49,11 +49,11 @@ export class Threads implements Shards {
 
   private constructor(private readonly options: ThreadsOptions) {
     const { config, log, onFailure } = options;
-    const { endpoints, health, identity, indicators, limits, logs } = config;
+    const { endpoints, health, identity, indicators, limits, logs, metrics } = config;
     this.threads = Array.from({ length: config.threads }, (_, number) => {
       return new Thread({
         number,
-        config: { endpoints, health, identity, indicators, limits, logs },
+        config: { endpoints, health, identity, indicators, limits, logs, metrics },
         keepsLogs: options.logs !== null,
         onFull: () => this.onFull(),
         onRoom: () => this.onRoom(),

@@ -66,12 +66,9 @@ export class TrafficExposition {
   private readonly http: Families;
   private readonly tcp: Families;
 
-  constructor(
-    private readonly store: SeriesTables,
-    rule: DestinationRule = "certain",
-  ) {
-    this.http = { visible: new VisibleSeries(store.http), verdicts: new Verdicts(store.http, false, rule) };
-    this.tcp = { visible: new VisibleSeries(store.tcp), verdicts: new Verdicts(store.tcp, true, rule) };
+  constructor(store: SeriesTables, rule: DestinationRule = "certain") {
+    this.http = families(store.http, new Verdicts(store.http, false, rule));
+    this.tcp = families(store.tcp, new Verdicts(store.tcp, true, rule));
   }
 
   /** All families that have a series, in pieces that end at line ends. The lines of one histogram are of one moment; the whole is not. */
@@ -86,11 +83,11 @@ export class TrafficExposition {
     }
     for (const [index, metric] of UNIFIED_HTTP_METRICS.entries()) {
       const text = this.unifiedText(this.http, (series) => this.httpText(series));
-      yield* this.renderHttp(metric, index, format, this.store.http, text);
+      yield* this.renderHttp(metric, index, format, this.http.unified, text);
     }
     for (const [index, metric] of UNIFIED_TCP_METRICS.entries()) {
       const text = this.unifiedText(this.tcp, (series) => this.tcpText(series));
-      yield* this.renderTcp(metric, index, format, this.store.tcp, text);
+      yield* this.renderTcp(metric, index, format, this.tcp.unified, text);
     }
   }
 
@@ -145,7 +142,8 @@ export class TrafficExposition {
     return (series) => {
       const observer = verdicts.observer(series);
       if (observer === null) return "";
-      return `${text(series).slice(REPORTER_START.length + observer.length + 2)},${OBSERVED_BY}="${observer}"`;
+      const reporter = series.labelKey.charCodeAt(0); // length of one of three words, or of none where it is not kept
+      return `${text(series).slice(REPORTER_START.length + reporter + 2)},${OBSERVED_BY}="${observer}"`;
     };
   }
 
@@ -164,10 +162,16 @@ export class TrafficExposition {
   }
 }
 
-/** Of one shape: its label sets as they are shown, and which of them count in mesh_*. */
+/** Of one shape: its label sets as istio_* and as mesh_* show them. */
 interface Families {
   readonly visible: VisibleSeries;
+  readonly unified: VisibleSeries;
   readonly verdicts: Verdicts;
+}
+
+function families(reader: SeriesReader, verdicts: Verdicts): Families {
+  const unified = new VisibleSeries(reader, (series) => verdicts.observer(series));
+  return { visible: new VisibleSeries(reader), unified, verdicts };
 }
 
 type Source = Pick<SeriesReader, "series" | "readTotal">;

@@ -8,6 +8,7 @@ import { CollectorError } from "../../collector/error.ts";
 import { DEFAULT_INSTANCE_RULE, DEFAULT_SERVICE_RULE } from "../../collector/identity/names.ts";
 import { DEFAULT_REDACTED_HEADERS } from "../../collector/logs/redact.ts";
 import { VERSION } from "../../collector/version.ts";
+import { LABELS } from "../../collector/vocabulary.ts";
 import { writeCertificates } from "../fixtures/certificates.ts";
 
 const ROOT = resolve(import.meta.dirname, "../..");
@@ -60,7 +61,7 @@ describe("loadConfig", () => {
         bounds: { maxBytes: 2 ** 30, maxAgeMs: 72 * 3_600_000 },
         memoryBytes: 2 ** 26,
       },
-      metrics: { destinations: "certain" },
+      metrics: { destinations: "certain", labels: LABELS },
       limits: {
         proxies: 5000,
         labelSets: 50_000,
@@ -121,7 +122,7 @@ logs:
   max_size: 16MiB
   max_age: 8760h
   memory: 32MiB
-metrics: { destinations: all }
+metrics: { destinations: all, labels: [reporter, response_code] }
 limits: { proxies: 1, label_sets: 2, cells: 4, retire_after: 1h, edges: 3, streams: 5, connections: 6, taps: 7, indicators: 8 }
 log: { level: warn }
 shutdown: { drain: 0s }
@@ -183,7 +184,7 @@ threads: 64`);
         bounds: { maxBytes: 2 ** 24, maxAgeMs: 8760 * 3_600_000 },
         memoryBytes: 2 ** 25,
       },
-      metrics: { destinations: "all" },
+      metrics: { destinations: "all", labels: ["reporter", "response_code"] },
       limits: {
         proxies: 1,
         labelSets: 2,

@@ -111,7 +111,7 @@ describe("judge", () => {
   });
 
   it("leaves out what is no label set", () => {
-    for (const broken of ["", "\x05ab", `${key(SOURCE)}x`, `${key(SOURCE)}++`]) {
+    for (const broken of ["", "\x05ab", `${key(SOURCE)}y`, `${key(SOURCE)}++`]) {
       expect(judge(broken, false, "all")).toBe("labels_changed");
     }
   });
@@ -202,6 +202,23 @@ describe("/metrics", () => {
       const counted = samples("mesh_requests_total").filter((each) => each.includes('"destination"'));
       expect(counted).toHaveLength(order.includes(keys[1]) ? 1 : 0);
       expect(exposition.leftOut().http.exchange_unknown).toBe(order.includes(keys[2]) ? 1 : 0);
+    }
+  });
+
+  it("shows what counts the same way as one series of mesh_*, whatever its mark", () => {
+    for (const marks of [
+      [null, "?", "+"],
+      ["?", null],
+      ["+", "?", null],
+    ] as const) {
+      const { observe, samples } = setUp("all");
+      for (const mark of marks) {
+        observe(withMark(key(DESTINATION), mark), 0);
+        samples("mesh_requests_total");
+      }
+      expect(samples("mesh_requests_total")).toEqual([
+        `mesh_requests_total{${labelText(DESTINATION, "destination")}} ${marks.length}`,
+      ]);
     }
   });
 
