@@ -11,11 +11,12 @@ import type { SeriesTable } from "./table.ts";
 export class Connections {
   private held = 0;
   /**
-   * Connections that are over: what still comes of them is late, and was counted. As many are remembered as may be held, or half of
-   * them at least: when the young half is full, the old half is forgotten.
+   * Connections of which no more is counted, and what their entries are refused as: none for one that is over, since what still comes of
+   * it is late, and was counted. As many are remembered as may be held, or half of them at least: when the young half is full, the old
+   * half is forgotten.
    */
-  private youngEnded = new Set<string>();
-  private oldEnded = new Set<string>();
+  private youngEnded = new Map<string, DropReason | null>();
+  private oldEnded = new Map<string, DropReason | null>();
 
   constructor(
     /** Most connections held. */
@@ -36,7 +37,8 @@ export class Connections {
     const counted = life.connections.get(id) ?? [];
     const isHeld = counted.length > 0;
     if (!isHeld) {
-      if (this.isEnded(life, id)) return null;
+      const ended = this.endedAs(life, id);
+      if (ended !== undefined) return ended;
       if (!record.isOver && this.held >= this.limit) return "connections_full";
     }
     const refusal = this.count(life, counted, record);
@@ -45,8 +47,9 @@ export class Connections {
     return refusal;
   }
 
-  /** Lets go of what a life holds. */
+  /** Lets go of what a life holds. Its connections may go on: to count the next entry would be to count all of it again. */
   release(life: Life): void {
+    if (life.startMs === UNSTAMPED) for (const id of life.connections.keys()) this.remember(life, id, "life_retired");
     this.held -= life.connections.size;
     life.connections.clear();
   }
@@ -78,19 +81,26 @@ export class Connections {
 
   private end(life: Life, id: ConnectionId): void {
     if (life.connections.delete(id)) this.held--;
-    if (this.youngEnded.size >= this.limit / 2) {
-      this.oldEnded = this.youngEnded;
-      this.youngEnded = new Set();
-    }
-    this.youngEnded.add(endedKey(life, id));
+    this.remember(life, id, null);
   }
 
-  private isEnded(life: Life, id: ConnectionId): boolean {
+  private remember(life: Life, id: ConnectionId, refusal: DropReason | null): void {
+    if (this.youngEnded.size >= this.limit / 2) {
+      this.oldEnded = this.youngEnded;
+      this.youngEnded = new Map();
+    }
+    this.youngEnded.set(endedKey(life, id), refusal);
+  }
+
+  /** Undefined for one that is not among them. */
+  private endedAs(life: Life, id: ConnectionId): DropReason | null | undefined {
     const key = endedKey(life, id);
-    return this.youngEnded.has(key) || this.oldEnded.has(key);
+    const refusal = this.youngEnded.get(key);
+    return refusal === undefined ? this.oldEnded.get(key) : refusal;
   }
 }
 
+/** A stream id stands for itself: a proxy that was let go may come back, and so has two unstamped lives, one after the other. */
 function endedKey(life: Life, id: ConnectionId): string {
-  return `${life.serial}/${id}`;
+  return life.startMs === UNSTAMPED ? String(id) : `${life.serial}/${id}`;
 }

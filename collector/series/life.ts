@@ -142,6 +142,16 @@ export class Lives {
     return (this.proxies.get(proxyId)?.lives.length ?? 0) > 0;
   }
 
+  /**
+   * Whether all stamped lives of the proxy were let go, so that nobody knows which of its connections were counted: of those that
+   * entries without a life tell of, one that goes on would count again.
+   */
+  hasLostStamped(proxyId: string): boolean {
+    const known = this.proxies.get(proxyId);
+    const past = known?.past ?? this.tombstones.get(proxyId);
+    return past !== undefined && past.starts.length > 0 && (known?.lives.length ?? 0) === 0;
+  }
+
   private admit(proxyId: string, startMs: number, nowMs: number): Life | Refusal {
     if (this.isPast(proxyId, startMs)) return "life_retired";
     if (startMs > this.options.clock.wallMs() + MAX_AHEAD_MS) return "in_future";

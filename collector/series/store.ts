@@ -87,6 +87,7 @@ export class SeriesStore {
     // may not be those that the filter will give it.
     const isTooEarly = record.streamId === "" || this.lives.knowsStamped(record.proxy);
     if (record.lifeMs === UNSTAMPED && !record.isOver && isTooEarly) return "not_final";
+    if (record.lifeMs === UNSTAMPED && this.lives.hasLostStamped(record.proxy)) return "life_retired";
     const life = this.lives.find(record.proxy, record.lifeMs);
     if (life === "in_future") return this.observeConnection({ ...record, lifeMs: UNSTAMPED });
     if (typeof life === "string") return life;

@@ -263,3 +263,44 @@ describe("label sets of TCP metrics", () => {
     expect(total(store, TCP_OVERFLOW_KEY)).toEqual([3, 3, 40, 7]);
   });
 });
+
+describe("connections of a proxy that was let go, and comes back", () => {
+  const unnamed = (counts: Counts) => entry(counts, { lifeMs: 0, streamId: "s" });
+
+  /** Room for one life: another proxy's takes that of "p", which was silent for long. */
+  function letGo({ clock, store }: ReturnType<typeof setUp>) {
+    clock.nowMs += 11 * MINUTE_MS;
+    store.observeConnection(entry(ENDED, { proxy: "q", lifeMs: LIFE }));
+    clock.nowMs += 11 * MINUTE_MS;
+  }
+
+  it("that go on, and that an entry told of before, do not count again", () => {
+    const both = setUp({ proxies: 1 });
+    expect(both.store.observeConnection(unnamed(SOME))).toBeNull();
+    letGo(both);
+    const before = total(both.store);
+    expect([MORE, ENDED].map((counts) => both.store.observeConnection(unnamed(counts)))).toEqual([
+      "life_retired",
+      "life_retired",
+    ]);
+    expect(total(both.store)).toEqual(before);
+  });
+
+  it("that ended before do not count again, however late an entry comes", () => {
+    const both = setUp({ proxies: 1 });
+    expect(both.store.observeConnection(unnamed(ENDED))).toBeNull();
+    letGo(both);
+    const before = total(both.store);
+    expect(both.store.observeConnection(unnamed(ENDED))).toBeNull();
+    expect(total(both.store)).toEqual(before);
+  });
+
+  it("that its stats told of do not count again by an entry that names no life", () => {
+    const both = setUp({ proxies: 1 });
+    expect(both.store.report(report(BEGUN))).toBe("ok");
+    letGo(both);
+    const before = total(both.store);
+    expect(both.store.observeConnection(unnamed(ENDED))).toBe("life_retired");
+    expect(total(both.store)).toEqual(before);
+  });
+});

@@ -1,0 +1,333 @@
+// The world of a history: proxies that count, ways on which what they tell is late or lost, and a collector that is checked after each step.
+
+import type { AccessRecord, ConnectionRecord, StatsReport } from "../../collector/record/record.ts";
+import { fillFromRecord } from "../../collector/series/counts.ts";
+import type { SeriesReader } from "../../collector/series/reader.ts";
+import type { Action, Delivery, History, Telling } from "./history.ts";
+import { Oracle, type Shown } from "./oracle.ts";
+import { Connection, HTTP_KEYS, LATE_KEY, ProcessLife, SHAPE_OF, TABLES, type Table, TCP_KEYS } from "./proxy.ts";
+import { Subject } from "./subject.ts";
+
+type Act<Kind extends Action["do"]> = Extract<Action, { do: Kind }>;
+
+interface Message {
+  readonly atMs: number;
+  readonly take: () => void;
+}
+
+/** Sums are floats, added up in another order. */
+const TOLERANCE = 1e-9;
+
+/** Runs it. Throws at the first step after which something is shown that must not be. */
+export function run({ tellings, room, actions }: History): void {
+  const world = new World(tellings, new Subject(room));
+  for (const action of actions) world.step(action);
+  world.settle();
+}
+
+class World {
+  private readonly oracle = new Oracle();
+  private readonly lives: ProcessLife[];
+  private readonly targets: number[];
+  private readonly starts = new Set<number>();
+  private readonly shown = new Map<string, Float64Array>();
+  private queue: Message[] = [];
+  private nextConnection = 0;
+  /** Whether the collector was told anything since it was checked. */
+  private isTouched = false;
+
+  constructor(
+    private readonly tellings: readonly Telling[],
+    private readonly subject: Subject,
+  ) {
+    this.lives = tellings.map((_, proxy) => this.begin(proxy, 0));
+    this.targets = tellings.map(() => 0);
+  }
+
+  step(action: Action): void {
+    this.act(action);
+    this.deliver(this.subject.clock.steadyMs);
+    if (this.isTouched) this.check();
+    this.isTouched = false;
+  }
+
+  /** Connections end, all processes are read once more, and all that is under way arrives: then each total has to be the truth where the oracle says so. */
+  settle(): void {
+    for (const proxy of this.lives.keys()) this.wind(proxy);
+    this.deliver(Number.POSITIVE_INFINITY);
+    this.check();
+  }
+
+  private act(action: Action): void {
+    switch (action.do) {
+      case "request":
+        this.request(action);
+        break;
+      case "open":
+        this.open(action);
+        break;
+      case "pass":
+        this.pass(action);
+        break;
+      case "flush":
+        this.flush(this.at(action.proxy));
+        break;
+      case "scrape":
+        this.scrape(this.at(action.proxy), action);
+        break;
+      case "replace_vm":
+        this.replaceVm(this.at(action.proxy));
+        break;
+      case "reset_counters":
+        for (const told of this.life(action.proxy).all()) told.setBack("counters");
+        break;
+      case "restart":
+        this.restart(action);
+        break;
+      case "wait":
+        this.wait(action.ms);
+        break;
+      case "set_clock":
+        this.subject.clock.aheadMs += action.ms;
+        break;
+      case "retire":
+        this.subject.store.retireSuperseded();
+        break;
+    }
+  }
+
+  private request({ proxy, label, log, ...sizes }: Act<"request">): void {
+    const life = this.life(proxy);
+    const { names, logs } = this.telling(proxy);
+    const labelKey = HTTP_KEYS[label % HTTP_KEYS.length] as string;
+    const told = life.of("http", labelKey);
+    const lifeMs = names === "life" ? stamp(life, log) : 0;
+    const { durationMs, requestBytes, responseBytes } = sizes;
+    const record = { proxy: life.proxy, lifeMs, labelKey, requests: 1, durationMs, requestBytes, responseBytes };
+    const gained = new Float64Array(SHAPE_OF.http.width);
+    fillFromRecord(gained, record);
+    told.count(gained);
+    told.entries++;
+    if (!logs || log === null) return;
+    const isStamped = lifeMs === life.startMs;
+    this.send(log.delayMs, () => {
+      if (this.subject.observe(record satisfies AccessRecord)) this.oracle.readEntry(told, isStamped);
+    });
+  }
+
+  private open({ proxy, label, log }: Act<"open">): void {
+    const life = this.life(proxy);
+    const connection = new Connection(this.nextConnection++, TCP_KEYS[label % TCP_KEYS.length] as string);
+    life.open.push(connection);
+    life.connections.push(connection);
+    this.count(life, connection, 0, [1, 0, 30, 0]);
+    this.log(proxy, life, connection, log);
+  }
+
+  private pass({ proxy, connection: index, sent, received, isLate, isEnd, log }: Act<"pass">): void {
+    const life = this.life(proxy);
+    const connection = life.open[index % life.open.length];
+    if (!connection) return;
+    const { parts } = connection;
+    const maySplit = parts.length === 1 && this.telling(proxy).names === "life"; // only the filter splits a connection
+    if (isLate && maySplit) parts.push({ labelKey: LATE_KEY, counts: [0, 0, 0, 0] });
+    this.count(life, connection, parts.length - 1, [0, 0, sent, received]);
+    if (isEnd) this.end(life, connection);
+    this.log(proxy, life, connection, log);
+  }
+
+  private end(life: ProcessLife, connection: Connection): void {
+    life.open.splice(life.open.indexOf(connection), 1);
+    this.count(life, connection, 0, [0, 1, 0, 0]);
+    connection.isOver = true;
+  }
+
+  private count(life: ProcessLife, connection: Connection, part: number, gained: readonly number[]): void {
+    const { labelKey, counts } = connection.parts[part] as Connection["parts"][number];
+    for (const [field, gain] of gained.entries()) counts[field] = (counts[field] as number) + gain;
+    connection.version++;
+    life.of("tcp", labelKey).count(gained);
+  }
+
+  private log(proxy: number, life: ProcessLife, connection: Connection, log: Delivery | null): void {
+    const { names, logs } = this.telling(proxy);
+    if (!logs || log === null) return;
+    const stampMs = stamp(life, log);
+    const record: ConnectionRecord = connection.record(life.proxy, life.startMs, stampMs, names);
+    const { version } = connection;
+    const take = () => {
+      if (!this.subject.observeConnection(record)) return;
+      this.oracle.readConnection(connection, version, record.lifeMs === life.startMs);
+    };
+    this.send(log.delayMs, take);
+    // An entry that nothing tells from others would count twice.
+    if (log.isTwice && names !== "nothing") this.send(log.delayMs + 1000, take);
+  }
+
+  private flush(proxy: number): void {
+    for (const told of (this.lives[proxy] as ProcessLife).all()) told.flush();
+  }
+
+  private scrape(proxy: number, how: Omit<Act<"scrape">, "do" | "proxy">): void {
+    const { keepsStats, isScraped } = this.tellings[proxy] as Telling;
+    if (!keepsStats || !isScraped) return;
+    const life = this.lives[proxy] as ProcessLife;
+    const report = life.report();
+    if (how.isFuture) this.subject.reportFuture(report);
+    const shown = this.oracle.look(life);
+    const { steadyMs } = this.subject.clock;
+    const atMs = Math.max(steadyMs + how.delayMs, this.targets[proxy] as number);
+    this.targets[proxy] = atMs; // a target's readings come one after the other
+    this.send(atMs - steadyMs, () => this.takeReport(proxy, report, shown, how.againMs));
+  }
+
+  private takeReport(proxy: number, report: StatsReport, shown: readonly Shown[], againMs: number | null): void {
+    const cumulative = this.subject.accumulate(proxy, report);
+    this.oracle.readStats(shown, this.subject.report(cumulative) === "ok");
+    if (againMs !== null) this.send(againMs, () => this.subject.report(cumulative));
+  }
+
+  /** Its connections end with it: an old VM goes when its last one is closed. */
+  private replaceVm(proxy: number): void {
+    const life = this.lives[proxy] as ProcessLife;
+    for (const connection of [...life.open]) this.end(life, connection);
+    for (const told of life.all()) told.setBack("all");
+  }
+
+  private restart({ proxy: index, clockMs, inOrder }: Act<"restart">): void {
+    const proxy = this.at(index);
+    if (inOrder) this.wind(proxy);
+    this.wait(1);
+    this.lives[proxy] = this.begin(proxy, clockMs);
+  }
+
+  /** A process comes to its end as it should: it says what it has, and is read. */
+  private wind(proxy: number): void {
+    const life = this.lives[proxy] as ProcessLife;
+    for (const connection of [...life.open]) {
+      this.end(life, connection);
+      this.log(proxy, life, connection, { delayMs: 0, isTwice: false, isFuture: false });
+    }
+    this.flush(proxy);
+    this.scrape(proxy, { delayMs: 0, againMs: null, isFuture: false });
+  }
+
+  private begin(proxy: number, clockMs: number): ProcessLife {
+    let startMs = this.subject.clock.wallMs() + clockMs;
+    while (this.starts.has(startMs)) startMs--; // two processes of one proxy that began in the same millisecond would be one
+    this.starts.add(startMs);
+    const life = new ProcessLife(`proxy-${proxy}`, startMs);
+    this.oracle.born(life);
+    return life;
+  }
+
+  private wait(ms: number): void {
+    const { clock } = this.subject;
+    const untilMs = clock.steadyMs + ms;
+    while (clock.steadyMs < untilMs) {
+      clock.steadyMs = Math.min(untilMs, clock.steadyMs + 20_000);
+      this.deliver(clock.steadyMs);
+    }
+  }
+
+  private send(delayMs: number, take: () => void): void {
+    this.queue.push({ atMs: this.subject.clock.steadyMs + delayMs, take });
+  }
+
+  private deliver(untilMs: number): void {
+    if (!this.queue.some(({ atMs }) => atMs <= untilMs)) return;
+    const due = this.queue.filter(({ atMs }) => atMs <= untilMs).sort((a, b) => a.atMs - b.atMs);
+    this.queue = this.queue.filter(({ atMs }) => atMs > untilMs);
+    for (const { take } of due) take();
+    this.isTouched = true;
+    this.deliver(untilMs);
+  }
+
+  private check(): void {
+    for (const table of TABLES) {
+      const reader = this.subject.store[table];
+      const own = new Set(reader.series.map(({ labelKey }) => labelKey));
+      const { overflowKey } = SHAPE_OF[table];
+      if (this.subject.mayClose) this.checkSum(table, reader);
+      for (const series of reader.series) {
+        const { labelKey } = series;
+        const row = new Float64Array(SHAPE_OF[table].width);
+        reader.readTotal(series, row);
+        this.checkGrowth(table, labelKey, row);
+        if (this.subject.mayClose) continue; // what is in the overflow for one process is not for another
+        const isMember = (each: string) => each === labelKey || (labelKey === overflowKey && !own.has(each));
+        this.checkRow(table, isMember, row);
+      }
+      if (!this.subject.mayClose) this.checkMissing(table, own);
+    }
+  }
+
+  private checkGrowth(table: Table, labelKey: string, row: Float64Array): void {
+    const name = `${table}/${labelKey}`;
+    const before = this.shown.get(name);
+    for (const [field, count] of row.entries()) {
+      if (count < (before?.[field] ?? 0)) fail(`${table} field ${field} went down from ${before?.[field]} to ${count}`);
+    }
+    this.shown.set(name, row);
+  }
+
+  private checkRow(table: Table, isMember: (labelKey: string) => boolean, row: Float64Array): void {
+    const truth = this.oracle.truth(table, isMember);
+    checkAbove(table, row, truth);
+    if (!this.oracle.isKnown(table, isMember)) return;
+    for (const [field, count] of row.entries()) {
+      const expected = truth[field] as number;
+      if (count < expected * (1 - TOLERANCE)) fail(`${table} field ${field} is ${count}, and the truth ${expected}`);
+    }
+  }
+
+  /** Of what has no series nothing was counted. */
+  private checkMissing(table: Table, own: ReadonlySet<string>): void {
+    if (own.has(SHAPE_OF[table].overflowKey)) return;
+    for (const labelKey of this.oracle.labelKeys(table)) {
+      if (own.has(labelKey)) continue;
+      this.checkRow(table, (each) => each === labelKey, new Float64Array(SHAPE_OF[table].width));
+    }
+  }
+
+  private checkSum(table: Table, reader: SeriesReader): void {
+    const sum = new Float64Array(SHAPE_OF[table].width);
+    const row = new Float64Array(SHAPE_OF[table].width);
+    for (const series of reader.series) {
+      reader.readTotal(series, row);
+      for (let field = 0; field < sum.length; field++) sum[field] = (sum[field] as number) + (row[field] as number);
+    }
+    checkAbove(
+      table,
+      sum,
+      this.oracle.truth(table, () => true),
+    );
+  }
+
+  private at(proxy: number): number {
+    return proxy % this.lives.length;
+  }
+
+  private life(proxy: number): ProcessLife {
+    return this.lives[this.at(proxy)] as ProcessLife;
+  }
+
+  private telling(proxy: number): Telling {
+    return this.tellings[this.at(proxy)] as Telling;
+  }
+}
+
+function stamp({ startMs }: ProcessLife, log: Delivery | null): number {
+  return log?.isFuture ? startMs * 2 : startMs;
+}
+
+function checkAbove(table: Table, row: Float64Array, truth: Float64Array): void {
+  for (const [field, count] of row.entries()) {
+    const limit = (truth[field] as number) * (1 + TOLERANCE);
+    if (count > limit) fail(`${table} field ${field} is ${count}, above the truth ${truth[field]}`);
+  }
+}
+
+function fail(message: string): never {
+  throw new Error(message);
+}
