@@ -87,11 +87,17 @@ export class SeriesStore {
     // may not be those that the filter will give it.
     const isTooEarly = record.streamId === "" || this.lives.knowsStamped(record.proxy);
     if (record.lifeMs === UNSTAMPED && !record.isOver && isTooEarly) return "not_final";
-    if (record.lifeMs === UNSTAMPED && this.lives.hasLostStamped(record.proxy)) return "life_retired";
+    if (this.isOfLost(record)) return "life_retired";
     const life = this.lives.find(record.proxy, record.lifeMs);
     if (life === "in_future") return this.observeConnection({ ...record, lifeMs: UNSTAMPED });
     if (typeof life === "string") return life;
+    if (this.isOfLost(record)) return "life_retired"; // it was this very proxy that made room
     return this.connections.observe(life, this.kept === null ? record : this.kept.connection(record));
+  }
+
+  /** Whether nobody knows any more what was counted of the connection. */
+  private isOfLost({ proxy, lifeMs }: ConnectionRecord): boolean {
+    return lifeMs === UNSTAMPED && this.lives.hasLostStamped(proxy);
   }
 
   /**
