@@ -21,14 +21,16 @@ export class Series {
 }
 
 /**
- * Two readings of the same requests; what counts is the larger, field by field. In a process life: the proxy's own stats and
- * its access log. In the unstamped life of a proxy: what its stamped lives come to, and the log entries that name no life.
+ * Readings of the same requests; what counts is the largest, field by field. In a process life: the proxy's own stats, and its access
+ * log by each way on which it may come. In the unstamped life of a proxy: what its stamped lives come to, and the same of the log entries
+ * that name no life.
  */
 export class Cell {
   /** Row of the first reading, -1 before there is one. */
   stats = -1;
-  /** Row of the second reading, -1 before there is one. */
+  /** Rows of what access-log services were sent, and of what came by OTLP; -1 before there is any. */
   log = -1;
+  otlpLog = -1;
 
   constructor(
     readonly series: Series,

@@ -6,7 +6,7 @@
 import type { ConnectionPart, ConnectionRecord, TcpSample } from "../record/record.ts";
 import type { DropReason } from "../self.ts";
 import { type ConnectionId, type Life, UNSTAMPED } from "./life.ts";
-import type { SeriesTable } from "./table.ts";
+import type { LogWay, SeriesTable } from "./table.ts";
 
 export class Connections {
   private held = 0;
@@ -31,9 +31,9 @@ export class Connections {
   }
 
   /** Counts what the entry says more than those before it. Null when that was done, else why not, though some of it may have been. */
-  observe(life: Life, record: ConnectionRecord): DropReason | null {
+  observe(life: Life, record: ConnectionRecord, way: LogWay = "als"): DropReason | null {
     const id = life.startMs === UNSTAMPED ? record.streamId : record.connectionId;
-    if (id === "") return this.count(life, [], record); // nothing tells it from others: its end alone comes here
+    if (id === "") return this.count(life, [], record, way); // nothing tells it from others: its end alone comes here
     const counted = life.connections.get(id) ?? [];
     const isHeld = counted.length > 0;
     if (!isHeld) {
@@ -54,14 +54,22 @@ export class Connections {
     life.connections.clear();
   }
 
-  /** Raises `counted` to what the record says, as far as the table takes it. */
-  private count(life: Life, counted: ConnectionPart[], { parts }: ConnectionRecord): DropReason | null {
+  /**
+   * Raises `counted` to what the record says, as far as the table takes it. A connection with an id is the same whichever way an entry of
+   * it came, so there one reading takes in both.
+   */
+  private count(
+    life: Life,
+    counted: ConnectionPart[],
+    { parts }: ConnectionRecord,
+    way: LogWay = "als",
+  ): DropReason | null {
     let refusal: DropReason | null = null;
     for (const [index, { labelKey, counts }] of parts.entries()) {
       const before = counted[index] ?? { labelKey, counts: counts.map(() => 0) };
       const gained = counts.map((count, field) => Math.max(0, count - (before.counts[field] as number)));
       if (gained.every((gain) => gain === 0)) continue;
-      const reason = this.table.observe(life, { labelKey: before.labelKey, counts: gained });
+      const reason = this.table.observe(life, { labelKey: before.labelKey, counts: gained }, way);
       if (reason === null) counted[index] = this.raised(before, gained);
       else refusal = reason;
     }

@@ -1,6 +1,7 @@
 // SeriesStore: the unification of what proxies say twice (docs/adr/0003-series-store.md).
 //
 //   count(life, label set)  = max(stats S, access log A)      both only grow within a life, neither counts what did not happen
+//                                                             A by each way on which a proxy logs: ALS, OTLP
 //   total(label set)        = sum of the counts over all lives of all proxies
 //
 // HTTP and TCP metrics have a table each (table.ts); the process lives are the same.
@@ -18,7 +19,7 @@ import { Connections } from "./connections.ts";
 import type { KeptLabels } from "./kept-labels.ts";
 import { type Clock, type Life, Lives, UNSTAMPED } from "./life.ts";
 import { HTTP_SHAPE, TCP_SHAPE } from "./shape.ts";
-import { SeriesTable, type TableLimits } from "./table.ts";
+import { type LogWay, SeriesTable, type TableLimits } from "./table.ts";
 
 /**
  * What the first scrape of a life brings counts as history (and not as traffic of this moment) if the process is older than
@@ -73,26 +74,26 @@ export class SeriesStore {
   }
 
   /** Adds one logged request. Null when it was counted, else why not. */
-  observe(record: AccessRecord): DropReason | null {
+  observe(record: AccessRecord, way: LogWay = "als"): DropReason | null {
     const life = this.lives.find(record.proxy, record.lifeMs);
     // A start that cannot be one still comes with a request. As an entry that names no life, it merges with whatever tells of it too.
-    if (life === "in_future") return this.observe({ ...record, lifeMs: UNSTAMPED });
+    if (life === "in_future") return this.observe({ ...record, lifeMs: UNSTAMPED }, way);
     if (typeof life === "string") return life;
-    return this.http.observe(life, this.kept === null ? record : this.kept.record(record));
+    return this.http.observe(life, this.kept === null ? record : this.kept.record(record), way);
   }
 
   /** Adds what one entry of a TCP connection says more than those before it. Null when that was done, else why not. */
-  observeConnection(record: ConnectionRecord): DropReason | null {
+  observeConnection(record: ConnectionRecord, way: LogWay = "als"): DropReason | null {
     // Of a proxy with the filter, an entry that names no life came before the filter's first word on the connection: its labels
     // may not be those that the filter will give it.
     const isTooEarly = record.streamId === "" || this.lives.knowsStamped(record.proxy);
     if (record.lifeMs === UNSTAMPED && !record.isOver && isTooEarly) return "not_final";
     if (this.isOfLost(record)) return "life_retired";
     const life = this.lives.find(record.proxy, record.lifeMs);
-    if (life === "in_future") return this.observeConnection({ ...record, lifeMs: UNSTAMPED });
+    if (life === "in_future") return this.observeConnection({ ...record, lifeMs: UNSTAMPED }, way);
     if (typeof life === "string") return life;
     if (this.isOfLost(record)) return "life_retired"; // it was this very proxy that made room
-    return this.connections.observe(life, this.kept === null ? record : this.kept.connection(record));
+    return this.connections.observe(life, this.kept === null ? record : this.kept.connection(record), way);
   }
 
   /** Whether nobody knows any more what was counted of the connection. */

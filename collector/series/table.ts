@@ -21,6 +21,9 @@ export interface TableLimits {
   readonly cells: number;
 }
 
+/** How an access log came: to an access-log service, or as OTLP. A proxy may tell of the same requests on both. */
+export type LogWay = "als" | "otlp";
+
 /** Has the label set that it tells of. */
 interface Labelled {
   readonly labelKey: string;
@@ -77,12 +80,17 @@ export class SeriesTable<Told extends Labelled, Sample extends Labelled> impleme
   }
 
   /** Adds what was logged. Null when it was counted, else why not. */
-  observe(life: Life, told: Told): DropReason | null {
+  observe(life: Life, told: Told, way: LogWay = "als"): DropReason | null {
     const cell = this.cellsOf(life).byKey.get(told.labelKey) ?? this.cellFor(life, told.labelKey);
     if (!cell) return "cells_full";
     this.shape.fill(this.gain, told);
-    if (cell.log < 0) cell.log = this.rows.allocate();
-    this.add(cell.log, cell.stats);
+    if (way === "als") {
+      if (cell.log < 0) cell.log = this.rows.allocate();
+      this.add(cell.log, cell.stats, cell.otlpLog);
+    } else {
+      if (cell.otlpLog < 0) cell.otlpLog = this.rows.allocate();
+      this.add(cell.otlpLog, cell.stats, cell.log);
+    }
     this.settle(cell, false);
     return null;
   }
@@ -118,6 +126,7 @@ export class SeriesTable<Told extends Labelled, Sample extends Labelled> impleme
     for (const cell of byKey.values()) {
       if (cell.stats >= 0) this.rows.release(cell.stats);
       if (cell.log >= 0) this.rows.release(cell.log);
+      if (cell.otlpLog >= 0) this.rows.release(cell.otlpLog);
       this.held[this.kindOf(cell)]--;
     }
     byKey.clear();
@@ -217,7 +226,8 @@ export class SeriesTable<Told extends Labelled, Sample extends Labelled> impleme
       cell.account = account;
       if (account.stats < 0) account.stats = this.rows.allocate();
       for (let field = 0; field < this.width; field++) {
-        this.gain[field] = Math.max(this.at(cell.stats, field), this.at(cell.log, field));
+        const logged = Math.max(this.at(cell.log, field), this.at(cell.otlpLog, field));
+        this.gain[field] = Math.max(this.at(cell.stats, field), logged);
       }
       this.raise(account.stats);
     }
@@ -248,7 +258,7 @@ export class SeriesTable<Told extends Labelled, Sample extends Labelled> impleme
       gain[field] = 0;
       if (!(after > before)) continue;
       chunk[at + field] = after;
-      const gained = after - Math.max(before, this.at(cell.log, field));
+      const gained = after - Math.max(before, this.at(cell.log, field), this.at(cell.otlpLog, field));
       if (gained <= 0) continue;
       gain[field] = gained;
       hasGained = true;
@@ -256,8 +266,8 @@ export class SeriesTable<Told extends Labelled, Sample extends Labelled> impleme
     if (hasGained) this.settle(cell, isHistory); // fast: most label sets of a scrape are as they were
   }
 
-  /** Adds `gain` to the row `own`; leaves in `gain` by how much that raised the larger of `own` and `other`. */
-  private add(own: number, other: number): void {
+  /** Adds `gain` to the row `own`; leaves in `gain` by how much that raised the largest of `own` and both others. */
+  private add(own: number, other: number, another: number): void {
     const { gain } = this;
     const chunk = this.rows.chunk(own);
     const at = this.rows.offset(own);
@@ -267,8 +277,8 @@ export class SeriesTable<Told extends Labelled, Sample extends Labelled> impleme
       const before = chunk[at + field] as number;
       const after = before + added;
       chunk[at + field] = after;
-      if (other < 0) continue; // fast: the other reading never spoke
-      gain[field] = Math.max(0, after - Math.max(before, this.at(other, field)));
+      if (other < 0 && another < 0) continue; // fast: no other reading ever spoke
+      gain[field] = Math.max(0, after - Math.max(before, this.at(other, field), this.at(another, field)));
     }
   }
 
@@ -277,7 +287,7 @@ export class SeriesTable<Told extends Labelled, Sample extends Labelled> impleme
     const { account, series } = cell;
     if (account) {
       if (account.stats < 0) account.stats = this.rows.allocate();
-      this.add(account.stats, account.log);
+      this.add(account.stats, account.log, account.otlpLog);
     }
     this.raise(series.total);
     if (isHistory) {
