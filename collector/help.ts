@@ -38,5 +38,6 @@ export const METRIC_HELP: { readonly [name: string]: string } = {
   istio_build: "1; its labels say that this is a proxy (`component`) and of which Istio version (`tag`).",
   meshtally_filter_start_time_milliseconds:
     "When this Envoy process first ran the filter, in Unix milliseconds. It tells one process life from the next.",
+  meshtally_filter_node: "1; its label `tag` is the node's id, in hexadecimal: who this Envoy process is.",
   meshtally_filter_faults_total: "What the filter could not read, take in or tell apart, by reason.",
 };

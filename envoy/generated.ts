@@ -15,6 +15,7 @@ import {
   MESSAGE_METRICS,
   Metric,
   MetricKind,
+  NODE_METRIC,
   REASON_LABEL,
   START_TIME_METRIC,
   TCP_METRICS,
@@ -87,6 +88,7 @@ function metricsTable(): string[] {
     ...EXCHANGE_METRICS.map((name) => new Metric(name, MetricKind.Counter, "")),
     new Metric(BUILD_METRIC, MetricKind.Gauge, ""),
     new Metric(START_TIME_METRIC, MetricKind.Gauge, "milliseconds"),
+    new Metric(NODE_METRIC, MetricKind.Gauge, ""),
     new Metric(FAULTS_METRIC, MetricKind.Counter, ""),
   ];
   return tableOf([...HTTP_METRICS, ...own]);

@@ -17,6 +17,7 @@ import {
   valuePtr,
   valueSize,
 } from "./host.ts";
+import { reportNode } from "./node-gauge.ts";
 import { keepAuthority, onLog, reportInFlight } from "./report.ts";
 import { Root } from "./root.ts";
 import { startTimeMs } from "./start-time.ts";
@@ -73,6 +74,7 @@ export function proxy_on_configure(rootId: u32, size: u32): i32 {
   root.configure(readPluginConfiguration(size) ? parseConfig(valuePtr, valueSize) : new Config());
   startTimeMs();
   reportBuild();
+  reportNode();
   forgetKeys();
   noteColdWork();
   return 1;

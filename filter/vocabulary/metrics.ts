@@ -96,6 +96,12 @@ export const BUILD_METRIC = "istio_build";
  */
 export const START_TIME_METRIC = "meshtally_filter_start_time_milliseconds";
 
+/** Gauge 1 whose label `tag` is the node id in hexadecimal: who this process is, for readers of its stats alone. */
+export const NODE_METRIC = "meshtally_filter_node";
+
+/** A node whose id is longer has no NODE_METRIC. */
+export const MAX_NODE_ID_BYTES = 512;
+
 /** Counter with the one label `reason`: what the filter could not read, take in or tell apart. */
 export const FAULTS_METRIC = "meshtally_filter_faults_total";
 

@@ -4,7 +4,14 @@
 import { join } from "node:path";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { LabelTexts, StatsParser } from "../../collector/record/from-stats.ts";
-import { BUILD_METRIC, HTTP_METRICS, LABELS, MetricKind, START_TIME_METRIC } from "../../collector/vocabulary.ts";
+import {
+  BUILD_METRIC,
+  HTTP_METRICS,
+  LABELS,
+  MetricKind,
+  NODE_METRIC,
+  START_TIME_METRIC,
+} from "../../collector/vocabulary.ts";
 import { writeCertificates } from "../../demo/certificates.ts";
 import { httpCall } from "../../demo/http-call.ts";
 import { type Config, collectorClusterConfig } from "../../demo/telemetry-config.ts";
@@ -117,7 +124,7 @@ describe.each(WAYS)("installed by $name", (way) => {
     const read = async () => [...new Set(parseExposition(await stats(proxy, "^wasmcustom")).map(({ name }) => name))];
     // Histograms are there with the next flush.
     const names = await settled(read, ({ length }) => length > expected.length + 1);
-    expect(names.sort()).toEqual([...expected, BUILD_METRIC, START_TIME_METRIC].sort());
+    expect(names.sort()).toEqual([...expected, BUILD_METRIC, NODE_METRIC, START_TIME_METRIC].sort());
   });
 
   test("each request is counted at both ends with all 25 labels, in order", async () => {
