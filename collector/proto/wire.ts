@@ -52,6 +52,11 @@ export class WireReader {
     this.isMalformed = false;
   }
 
+  /** Where the next field begins: after `open` and after `next`. */
+  get position(): number {
+    return this.at;
+  }
+
   /** Moves to the next field; false at the end, and at the first broken byte. */
   next(): boolean {
     if (this.at >= this.end) return false;
@@ -80,6 +85,11 @@ export class WireReader {
     }
   }
 
+  /** Instead of `next`, where the bytes are a packed list of varints: moves to the next one. */
+  nextPacked(): boolean {
+    return this.at < this.end && (this.readVarint() || this.fail());
+  }
+
   /** The varint as uint64; beyond 2^53 the nearest number. */
   uint64(): number {
     return (this.high >>> 0) * TWO_TO_32 + (this.low >>> 0);
@@ -88,6 +98,17 @@ export class WireReader {
   /** The varint as int64; beyond 2^53 the nearest number. */
   int64(): number {
     return this.high * TWO_TO_32 + (this.low >>> 0);
+  }
+
+  /** The varint as sint32 or sint64, which alternate: 0, -1, 1, -2, ...; beyond 2^53 the nearest number. */
+  sint64(): number {
+    const half = (this.high >>> 0) * (TWO_TO_32 / 2) + (this.low >>> 1);
+    return (this.low & 1) === 0 ? half : -half - 1;
+  }
+
+  /** The value of a field of eight bytes as double. */
+  double(): number {
+    return this.bytes.readDoubleLE(this.start);
   }
 
   /** The varint as bool. */

@@ -107,3 +107,38 @@ test("a reader that has failed starts over on the next message", () => {
   expect(reader.isMalformed).toBe(false);
   expect(reader.next()).toBe(true);
 });
+
+test.each([
+  [[0x00], 0],
+  [[0x01], -1],
+  [[0x02], 1],
+  [[0xff, 0xff, 0xff, 0xff, 0x0f], -(2 ** 31)],
+  [[0xfe, 0xff, 0xff, 0xff, 0x0f], 2 ** 31 - 1],
+  [[0x80, 0x80, 0x80, 0x80, 0x20], 2 ** 32],
+  [[0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0x01], -(2 ** 63)],
+])("the varint %j is read as sint64 %d", (bytes, value) => {
+  const reader = open(0x08, ...bytes);
+  expect(reader.next()).toBe(true);
+  expect(reader.sint64()).toBe(value);
+});
+
+test("eight bytes are read as a double", () => {
+  const reader = open(0x09, 0, 0, 0, 0, 0, 0, 0xf8, 0xbf);
+  expect([reader.next(), reader.double()]).toEqual([true, -1.5]);
+});
+
+test("a packed list is walked number by number, and one that breaks off is malformed", () => {
+  const reader = open(0x05, 0xac, 0x02, 0x00);
+  const numbers = [];
+  while (reader.nextPacked()) numbers.push(reader.uint64());
+  expect([numbers, reader.isMalformed]).toEqual([[5, 300, 0], false]);
+  const broken = open(0x05, 0xac);
+  expect([broken.nextPacked(), broken.nextPacked(), broken.isMalformed]).toEqual([true, false, true]);
+});
+
+test("the place of the next field is where its tag begins", () => {
+  const reader = open(0x0a, 2, 0x68, 0x69, 0x08, 1);
+  const places = [reader.position];
+  while (reader.next()) places.push(reader.position);
+  expect(places).toEqual([0, 4, 6]);
+});
