@@ -23,6 +23,8 @@ export { firstSegment, spiffeNamespace } from "../filter/vocabulary/name-rules.t
 export * from "../filter/vocabulary/observation.ts";
 export * from "../filter/vocabulary/peer-metadata.ts";
 export {
+  BUILD_PREFIX,
+  BUILD_SUFFIX,
   cleanValue,
   encodeTag,
   FIELD_SEPARATOR,

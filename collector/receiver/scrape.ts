@@ -7,8 +7,10 @@ import { setTimeout as sleep } from "node:timers/promises";
 import { createGunzip } from "node:zlib";
 import type { Log } from "../log.ts";
 import { CounterResets, CounterRows } from "../record/counter-resets.ts";
-import { LabelTexts, StatsParser } from "../record/from-stats.ts";
 import type { StatsReport } from "../record/record.ts";
+import { LabelTexts } from "../record/stats-labels.ts";
+import type { StatsPage } from "../record/stats-page.ts";
+import { StatsText } from "../record/stats-text.ts";
 import type { ScrapeResult, SelfMetrics } from "../self.ts";
 import { FIELD_SEPARATOR, HTTP_METRICS, OTHER, START_TIME_METRIC, TCP_METRICS, tagRegex } from "../vocabulary.ts";
 import { LogLimit } from "./log-limit.ts";
@@ -282,18 +284,20 @@ class Target {
   }
 
   private async readStats(signal: AbortSignal): Promise<Reading> {
-    const parser = new StatsParser(this.texts);
+    const parser = new StatsText(this.texts);
     await this.get(STATS_PATH, this.options.maxBodyBytes, signal, (chunk) => parser.write(chunk));
-    const report = parser.end("");
-    this.readLosses(parser);
+    parser.end();
+    const { page } = parser;
+    const report = page.report("");
+    this.readLosses(page);
     const { scrapeSkipped } = this.options.self;
-    if (parser.malformedLines > 0) scrapeSkipped.inc({ reason: "malformed" }, parser.malformedLines);
-    if (parser.foreignLabelSets > 0) scrapeSkipped.inc({ reason: "foreign" }, parser.foreignLabelSets);
-    return { report, untagged: [...parser.untagged] };
+    if (page.malformed > 0) scrapeSkipped.inc({ reason: "malformed" }, page.malformed);
+    if (page.foreignLabelSets > 0) scrapeSkipped.inc({ reason: "foreign" }, page.foreignLabelSets);
+    return { report, untagged: [...page.untagged] };
   }
 
   /** A counter that was never raised is not on the page, for that has used stats alone: beside the other one it reads 0. */
-  private readLosses({ logsWritten, logsDropped }: StatsParser): void {
+  private readLosses({ logsWritten, logsDropped }: StatsPage): void {
     const hasLogger = logsWritten !== null || logsDropped !== null;
     this.status.logsWritten = hasLogger ? (logsWritten ?? 0) : null;
     this.status.logsDropped = hasLogger ? (logsDropped ?? 0) : null;

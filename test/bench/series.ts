@@ -4,8 +4,9 @@
 // Run: npm run build:collector && node --expose-gc build/test/bench/series.js
 
 import { Counter, Histogram, Registry } from "prom-client";
-import { LabelTexts, StatsParser } from "../../collector/record/from-stats.ts";
 import type { AccessRecord, StatsReport } from "../../collector/record/record.ts";
+import { LabelTexts } from "../../collector/record/stats-labels.ts";
+import { StatsText } from "../../collector/record/stats-text.ts";
 import { packLabels } from "../../collector/series/key.ts";
 import { SeriesStore } from "../../collector/series/store.ts";
 import { HISTOGRAM_BOUNDS, HTTP_METRICS, HttpMetric, LABELS, Label } from "../../collector/vocabulary.ts";
@@ -191,9 +192,10 @@ async function measure(): Promise<void> {
   const texts = new LabelTexts();
   const parse = median(() =>
     milliseconds(() => {
-      const parser = new StatsParser(texts);
+      const parser = new StatsText(texts);
       for (let at = 0; at < body.length; at += 65_536) parser.write(body.subarray(at, at + 65_536));
-      parser.end("");
+      parser.end();
+      parser.page.report("");
     }),
   );
   print("parse the same as a scrape, ms", "-", parse.toFixed(1));

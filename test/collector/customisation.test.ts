@@ -5,7 +5,6 @@ import { describe, expect, it } from "vitest";
 import { silentLog } from "../../collector/log.ts";
 import { AlsReceiver } from "../../collector/receiver/als.ts";
 import { CounterResets, CounterRows } from "../../collector/record/counter-resets.ts";
-import { LabelTexts, StatsParser } from "../../collector/record/from-stats.ts";
 import type { StatsReport } from "../../collector/record/record.ts";
 import { SelfMetrics } from "../../collector/self.ts";
 import { binMiddle, bucketIndex } from "../../collector/series/histogram.ts";
@@ -19,6 +18,7 @@ import {
   NEVER_FINISHED,
   type ObservedLabels,
 } from "../fixtures/observation.ts";
+import { readStats } from "../fixtures/stats.ts";
 import { random } from "../property/random.ts";
 
 const SEED = Number(process.env["SEED"] ?? 20261122);
@@ -227,11 +227,9 @@ class FilterProxy {
   }
 
   read(stats: string): StatsReport {
-    const parser = new StatsParser(new LabelTexts());
-    parser.write(Buffer.from(stats));
-    const report = parser.end(this.id);
-    expect(parser).toMatchObject({ malformedLines: 0, foreignLabelSets: 0 });
-    return report;
+    const page = readStats(stats);
+    expect(page).toMatchObject({ malformed: 0, foreignLabelSets: 0 });
+    return page.report(this.id);
   }
 }
 

@@ -1,9 +1,9 @@
 import { describe, expect, it } from "vitest";
-import { LabelTexts, StatsParser } from "../../collector/record/from-stats.ts";
 import { SelfMetrics } from "../../collector/self.ts";
 import { SeriesStore } from "../../collector/series/store.ts";
 import { LABELS } from "../../collector/vocabulary.ts";
 import { type Format, negotiateFormat, TrafficExposition, toOpenMetrics } from "../../collector/web/exposition.ts";
+import { readStats } from "../fixtures/stats.ts";
 import { key, text } from "./labels.ts";
 
 const WEB = { reporter: "source", source_workload: "web", grpc_response_status: "" };
@@ -150,9 +150,7 @@ describe("TrafficExposition", () => {
     it("is read back by our own parser as it was counted", () => {
       const { render, store } = setUp();
       connect(store, [1, 1, 70, 80]);
-      const parser = new StatsParser(new LabelTexts());
-      parser.write(Buffer.from(render()));
-      expect(parser.end("p").tcpSamples).toEqual([{ labelKey: key(TCP_WEB), counts: [1, 1, 70, 80] }]);
+      expect(readStats(render()).report("p").tcpSamples).toEqual([{ labelKey: key(TCP_WEB), counts: [1, 1, 70, 80] }]);
     });
   });
 
@@ -178,10 +176,9 @@ describe("TrafficExposition", () => {
   it("is read back by our own parser as it was counted", () => {
     const { observe, render, store } = setUp();
     for (let index = 0; index < 50; index++) observe({ source_workload: `w${index}"\\` }, index * 100);
-    const parser = new StatsParser(new LabelTexts());
-    parser.write(Buffer.from(render()));
-    const report = { ...parser.end("p"), lifeMs: 1 };
-    expect(parser.malformedLines + parser.foreignLabelSets).toBe(0);
+    const page = readStats(render());
+    const report = { ...page.report("p"), lifeMs: 1 };
+    expect(page.malformed + page.foreignLabelSets).toBe(0);
     const copy = setUp();
     copy.store.report(report);
     expect(copy.store.http.series).toHaveLength(store.http.series.length);

@@ -3,7 +3,6 @@
 
 import { join } from "node:path";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
-import { LabelTexts, StatsParser } from "../../collector/record/from-stats.ts";
 import {
   BUILD_METRIC,
   HTTP_METRICS,
@@ -17,6 +16,7 @@ import { httpCall } from "../../demo/http-call.ts";
 import { type Config, collectorClusterConfig } from "../../demo/telemetry-config.ts";
 import { spiffeId } from "../../demo/topology.ts";
 import { filterWasmPath } from "../../envoy/project.ts";
+import { readStats } from "../fixtures/stats.ts";
 import { istioBootstrap } from "../istio/bootstrap.ts";
 import { HELM_VALUES } from "../istio/manifests.ts";
 import { DB_HOST, sidecarResources, WEB, WEB_HOST } from "../istio/proxies.ts";
@@ -156,9 +156,7 @@ describe.each(WAYS)("installed by $name", (way) => {
     );
     const logged: Record<string, number> = {};
     for (const { labelKey } of proxy.records) logged[labelKey] = (logged[labelKey] ?? 0) + 1;
-    const parser = new StatsParser(new LabelTexts());
-    parser.write(Buffer.from(await stats(proxy, "")));
-    const { lifeMs, samples } = parser.end("");
+    const { lifeMs, samples } = readStats(await stats(proxy, "")).report("");
     expect(logged).toEqual(Object.fromEntries(samples.map(({ labelKey, requests }) => [labelKey, requests])));
     expect(new Set(proxy.records.map((record) => record.lifeMs))).toEqual(new Set([lifeMs]));
   });

@@ -1,7 +1,8 @@
 import { describe, expect, it } from "vitest";
-import { LabelTexts, StatsParser } from "../../collector/record/from-stats.ts";
 import type { StatsReport } from "../../collector/record/record.ts";
+import { LabelTexts } from "../../collector/record/stats-labels.ts";
 import { HISTOGRAM_BOUNDS, HttpMetric, isTcpLabel, LABELS } from "../../collector/vocabulary.ts";
+import { readStats } from "../fixtures/stats.ts";
 import { key, text, values } from "./labels.ts";
 
 interface Read extends StatsReport {
@@ -11,12 +12,9 @@ interface Read extends StatsReport {
 }
 
 function read(body: string, chunkBytes = 1 << 20): Read {
-  const parser = new StatsParser(new LabelTexts());
-  const bytes = Buffer.from(body, "utf8");
-  for (let at = 0; at < bytes.length; at += chunkBytes) parser.write(bytes.subarray(at, at + chunkBytes));
-  const report = parser.end("p");
-  const { malformedLines, foreignLabelSets } = parser;
-  return { ...report, malformedLines, foreignLabelSets, untagged: [...parser.untagged] };
+  const page = readStats(body, chunkBytes);
+  const { malformed: malformedLines, foreignLabelSets, untagged } = page;
+  return { ...page.report("p"), malformedLines, foreignLabelSets, untagged: [...untagged] };
 }
 
 function histogram(name: string, labels: string, cumulative: Readonly<Record<string, number>>, sum: number): string {
@@ -27,7 +25,7 @@ function histogram(name: string, labels: string, cumulative: Readonly<Record<str
 const WEB = { reporter: "source", source_workload: "web" };
 const START = "meshtally_filter_start_time_milliseconds{} 1785000000123\n";
 
-describe("StatsParser", () => {
+describe("StatsText", () => {
   it("reads start time, counter and histogram of one label set", () => {
     const full = Object.fromEntries([...HISTOGRAM_BOUNDS.map((bound, index) => [bound, index]), ["+Inf", 30]]);
     const report = read(
@@ -73,13 +71,10 @@ describe("StatsParser", () => {
       "envoy_access_logs_grpc_access_log_logs_dropped{} x\nenvoy_access_logs_grpc_access_log_logs_\n",
       null,
       null,
-      2,
+      1,
     ],
   ])("reads what the proxy's access loggers counted: %s", (_name, body, logsWritten, logsDropped, malformedLines) => {
-    const parser = new StatsParser(new LabelTexts());
-    parser.write(Buffer.from(body));
-    parser.end("p");
-    const { logsWritten: written, logsDropped: dropped, malformedLines: malformed } = parser;
+    const { logsWritten: written, logsDropped: dropped, malformed } = readStats(body);
     expect([written, dropped, malformed]).toEqual([logsWritten, logsDropped, malformedLines]);
   });
 
@@ -243,6 +238,7 @@ describe("StatsParser", () => {
     ["a negative value", `istio_requests_total{${text()}} -1`],
     ["a value that is no number", `istio_requests_total{${text()}} many`],
     ["a value beyond exact counts", `istio_requests_total{${text()}} 1e300`],
+    ["a part of a request", `istio_requests_total{${text()}} 1.5`],
     ["an infinite value", `istio_requests_total{${text()}} +Inf`],
     ["a bucket without le", `istio_request_bytes_bucket{${text()}} 5`],
     ["a start time that is no number", "meshtally_filter_start_time_milliseconds{} nan"],
@@ -285,12 +281,15 @@ describe("StatsParser", () => {
 
 describe("LabelTexts", () => {
   it("forgets the oldest texts beyond its bound and still answers", () => {
-    const texts = new LabelTexts(4);
+    const texts = new LabelTexts(undefined, 10_000);
+    const find = (index: number) => texts.find(text({ source_workload: `w${index}` }));
     for (let round = 0; round < 3; round++) {
-      for (let index = 0; index < 10; index++) {
-        expect(texts.labelKey(text({ source_workload: `w${index}` }))).toBe(key({ source_workload: `w${index}` }));
-      }
+      for (let index = 0; index < 20; index++) expect(find(index).key).toBe(key({ source_workload: `w${index}` }));
     }
-    expect(texts.labelKey('pod="x"')).toBeNull();
+    expect(find(19)).toBe(find(19));
+    const first = find(0);
+    for (let index = 0; index < 20; index++) find(index);
+    expect(find(0)).not.toBe(first);
+    expect(texts.find('pod="x"')).toEqual({ key: null, tcpKey: null });
   });
 });
