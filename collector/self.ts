@@ -53,9 +53,9 @@ export const SCRAPE_RESULTS = [
   "http_status",
   /** An answer longer than `scrape.max_body`. */
   "too_large",
-  /** An answer that cannot be unpacked or, of /server_info, is no JSON. */
+  /** An answer that cannot be unpacked or is no protobuf, stats of two processes, or a /server_info that is no JSON. */
   "malformed",
-  /** /server_info names no node, so nobody could be told apart by it. */
+  /** Neither stats nor /server_info name the node, so nobody could be told apart by it. */
   "node_missing",
   /** The proxy restarted while it was read, (or its clock is ahead); a later round reads the new process. */
   "restarted",
@@ -63,6 +63,8 @@ export const SCRAPE_RESULTS = [
   "hot_restarted",
   /** The stats lack START_TIME_METRIC: no filter there, or none that ran yet. */
   "no_start_time",
+  /** The same of a target whose source says that it has no filter: as it should be. */
+  "no_filter",
   /** The process life was already folded into the totals. */
   "life_retired",
   /** More proxies or process lives than `limits.proxies`. */

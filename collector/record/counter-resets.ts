@@ -27,6 +27,7 @@ export class CounterRows {
 /** The counters of one target: as many as it shows in one process life. The filter has a cap for that, which each VM may fill anew. */
 export class CounterResets {
   private lifeMs = 0;
+  private proxy = "";
   private readonly http: Counters<StatsReport["samples"][number]>;
   private readonly tcp: Counters<StatsReport["tcpSamples"][number]>;
 
@@ -45,15 +46,16 @@ export class CounterResets {
    * ever counted, those included that vanished with their VM.
    */
   accumulate(report: StatsReport): StatsReport {
-    if (report.lifeMs !== this.lifeMs) this.forget();
+    if (report.lifeMs !== this.lifeMs || report.proxy !== this.proxy) this.release();
     this.lifeMs = report.lifeMs;
+    this.proxy = report.proxy;
     const samples = this.http.accumulate(report.samples);
     const tcpSamples = this.tcp.accumulate(report.tcpSamples);
     return { ...report, samples, tcpSamples };
   }
 
-  /** A new process begins at 0, and so does its account. */
-  private forget(): void {
+  /** Forgets all: a new process begins at 0, and so does its account. */
+  release(): void {
     this.http.forget();
     this.tcp.forget();
   }

@@ -72,7 +72,7 @@ export class StatsPage {
    * LABELS that do, and the first of those that a configuration added. Such a metric is not read.
    */
   readonly untagged = new Set<string>();
-  /** Entries that the proxy's gRPC access loggers took, and that they dropped, by its own count; null where it shows none. */
+  /** Entries that the proxy's gRPC access loggers took, and that they dropped, by its own count; null for none. */
   logsWritten: number | null = null;
   logsDropped: number | null = null;
   /** Null where it is not shown. */
@@ -130,8 +130,8 @@ export class StatsPage {
 
   /** What the proxy says of itself; `name`: one of GAUGES. */
   noteGauge(name: string, value: number): void {
-    if (name === LOGS_WRITTEN) this.logsWritten = value;
-    else if (name === LOGS_DROPPED) this.logsDropped = value;
+    if (name === LOGS_WRITTEN) this.logsWritten = value > 0 ? value : null;
+    else if (name === LOGS_DROPPED) this.logsDropped = value > 0 ? value : null;
     else if (name === HOT_RESTART_EPOCH) this.restartEpoch = value;
     else this.noteStartTime(value);
   }

@@ -101,10 +101,11 @@ export class StatsText {
     this.hold(chunk.subarray(this.readLines(chunk, begun)));
   }
 
-  /** No more will come. */
-  end(): void {
+  /** No more will come. True: what breaks off, or is no text, cannot be told from lines that are no samples. */
+  end(): boolean {
     if (this.rest.length > 0) this.readLines(Buffer.concat([this.rest, Buffer.from("\n")]), 0);
     this.rest = NOTHING;
+    return true;
   }
 
   private hold(rest: Buffer): void {

@@ -33,6 +33,9 @@ export const HINTS = {
 } as const;
 type Hint = keyof typeof HINTS;
 
+/** Scrapes that ended so have read the target's stats. */
+const IS_READ: ReadonlySet<string> = new Set(["ok", "no_start_time", "no_filter"]);
+
 /** What is known of one proxy; either may be missing, not both. */
 interface Sender {
   /** Null when it has not said who it is. */
@@ -146,7 +149,7 @@ function* accessLogHints({ account, scrapes }: Sender): Generator<Hint> {
   if (account === null) {
     yield "noAccessLog";
     if (scrapes.some(({ logsWritten }) => logsWritten !== null)) yield "logsElsewhere";
-    else if (scrapes.some(({ result }) => result === "ok" || result === "no_start_time")) yield "noLogger";
+    else if (scrapes.some(({ result }) => result !== null && IS_READ.has(result))) yield "noLogger";
     return;
   }
   const { observation, derived } = taken(account);
@@ -169,7 +172,7 @@ function* scrapeHints({ scrapes }: Sender): Generator<Hint> {
   const results = scrapes.map(({ result }) => result);
   if (results.includes(null)) yield "notScrapedYet";
   if (results.includes("no_start_time")) yield "noFilter";
-  if (results.some((result) => result !== null && result !== "no_start_time" && result !== "ok")) yield "scrapeFailed";
+  if (results.some((result) => result !== null && !IS_READ.has(result))) yield "scrapeFailed";
   if (scrapes.some(({ logsDropped }) => (logsDropped ?? 0) > 0)) yield "dropped";
 }
 

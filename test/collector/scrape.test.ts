@@ -1,9 +1,12 @@
+import { readFileSync } from "node:fs";
 import { createServer, type RequestListener, type Server } from "node:http";
 import type { AddressInfo } from "node:net";
+import { join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
 import { gzipSync } from "node:zlib";
 import { afterEach, describe, expect, it, vi } from "vitest";
 import { type Log, silentLog } from "../../collector/log.ts";
+import { adminSpec } from "../../collector/receiver/scrape/target-spec.ts";
 import { Scraper } from "../../collector/receiver/scrape.ts";
 import type { StatsReport } from "../../collector/record/record.ts";
 import { type ScrapeResult, SelfMetrics } from "../../collector/self.ts";
@@ -97,16 +100,18 @@ describe("Scraper", () => {
     expect(await results()).toEqual({ ok: 1 });
   });
 
-  it("asks only for used stats of our own names", async () => {
+  it("asks only for stats of our own names, and for whether the process was hot restarted", async () => {
     const admin = new Admin();
     const { scraper } = setUp([await listen(admin.listener)]);
     await scraper.scrapeNow();
     const { searchParams } = new URL(admin.asked[0] as string, "http://x");
-    expect(searchParams.has("usedonly")).toBe(true);
     const filter = new RegExp(searchParams.get("filter") ?? "");
     expect("wasmcustom.reporter=.=source;.;response_flags=.=-;.;istio_request_bytes").toMatch(filter);
     expect("wasmcustom.reporter=.=source;.;response_flags=.=-;.;istio_tcp_sent_bytes_total").toMatch(filter);
     expect("wasmcustom.meshtally_filter_start_time_milliseconds").toMatch(filter);
+    expect("wasmcustom.component.proxy.tag.6e6f;.meshtally_filter_node").toMatch(filter);
+    expect("server.hot_restart_epoch").toMatch(filter);
+    expect("wasmcustom.component.proxy.tag.1.29.0;.istio_build").not.toMatch(filter);
     expect("wasmcustom.reporter=.=source;.;istio_request_messages_total").not.toMatch(filter);
     expect("wasmcustom.reason=.=host_call;.;meshtally_filter_faults_total").not.toMatch(filter);
     expect("cluster.istio_requests_total.upstream_rq").not.toMatch(filter);
@@ -178,6 +183,165 @@ describe("Scraper", () => {
       ["node-1", 1000],
       ["node-2", 2000],
     ]);
+  });
+
+  describe("of stats that say whose they are", () => {
+    const nodeLine = (id: string) =>
+      `meshtally_filter_node{component="proxy",tag="${Buffer.from(id).toString("hex")}"} 1\n`;
+    const epochLine = (epoch: number) => `envoy_server_hot_restart_epoch{} ${epoch}\n`;
+
+    function serve(more: () => string, isAdmin = false) {
+      const admin = new Admin();
+      return {
+        admin,
+        url: listen((request, response) => {
+          admin.more = more();
+          if (!isAdmin && !request.url?.startsWith("/stats/prometheus")) response.writeHead(404).end();
+          else admin.listener(request, response);
+        }),
+      };
+    }
+
+    it("needs one request a reading, also of a process that is new, and no /server_info", async () => {
+      let id = "node-a";
+      const { admin, url } = serve(() => nodeLine(id) + epochLine(0));
+      const { scraper, reports, results } = setUp([await url]);
+      await scraper.scrapeNow();
+      admin.lifeMs = 2000;
+      id = "büro~b";
+      await scraper.scrapeNow();
+      expect(admin.asked).toHaveLength(2);
+      expect(reports.map(({ proxy, lifeMs }) => [proxy, lifeMs])).toEqual([
+        ["node-a", 1000],
+        ["büro~b", 2000],
+      ]);
+      expect(await results()).toEqual({ ok: 2 });
+      expect(scraper.statuses).toMatchObject([{ proxy: "büro~b", result: "ok" }]);
+    });
+
+    it.each<[string, string, Partial<Record<ScrapeResult, number>>]>([
+      ["a hot restart", nodeLine("a") + epochLine(1), { hot_restarted: 1 }],
+      ["a hot restart, without a node", epochLine(2), { hot_restarted: 1 }],
+      ["two nodes", nodeLine("a") + nodeLine("b") + epochLine(0), { malformed: 1 }],
+      ["two processes", "meshtally_filter_start_time_milliseconds{} 7\n", { malformed: 1 }],
+      ["no hot restart to be seen, and nobody else to ask", nodeLine("a"), { http_status: 1 }],
+      ["no node, and nobody else to ask", epochLine(0), { http_status: 1 }],
+    ])("counts nothing of stats with %s", async (_, more, counted) => {
+      const { url } = serve(() => more);
+      const { scraper, reports, results } = setUp([await url]);
+      await scraper.scrapeNow();
+      expect(await results()).toEqual(counted);
+      expect(reports).toEqual([]);
+    });
+
+    it("asks /server_info where they do not say it all", async () => {
+      const { admin, url } = serve(() => nodeLine("a"), true);
+      const { scraper, reports } = setUp([await url]);
+      await scraper.scrapeNow();
+      expect(reports).toMatchObject([{ proxy: "node-1" }]);
+      expect(admin.count("/server_info")).toBe(1);
+    });
+  });
+
+  describe("of delimited protobuf", () => {
+    const RECORDED = join(import.meta.dirname, "../fixtures/stats/envoy-1.40.0");
+    const TYPE = "application/vnd.google.protobuf; proto=io.prometheus.client.MetricFamily; encoding=delimited";
+
+    it("asks for it, and takes what comes as what it is said to be", async () => {
+      const listener = (form: "pb" | "txt"): RequestListener => {
+        return (request, response) => {
+          if (request.url?.startsWith("/server_info")) return response.end('{"node":{"id":"n"}}');
+          expect(request.headers.accept?.split(",")[0]).toBe(TYPE);
+          response.setHeader("content-type", form === "pb" ? TYPE : "text/plain; charset=UTF-8");
+          return response.end(readFileSync(`${RECORDED}.${form}`));
+        };
+      };
+      const { scraper, reports } = setUp([await listen(listener("pb")), await listen(listener("txt"))]);
+      await scraper.scrapeNow();
+      expect(reports).toHaveLength(2);
+      expect(reports[0]?.samples).toHaveLength(2);
+      expect(reports[1]).toEqual(reports[0]);
+    });
+
+    it.each([
+      ["breaks off within a family", (body: Buffer) => body.subarray(0, -1)],
+      ["is none", () => Buffer.from("istio_requests_total{} 1\n")],
+    ])("is malformed when it %s, and nothing of it is counted", async (_, change) => {
+      const body = change(readFileSync(`${RECORDED}.pb`));
+      const { scraper, reports, results } = setUp([
+        await listen((_request, response) => response.setHeader("content-type", TYPE).end(body)),
+      ]);
+      await scraper.scrapeNow();
+      expect(await results()).toEqual({ malformed: 1 });
+      expect(reports).toEqual([]);
+    });
+  });
+
+  it("tells once of a target without the filter, and again when it had one in between", async () => {
+    let hasFilter = false;
+    const admin = new Admin();
+    const url = await listen((request, response) => {
+      if (hasFilter || request.url?.startsWith("/server_info")) admin.listener(request, response);
+      else response.end("");
+    });
+    const told: string[] = [];
+    const log: Log = { ...silentLog, warn: (_fields, message) => told.push(message) };
+    const { scraper, results } = setUp([url], { log });
+    for (hasFilter of [false, false, true, false, false]) await scraper.scrapeNow();
+    expect(told).toHaveLength(2);
+    expect(await results()).toEqual({ ok: 1, no_start_time: 4 });
+  });
+
+  describe("whose targets come and go", () => {
+    it("reads new ones, reads those that are left out no more, and each once", async () => {
+      const admins = [new Admin(), new Admin()];
+      admins.forEach((admin, index) => {
+        admin.nodeId = `node-${index}`;
+      });
+      const [first = "", second = ""] = await Promise.all(admins.map(({ listener }) => listen(listener)));
+      const { scraper, reports } = setUp([first]);
+      scraper.start();
+      await expect.poll(() => reports.length, { timeout: 5000 }).toBeGreaterThan(0);
+      scraper.use([second, second].map(adminSpec));
+      await sleep(50); // what was under way
+      reports.length = 0;
+      await expect.poll(() => reports.length, { timeout: 5000 }).toBeGreaterThan(2);
+      expect(new Set(reports.map(({ proxy }) => proxy))).toEqual(new Set(["node-1"]));
+      expect(scraper.statuses.map(({ target }) => target)).toEqual([second]);
+    });
+
+    it("knows one that comes back: what its counters said before they began anew is not lost", async () => {
+      const admin = new Admin();
+      const url = await listen(admin.listener);
+      const { scraper, reports } = setUp([url]);
+      admin.requests = 500;
+      await scraper.scrapeNow();
+      admin.requests = 50;
+      await scraper.scrapeNow();
+      scraper.use([]);
+      await scraper.scrapeNow();
+      scraper.use([adminSpec(url)]);
+      admin.requests = 60;
+      await scraper.scrapeNow();
+      expect(reports.map(({ samples }) => samples[0]?.requests)).toEqual([500, 550, 560]);
+    });
+
+    it("takes what a source says of them: who it is, and that there is no filter", async () => {
+      const admin = new Admin();
+      admin.more = "envoy_server_hot_restart_epoch{} 0\n";
+      const url = await listen(admin.listener);
+      const plain = await listen((_request, response) => response.end(""));
+      const { scraper, reports, results } = setUp([]);
+      scraper.use([
+        { ...adminSpec(url), nodeId: "told" },
+        { ...adminSpec(plain), nodeId: "plain", hasFilter: false },
+      ]);
+      await scraper.scrapeNow();
+      expect(reports).toMatchObject([{ proxy: "told" }]);
+      expect(await results()).toEqual({ ok: 1, no_filter: 1 });
+      expect(admin.count("/server_info")).toBe(0);
+      expect(scraper.statuses.map(({ proxy }) => proxy)).toEqual(["told", "plain"]);
+    });
   });
 
   it("makes the readings of a process cumulative when its counters begin anew, and says so", async () => {
@@ -397,12 +561,27 @@ describe("Scraper", () => {
       most = Math.max(most, ++atOnce);
       await sleep(5);
       atOnce--;
+      request.url = request.url?.replace(/^\/\d/, "") ?? "";
       admin.listener(request, response);
     });
-    const { scraper, results } = setUp(new Array(10).fill(url), { concurrency: 2 });
+    const { scraper, results } = setUp(
+      Array.from({ length: 10 }, (_, index) => `${url}/${index}`),
+      { concurrency: 2 },
+    );
     await scraper.scrapeNow();
     expect(most).toBe(2);
     expect(await results()).toEqual({ ok: 10 });
+  });
+
+  it("lets no target that is slow keep its place from the others", async () => {
+    const slow = Array.from({ length: 4 }, (_, index) =>
+      listen((_request, response) => response.write(`# ${index}\n`)),
+    );
+    const urls = [...(await Promise.all(slow)), await listen(new Admin().listener)];
+    const { scraper, reports } = setUp(urls, { concurrency: 2, timeoutMs: 20_000 });
+    scraper.start();
+    await expect.poll(() => reports.length, { timeout: 5000 }).toBeGreaterThan(0);
+    await scraper.stop();
   });
 
   it("is ready at once without targets, and breaks off what is under way when it is stopped", async () => {
