@@ -64,6 +64,10 @@ interface ScrapeConfig {
   readonly targets: readonly string[];
   readonly maxBodyBytes: number;
   readonly concurrency: number;
+  readonly maxTargets: number;
+  /** Files of Prometheus' target groups; the last part of a path may have `*` for anything. */
+  readonly fileSd: { readonly files: readonly string[]; readonly intervalMs: number };
+  readonly httpSd: { readonly urls: readonly string[]; readonly intervalMs: number };
 }
 
 interface IdentityConfig {
@@ -156,6 +160,13 @@ function parseTarget(text: string): string | null {
   return href.replace(/\/+$/, "");
 }
 
+/** Whether it is an http or https URL without user and fragment. */
+function isSourceUrl(text: string): boolean {
+  if (!/^https?:\/\//.test(text) || !URL.canParse(text)) return false;
+  const { username, password, hash } = new URL(text);
+  return username === "" && password === "" && hash === "";
+}
+
 function isBetween(low: number, value: number | null, high: number): boolean {
   return value !== null && low <= value && value <= high;
 }
@@ -190,6 +201,7 @@ const FORMATS: Readonly<Record<string, (text: string) => boolean>> = {
   memory: (text) => (parseSize(text) ?? 0) >= MIN_STORE_MEMORY_BYTES,
   address: (text) => parseAddress(text) !== null,
   target: (text) => parseTarget(text) !== null,
+  source: isSourceUrl,
   pattern: isPattern,
   codes: (text) => isPattern(codePattern(text)),
   domain: (text) => /^[a-z0-9]([a-z0-9.-]*[a-z0-9])?$/.test(text),
@@ -212,6 +224,10 @@ const address = Type.String({ format: "address", description: "host:port such as
 const target = Type.String({
   format: "target",
   description: "host:port or http(s) URL without user of an Envoy's admin interface, such as 127.0.0.1:15000",
+});
+const sourceUrl = Type.String({
+  format: "source",
+  description: "an http(s) URL without user, such as https://targets.example/envoys",
 });
 const domain = Type.String({ format: "domain", description: "a domain such as cluster.local" });
 const path = Type.String({ minLength: 1, description: "the path of a file or folder" });
@@ -294,6 +310,9 @@ export const FILE_SCHEMA = section({
     timeout: interval,
     max_body: size,
     concurrency: upTo(1000),
+    max_targets: upTo(100_000),
+    file_sd: section({ files: Type.Array(path, { description: "a list of paths" }), interval }),
+    http_sd: section({ urls: Type.Array(sourceUrl, { description: "a list of URLs" }), interval }),
   }),
   identity: section({
     chain: Type.Array(analyzer, { uniqueItems: true, description: "a list of analyzers, each once" }),
@@ -424,6 +443,15 @@ function withDefaults(
       timeoutMs: valid(parseDuration(scrape?.timeout ?? "4s")),
       maxBodyBytes: valid(parseSize(scrape?.max_body ?? "256MiB")),
       concurrency: scrape?.concurrency ?? 64,
+      maxTargets: scrape?.max_targets ?? 10_000,
+      fileSd: {
+        files: (scrape?.file_sd?.files ?? []).map((text) => resolve(folder, text)),
+        intervalMs: valid(parseDuration(scrape?.file_sd?.interval ?? "5s")),
+      },
+      httpSd: {
+        urls: scrape?.http_sd?.urls ?? [],
+        intervalMs: valid(parseDuration(scrape?.http_sd?.interval ?? "60s")),
+      },
     },
     identity: {
       chain: identity?.chain ?? ANALYZERS,

@@ -9,6 +9,7 @@
 //   Envoy --ALS--> AlsReceiver --AccessRecord, ConnectionRecord--.                  .--> WebServer /metrics
 //                                                                 >-- SeriesStore --<
 //   Envoy <--scrape-- Scraper ---------------------StatsReport----'                 '--> ServiceGraph --> /api/v1/graph
+//   files, HTTP <---- Discovery: which targets there are
 //
 //   ProxyAccount of each proxy (AlsReceiver), ScrapeStatus of each target (Scraper) --> /api/v1/receivers
 //
@@ -22,6 +23,7 @@ import type { Log } from "./log.ts";
 import { DuckdbLogStore } from "./logs/duckdb-store.ts";
 import type { LogStore } from "./logs/store.ts";
 import { GrpcServer } from "./receiver/grpc.ts";
+import { Discovery } from "./receiver/scrape/discovery.ts";
 import { Scraper } from "./receiver/scrape.ts";
 import { SelfMetrics } from "./self.ts";
 import { ServiceGraph } from "./service-graph/graph.ts";
@@ -103,7 +105,14 @@ export async function startCollector(config: Config, logOf: (component: string) 
   const graph = new ServiceGraph(readings.series, config.limits.edges);
   const scraper = new Scraper({
     ...config.scrape,
+    targets: [],
     sink: (report) => shards.report(report),
+    self,
+    log: logOf("scrape"),
+  });
+  const discovery = new Discovery({
+    ...config.scrape,
+    use: (specs) => scraper.use(specs),
     self,
     log: logOf("scrape"),
   });
@@ -136,7 +145,7 @@ export async function startCollector(config: Config, logOf: (component: string) 
     await Promise.all([grpc.stop(0), objects.stop(), shards.stop(0), logStore?.close()]);
     throw error;
   });
-  scraper.start();
+  const scraping = discovery.start().then(() => scraper.start());
   const ticks = setInterval(() => {
     // What a busy thread did not tell in time comes with the next tick: the threads' own log line says so.
     readings.refresh().then(
@@ -154,7 +163,12 @@ export async function startCollector(config: Config, logOf: (component: string) 
       isStopping = true;
       const { drainMs } = config.shutdown;
       shards.giveUpAfter(drainMs);
-      await Promise.all([scraper.stop(), objects.stop(), grpc.stop(drainMs)]);
+      const stopScraping = async () => {
+        await discovery.stop();
+        await scraping;
+        await scraper.stop();
+      };
+      await Promise.all([stopScraping(), objects.stop(), grpc.stop(drainMs)]);
       clearInterval(ticks);
       await web.stop(drainMs); // last, so that what was drained can still be read
       await shards.stop(drainMs);

@@ -242,6 +242,23 @@ export class SelfMetrics {
     labelNames: ["label"] as const,
     registers: [this.registry],
   });
+  readonly scrapeTargets = new Gauge({
+    name: "meshtally_scrape_targets",
+    help: "Targets that each source names now.",
+    labelNames: ["source"] as const,
+    registers: [this.registry],
+  });
+  readonly scrapeTargetsRefused = new Gauge({
+    name: "meshtally_scrape_targets_refused",
+    help: "Targets beyond scrape.max_targets now, which are not read.",
+    registers: [this.registry],
+  });
+  readonly scrapeDiscovery = new Counter({
+    name: "meshtally_scrape_discovery_total",
+    help: "Readings of what names targets, by source and result; a file that did not change is not read.",
+    labelNames: ["source", "result"] as const,
+    registers: [this.registry],
+  });
   readonly taps = new Gauge({
     name: "meshtally_taps",
     help: "Readers of /api/v1/tap now.",

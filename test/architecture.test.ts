@@ -131,7 +131,12 @@ const ONE_IMPORTER: Record<string, string | readonly string[]> = {
   "@grpc/grpc-js": "collector/receiver/grpc.ts",
   "prom-client": "collector/self.ts",
   pino: "collector/log.ts",
-  yaml: ["collector/config.ts", "collector/identity/files.ts", "collector/analysis/openapi.ts"],
+  yaml: [
+    "collector/config.ts",
+    "collector/identity/files.ts",
+    "collector/analysis/openapi.ts",
+    "collector/receiver/scrape/file-sd.ts",
+  ],
   ajv: "collector/config.ts",
   "@solo-io/proxy-runtime": "filter/host.ts",
 };

@@ -45,7 +45,16 @@ describe("loadConfig", () => {
         tls: null,
       },
       http: { address: { host: "127.0.0.1", port: 12800 }, tls: null },
-      scrape: { targets: [], intervalMs: 5000, timeoutMs: 4000, maxBodyBytes: 2 ** 28, concurrency: 64 },
+      scrape: {
+        targets: [],
+        intervalMs: 5000,
+        timeoutMs: 4000,
+        maxBodyBytes: 2 ** 28,
+        concurrency: 64,
+        maxTargets: 10_000,
+        fileSd: { files: [], intervalMs: 5000 },
+        httpSd: { urls: [], intervalMs: 60_000 },
+      },
       identity: {
         chain: ["mx-mesh", "k8s-mesh", "address"],
         names: { service: DEFAULT_SERVICE_RULE, instance: DEFAULT_INSTANCE_RULE },
@@ -97,7 +106,15 @@ describe("loadConfig", () => {
     const config = load(`
 grpc: { address: "[::1]:0", max_message: 1KiB, max_stream_age: 0s }
 http: { address: 0.0.0.0:80, insecure: true }
-scrape: { targets: ["127.0.0.1:15000", "https://a.example/envoy/"], interval: 500ms, timeout: 1m, max_body: 2GiB, concurrency: 2 }
+scrape:
+  targets: ["127.0.0.1:15000", "https://a.example/envoy/"]
+  interval: 500ms
+  timeout: 1m
+  max_body: 2GiB
+  concurrency: 2
+  max_targets: 7
+  file_sd: { files: ["a/*.json", /b.yaml], interval: 1s }
+  http_sd: { urls: ["https://a.example/envoys?x=1"], interval: 30s }
 identity:
   chain: [k8s-mesh]
   names: { service: "\${NAME}", instance: "a" }
@@ -136,6 +153,9 @@ threads: 64`);
         timeoutMs: 60_000,
         maxBodyBytes: 2 ** 31,
         concurrency: 2,
+        maxTargets: 7,
+        fileSd: { files: [join(folder, "a/*.json"), "/b.yaml"], intervalMs: 1000 },
+        httpSd: { urls: ["https://a.example/envoys?x=1"], intervalMs: 30_000 },
       },
       identity: {
         chain: ["k8s-mesh"],
@@ -427,6 +447,16 @@ threads: 64`);
     expect(fault).toMatch(/^1:21: scrape\.targets\.0: found .*, expected host:port or http\(s\) URL without user/);
     expect(more).toEqual([]);
   });
+
+  it.each(["ftp://a.example", "a.example", "http://me:secret@a.example", "https://a.example#x", "http://"])(
+    "refuses %s as a server that names targets",
+    (text) => {
+      const [fault, ...more] = faults(`scrape: { http_sd: { urls: ["${text}"] } }`);
+      expect(fault).toMatch(/^1:29: scrape\.http_sd\.urls\.0: found .*, expected an http\(s\) URL without user/);
+      expect(fault).not.toContain("secret");
+      expect(more).toEqual([]);
+    },
+  );
 
   it("does not repeat a target's password", () => {
     expect(faults('scrape: { targets: ["http://me:secret@127.0.0.1:15000"] }')[0]).toContain(

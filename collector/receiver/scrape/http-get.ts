@@ -23,7 +23,7 @@ export interface GetOptions {
   /** Longest body, unpacked. */
   readonly maxBytes: number;
   readonly signal: AbortSignal;
-  /** What takes the body, by its Content-Type, "" if it has none. Told of before the first chunk. */
+  /** What takes the body, by its Content-Type, "" if it has none; may throw ScrapeFault. */
   readonly open: (contentType: string) => (chunk: Buffer) => void;
 }
 
@@ -32,11 +32,10 @@ export class Agents {
   private readonly http: http.Agent;
   private readonly https: https.Agent;
 
-  /** `ca`: PEM certificates of who signs for the servers; those that Node.js has for undefined. */
-  constructor(idleMs: number, ca?: string) {
+  constructor(idleMs: number) {
     const options = { keepAlive: true, maxFreeSockets: 1, timeout: idleMs };
     this.http = new http.Agent(options);
-    this.https = new https.Agent({ ...options, ...(ca === undefined ? {} : { ca }) });
+    this.https = new https.Agent(options);
   }
 
   of(url: string): http.Agent {
@@ -57,12 +56,12 @@ export async function get(options: GetOptions): Promise<void> {
     response.destroy(); // not read to its end: it may have none
     throw new ScrapeFault("http_status", `${path} answered ${response.statusCode}`);
   }
-  const take = options.open(response.headers["content-type"] ?? "");
   const isPacked = response.headers["content-encoding"] === "gzip";
   const body = isPacked ? response.pipe(createGunzip()) : response;
   if (isPacked) response.on("error", (error) => body.destroy(error));
   let bytes = 0;
   try {
+    const take = options.open(response.headers["content-type"] ?? "");
     for await (const chunk of body as AsyncIterable<Buffer>) {
       bytes += chunk.length;
       if (bytes > options.maxBytes)

@@ -1,0 +1,99 @@
+// All targets that there are: those of the configuration, and those that files and HTTP servers name, as these change.
+
+import { CollectorError } from "../../error.ts";
+import type { Log } from "../../log.ts";
+import type { ReloadResult, SelfMetrics } from "../../self.ts";
+import { LogLimit } from "../log-limit.ts";
+import { FileSd } from "./file-sd.ts";
+import { ScrapeFault } from "./http-get.ts";
+import { HttpSd } from "./http-sd.ts";
+import { adminSpec, type TargetSpec } from "./target-spec.ts";
+
+export interface DiscoveryOptions {
+  /** Base URLs of admin interfaces. */
+  readonly targets: readonly string[];
+  readonly fileSd: { readonly files: readonly string[]; readonly intervalMs: number };
+  readonly httpSd: { readonly urls: readonly string[]; readonly intervalMs: number };
+  /** More are left out: first of the HTTP servers', then of the files', then of the configuration's. */
+  readonly maxTargets: number;
+  /** Told of all targets, whenever they change; several may have one URL. */
+  readonly use: (specs: readonly TargetSpec[]) => void;
+  readonly self: SelfMetrics;
+  readonly log: Log;
+}
+
+/** Where targets come from; the label `source`. */
+export type DiscoverySource = "static" | "file_sd" | "http_sd";
+
+/** How looking for targets went. */
+export class DiscoveryReport {
+  private readonly faults: LogLimit;
+
+  constructor(
+    private readonly self: SelfMetrics,
+    log: Log,
+  ) {
+    this.faults = new LogLimit(log);
+  }
+
+  count(source: DiscoverySource, result: ReloadResult): void {
+    this.self.scrapeDiscovery.inc({ source, result });
+  }
+
+  /** `from`: the file or URL. */
+  fail(source: DiscoverySource, from: string, error: unknown): void {
+    const result = resultOf(error);
+    this.count(source, result);
+    const reason = error instanceof Error ? error.message : String(error);
+    this.faults.error(`${source} ${result}`, { from, reason }, "targets could not be read; the former ones stay");
+  }
+}
+
+function resultOf(error: unknown): ReloadResult {
+  if (error instanceof CollectorError) return error.code === "limit_exceeded" ? "too_large" : "malformed";
+  if (error instanceof ScrapeFault && error.result === "too_large") return "too_large";
+  return error instanceof ScrapeFault && error.result === "malformed" ? "malformed" : "unreadable";
+}
+
+export class Discovery {
+  private readonly fixed: readonly TargetSpec[];
+  private readonly fileSd: FileSd;
+  private readonly httpSd: HttpSd;
+  private readonly faults: LogLimit;
+
+  constructor(private readonly options: DiscoveryOptions) {
+    const { targets, fileSd, httpSd, self, log } = options;
+    this.faults = new LogLimit(log);
+    this.fixed = targets.map(adminSpec);
+    const common = { onChange: () => this.useAll(), report: new DiscoveryReport(self, log) };
+    this.fileSd = new FileSd({ ...fileSd, ...common });
+    this.httpSd = new HttpSd({ ...httpSd, ...common });
+  }
+
+  /** Resolves when all sources were asked once, with or without success. */
+  async start(): Promise<void> {
+    this.useAll();
+    await Promise.all([this.fileSd.start(), this.httpSd.start()]);
+  }
+
+  async stop(): Promise<void> {
+    await Promise.all([this.fileSd.stop(), this.httpSd.stop()]);
+  }
+
+  private useAll(): void {
+    const { self, maxTargets, use } = this.options;
+    const sources = { static: this.fixed, file_sd: this.fileSd.specs, http_sd: this.httpSd.specs };
+    for (const [source, { length }] of Object.entries(sources)) self.scrapeTargets.set({ source }, length);
+    const specs = Object.values(sources).flat();
+    const refused = Math.max(0, specs.length - maxTargets);
+    self.scrapeTargetsRefused.set(refused);
+    if (refused > 0) {
+      this.faults.error(
+        "refused",
+        { refused, max_targets: maxTargets },
+        "more targets than scrape.max_targets; the last are not read",
+      );
+    }
+    use(specs.slice(0, maxTargets));
+  }
+}
