@@ -18,6 +18,18 @@ import { ANALYZERS, type Analyzer } from "./identity/chain.ts";
 import { DEFAULT_INSTANCE_RULE, DEFAULT_SERVICE_RULE, parseNameRule } from "./identity/names.ts";
 import { DEFAULT_REDACTED_HEADERS, type RedactSettings } from "./logs/redact.ts";
 import type { LogRuleSettings } from "./logs/rules.ts";
+import {
+  accessOf,
+  checkReceiver,
+  clientTlsOf,
+  DEFAULT_METRICS,
+  isReceiverUrl,
+  nameOf,
+  type RawReceiver,
+  type ReceiverSettings,
+  type RemoteWriteSettings,
+  type Surroundings,
+} from "./out/settings.ts";
 import { DESTINATION_RULES, type DestinationRule } from "./series/unified.ts";
 import { checkCredentials, readTlsFilesSync, type TlsFiles } from "./tls/credentials.ts";
 import { LABELS } from "./vocabulary.ts";
@@ -35,6 +47,7 @@ export interface Config {
   readonly endpoints: EndpointRules & { readonly maxPerService: number };
   readonly logs: LogsConfig;
   readonly metrics: MetricsConfig;
+  readonly remoteWrite: readonly RemoteWriteSettings[];
   readonly limits: LimitsConfig;
   readonly log: { readonly level: LogLevel };
   readonly shutdown: { readonly drainMs: number };
@@ -185,6 +198,8 @@ const MAX_DURATION_MS = 168 * 3_600_000;
 /** What a log store needs to work: in so many files as it is cut into, and for what it writes at once. */
 const MIN_STORE_BYTES = 16 * 2 ** 20;
 const MIN_STORE_MEMORY_BYTES = 32 * 2 ** 20;
+/** What a queue is cut into has room for a request. */
+const MIN_QUEUE_BYTES = 16 * 2 ** 20;
 const MIN_AGE_MS = 60_000;
 const MAX_AGE_MS = 8760 * 3_600_000;
 
@@ -204,6 +219,8 @@ const FORMATS: Readonly<Record<string, (text: string) => boolean>> = {
   source: isSourceUrl,
   pattern: isPattern,
   codes: (text) => isPattern(codePattern(text)),
+  receiver: isReceiverUrl,
+  queue: (text) => (parseSize(text) ?? 0) >= MIN_QUEUE_BYTES,
   domain: (text) => /^[a-z0-9]([a-z0-9.-]*[a-z0-9])?$/.test(text),
 };
 
@@ -257,6 +274,18 @@ const destinations = Type.Unsafe<DestinationRule>({
 const label = Type.Unsafe<string>({ enum: LABELS, description: `one of ${LABELS.join(", ")}` });
 const labels = Type.Array(label, { uniqueItems: true, description: "a list of labels, each once" });
 const flag = Type.Boolean({ description: "true or false" });
+const receiverUrl = Type.String({
+  format: "receiver",
+  description: "an http(s) URL without user and password, such as https://prometheus.example/api/v1/write",
+});
+const queueSize = Type.String({ format: "queue", description: "a size from 16MiB such as 512MiB" });
+const fieldName = Type.String({ pattern: "^[!#$%&'*+.^_`|~0-9A-Za-z-]+$", description: "a header's name" });
+const headerValue = Type.String({ pattern: "^[\\t -~]*$", description: "a text of printable ASCII" });
+const receiverName = Type.String({
+  pattern: "^[a-zA-Z0-9_.:-]{1,64}$",
+  description: "a name of letters, digits and _.:-",
+});
+const variable = Type.String({ minLength: 1, description: "the name of an environment variable" });
 const level = Type.Unsafe<LogLevel>({ enum: LOG_LEVELS, description: `one of ${LOG_LEVELS.join(", ")}` });
 
 function upTo(maximum: number) {
@@ -299,6 +328,50 @@ const rate = element({
   ),
 });
 const tls = section({ certificate: pemFile, key: pemFile, client_ca: pemFile });
+
+/** Where metrics are sent to, and as whom. */
+const receiver = {
+  name: Type.Optional(receiverName),
+  url: receiverUrl,
+  insecure: Type.Optional(flag),
+  headers: Type.Optional(
+    listOf(
+      element({
+        name: fieldName,
+        value: Type.Optional(headerValue),
+        file: Type.Optional(path),
+        env: Type.Optional(variable),
+      }),
+      "headers",
+    ),
+  ),
+  basic_auth: Type.Optional(
+    element({
+      username: Type.String({ minLength: 1, description: "a name" }),
+      password_file: Type.Optional(path),
+      password_env: Type.Optional(variable),
+    }),
+  ),
+  bearer_token_file: Type.Optional(path),
+  bearer_token_env: Type.Optional(variable),
+  tls: Type.Optional(section({ ca: pemFile, certificate: pemFile, key: pemFile })),
+  interval: Type.Optional(interval),
+  timeout: Type.Optional(interval),
+  max_samples_per_send: Type.Optional(upTo(100_000)),
+  queue: Type.Optional(section({ folder: path, max_size: queueSize })),
+  metrics: Type.Optional(pattern),
+};
+const remoteWrite = element({
+  ...receiver,
+  external_labels: Type.Optional(
+    Type.Record(
+      // Not those that say which series of a metric it is.
+      Type.String({ pattern: "^(?!__|(?:le|quantile)$)[a-zA-Z_][a-zA-Z0-9_]*$" }),
+      Type.String({ description: "a text" }),
+      { additionalProperties: false, description: "labels: names that may be a Prometheus label's, and texts" },
+    ),
+  ),
+});
 
 /** What a file may hold; docs/configuration.md has a row for each key. */
 export const FILE_SCHEMA = section({
@@ -362,6 +435,7 @@ export const FILE_SCHEMA = section({
     memory: storeMemory,
   }),
   metrics: section({ destinations, labels }),
+  remote_write: listOf(remoteWrite, "receivers"),
   limits: section({
     proxies: upTo(1_000_000),
     label_sets: upTo(1_000_000),
@@ -394,10 +468,10 @@ export interface ConfigSource {
 /** Throws CollectorError `config_invalid` that lists every fault, one a line, when there is any. */
 export function loadConfig({ path, env }: ConfigSource): Config {
   const faults: string[] = [];
-  const file = readFile(path, faults);
+  const file = readFile(path, env, faults);
   const logLevel = readLogLevel(env, faults);
   if (file === null || faults.length > 0) throw new CollectorError("config_invalid", faults.join("\n"));
-  return withDefaults(file, logLevel, path === null ? "." : dirname(path));
+  return withDefaults(file, logLevel, { folder: path === null ? "." : dirname(path), env });
 }
 
 /** A configuration file, and the path templates of each file of `endpoints.openapi`. */
@@ -406,7 +480,7 @@ interface LoadedFile {
   readonly openapi: readonly (readonly string[])[];
 }
 
-/** Paths are relative to `folder`, the file's. */
+/** Paths are relative to the file's folder. */
 function withDefaults(
   {
     values: {
@@ -423,12 +497,14 @@ function withDefaults(
       log,
       shutdown,
       threads,
+      ...rest
     },
     openapi,
   }: LoadedFile,
   logLevel: LogLevel | null,
-  folder: string,
+  around: Surroundings,
 ): Config {
+  const { folder } = around;
   return {
     grpc: {
       address: valid(parseAddress(grpc?.address ?? "127.0.0.1:11800")),
@@ -506,6 +582,10 @@ function withDefaults(
       destinations: metrics?.destinations ?? "certain",
       labels: metrics?.labels?.length ? metrics.labels : LABELS,
     },
+    remoteWrite: (rest.remote_write ?? []).map(({ external_labels, ...raw }) => ({
+      ...receiverSettings(raw, around),
+      externalLabels: external_labels ?? {},
+    })),
     limits: {
       proxies: limits?.proxies ?? 5000,
       labelSets: limits?.label_sets ?? 50_000,
@@ -520,6 +600,26 @@ function withDefaults(
     log: { level: logLevel ?? log?.level ?? "info" },
     shutdown: { drainMs: valid(parseDuration(shutdown?.drain ?? "2s")) },
     threads: threads ?? 0,
+  };
+}
+
+type FileReceiver = Omit<Static<typeof remoteWrite>, "external_labels">;
+
+function receiverSettings(file: FileReceiver, around: Surroundings): ReceiverSettings {
+  const raw = file as RawReceiver; // in which a key that is absent and one that is undefined are the same
+  return {
+    name: nameOf(raw),
+    url: file.url,
+    access: accessOf(raw, around),
+    tls: clientTlsOf(raw, around.folder),
+    intervalMs: valid(parseDuration(file.interval ?? "15s")),
+    timeoutMs: valid(parseDuration(file.timeout ?? "30s")),
+    maxSamples: file.max_samples_per_send ?? 5000,
+    queue: {
+      folder: file.queue?.folder === undefined ? null : resolve(around.folder, file.queue.folder),
+      maxBytes: valid(parseSize(file.queue?.max_size ?? (file.queue?.folder === undefined ? "64MiB" : "512MiB"))),
+    },
+    metrics: file.metrics ?? DEFAULT_METRICS,
   };
 }
 
@@ -555,7 +655,7 @@ function readLogLevel(env: Readonly<NodeJS.ProcessEnv>, faults: string[]): LogLe
 }
 
 /** The file's values; null when it is not valid, and then `faults` says why. */
-function readFile(path: string | null, faults: string[]): LoadedFile | null {
+function readFile(path: string | null, env: Readonly<NodeJS.ProcessEnv>, faults: string[]): LoadedFile | null {
   if (path === null) return { values: {}, openapi: [] };
   let text: string;
   try {
@@ -565,7 +665,7 @@ function readFile(path: string | null, faults: string[]): LoadedFile | null {
     return null;
   }
   try {
-    const source = new Source(path, text);
+    const source = new Source(path, text, env);
     const values = source.read();
     faults.push(...source.faultsInOrder());
     return faults.length === 0 ? { values, openapi: source.openapi } : null;
@@ -590,6 +690,7 @@ class Source {
   constructor(
     private readonly file: string,
     text: string,
+    private readonly env: Readonly<NodeJS.ProcessEnv>,
   ) {
     this.document = parseDocument(text, { lineCounter: this.lines });
   }
@@ -620,7 +721,31 @@ class Source {
     this.checkNameRule(value, "instance");
     for (const [index, rule] of entriesAt(value, "endpoints", "rules")) this.checkEndpointRule(rule, index);
     for (const [index, { file }] of entriesAt(value, "endpoints", "openapi")) this.readOpenApi(file, index);
+    if (this.faults.length === 0) this.checkReceivers(value as FileConfig, "remote_write");
     return value as FileConfig;
+  }
+
+  /** Receivers of metrics are told apart by name, and each needs a folder of its own. */
+  private checkReceivers(values: FileConfig, key: "remote_write"): void {
+    const around = { folder: dirname(this.file), env: this.env };
+    const names = new Set<string>();
+    const folders = new Set<string>();
+    for (const [index, file] of (values[key] ?? []).entries()) {
+      const raw = file as RawReceiver;
+      const at = (path: Path, found: string, expected: string) => {
+        const whole = [key, index, ...path];
+        this.report(this.offsetOf(whole), whole, found, expected);
+      };
+      for (const { path, found, expected } of checkReceiver(raw, around)) at(path, found, expected);
+      const name = nameOf(raw);
+      if (names.has(name)) at(["name"], `${quote(name)} a second time`, "a name of its own");
+      names.add(name);
+      if (raw.queue?.folder === undefined) continue;
+      const folder = resolve(around.folder, raw.queue.folder);
+      if (folders.has(folder))
+        at(["queue", "folder"], `${quote(raw.queue.folder)} a second time`, "a folder of its own");
+      folders.add(folder);
+    }
   }
 
   /** Nothing here needs them, and they can name nothing, name themselves, or make a few lines into gigabytes. */
@@ -645,11 +770,16 @@ class Source {
       return;
     }
     if (keyword !== "additionalProperties") {
-      this.report(this.offsetOf(path), path, quote(withoutUser(data)), String(parentSchema?.["description"]));
+      this.report(this.offsetOf(path), path, shown(path, data), String(parentSchema?.["description"]));
       return;
     }
     const key = String(params["additionalProperty"]);
-    const known = Object.keys((parentSchema as { properties: object }).properties);
+    const { properties, description } = parentSchema as { properties?: object; description: string };
+    if (properties === undefined) {
+      this.report(this.offsetOfKey(path, key), [...path, key], "a name that it cannot have", description);
+      return;
+    }
+    const known = Object.keys(properties);
     const expected = `${nearest(key, known)} (known here: ${known.join(", ")})`;
     this.report(this.offsetOfKey(path, key), [...path, key], "an unknown key", expected);
   }
@@ -762,6 +892,15 @@ function entriesAt(value: unknown, name: string, key: string): [number, Section]
   const of = isSection(value) ? value[name] : undefined;
   const list = isSection(of) ? of[key] : undefined;
   return Array.isArray(list) ? [...list.entries()].filter(([, each]) => isSection(each)) : [];
+}
+
+/** What a fault says of a value. Of what goes to receivers of metrics only what can hold no secret. */
+function shown(path: Path, data: unknown): string {
+  if (path[0] !== "remote_write") return quote(withoutUser(data));
+  if (Array.isArray(data)) return "a list";
+  if (isSection(data)) return "a section";
+  if (path[2] === "headers" && path[4] !== "name") return `a ${typeof data} that it cannot be`;
+  return quote(typeof data === "string" ? String(withoutUser(data)).replace(/\?.*/, "?...") : data);
 }
 
 /** A URL without what stands before its @, which may be a password. */

@@ -11,6 +11,8 @@
 //   Envoy <--scrape-- Scraper ---------------------StatsReport----'                 '--> ServiceGraph --> /api/v1/graph
 //   files, HTTP <---- Discovery: which targets there are
 //
+//   Readings (SeriesStore, Indicators) --> Receivers: points, batches, queue --> Prometheus remote write
+//
 //   ProxyAccount of each proxy (AlsReceiver), ScrapeStatus of each target (Scraper) --> /api/v1/receivers
 //
 // AlsReceiver, Indicators and SeriesStore are a Shard: one in this thread, or one in each of `threads` others, and Readings of all.
@@ -22,6 +24,7 @@ import { KubernetesObjects } from "./identity/kubernetes.ts";
 import type { Log } from "./log.ts";
 import { DuckdbLogStore } from "./logs/duckdb-store.ts";
 import type { LogStore } from "./logs/store.ts";
+import { Receivers } from "./out/receivers.ts";
 import { GrpcServer } from "./receiver/grpc.ts";
 import { Discovery } from "./receiver/scrape/discovery.ts";
 import { Scraper } from "./receiver/scrape.ts";
@@ -136,16 +139,31 @@ export async function startCollector(config: Config, logOf: (component: string) 
     log: logOf("web"),
   });
 
+  const receivers = await Receivers.open({
+    remoteWrite: config.remoteWrite,
+    readings,
+    renderSelf: (holdings, others) =>
+      self.render({ ...holdings, edges: graph.edgeCount, leftOut: web.leftOut }, others),
+    self,
+    version: VERSION,
+    log: logOf("out"),
+  }).catch(async (error: unknown) => {
+    await Promise.all([shards.stop(0), logStore?.close()]);
+    throw error;
+  });
+
   await objects.start(); // first, so that no entry is named without them
   const grpcPort = await grpc.start().catch(async (error: unknown) => {
-    await Promise.all([objects.stop(), shards.stop(0), logStore?.close()]);
+    await Promise.all([objects.stop(), receivers.stop(0), shards.stop(0), logStore?.close()]);
     throw error;
   });
   const httpPort = await web.start().catch(async (error: unknown) => {
-    await Promise.all([grpc.stop(0), objects.stop(), shards.stop(0), logStore?.close()]);
+    await Promise.all([grpc.stop(0), objects.stop(), receivers.stop(0), shards.stop(0), logStore?.close()]);
     throw error;
   });
   const scraping = discovery.start().then(() => scraper.start());
+  scraper.start();
+  receivers.start();
   const ticks = setInterval(() => {
     // What a busy thread did not tell in time comes with the next tick: the threads' own log line says so.
     readings.refresh().then(
@@ -170,7 +188,7 @@ export async function startCollector(config: Config, logOf: (component: string) 
       };
       await Promise.all([stopScraping(), objects.stop(), grpc.stop(drainMs)]);
       clearInterval(ticks);
-      await web.stop(drainMs); // last, so that what was drained can still be read
+      await Promise.all([web.stop(drainMs), receivers.stop(drainMs)]); // last, so that what was drained can still be read
       await shards.stop(drainMs);
       await logStore?.close();
     },

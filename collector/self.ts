@@ -157,6 +157,63 @@ export const LOG_FAULT_REASONS = [
 ] as const;
 export type LogFaultReason = (typeof LOG_FAULT_REASONS)[number];
 
+/** Why samples never reach a receiver of metrics; the label `reason`. */
+export const EXPORT_DROP_REASONS = [
+  /** The queue was full of newer ones: the receiver was away for too long, or takes them too slowly. */
+  "queue_full",
+  /** The queue's folder could not be written; the log has the message. */
+  "queue_fault",
+  /** What the queue held was damaged, or not written whole when the process was killed. */
+  "queue_corrupt",
+  /** Status 400: too old, out of order, or not what the receiver expects. */
+  "bad_request",
+  /** Status 401 or 403. */
+  "unauthorized",
+  /** Status 404 or 405: there is no such receiver behind the URL. */
+  "not_found",
+  /** Status 413: less `max_samples_per_send` is called for. */
+  "too_large",
+  /** Another status that no retry changes. */
+  "refused",
+  /** An OTLP receiver took the rest of the request. */
+  "rejected",
+] as const;
+export type ExportDropReason = (typeof EXPORT_DROP_REASONS)[number];
+
+/** Why a request was not taken and is sent again; the label `reason`. */
+export const EXPORT_RETRY_REASONS = [
+  /** No connection, or it broke before there was an answer. */
+  "unreachable",
+  /** No answer within `timeout`. */
+  "timeout",
+  /** Status 429. */
+  "throttled",
+  /** Status 5xx. */
+  "server_error",
+  /** A status that leads elsewhere: not followed, the URL has to be corrected. */
+  "redirected",
+  /** A file with a secret or a certificate cannot be read. */
+  "credentials",
+] as const;
+export type ExportRetryReason = (typeof EXPORT_RETRY_REASONS)[number];
+
+/** What is counted of one receiver of metrics. */
+export interface ExportCounts {
+  sent(samples: number, nowMs: number): void;
+  dropped(reason: ExportDropReason, samples: number): void;
+  retried(reason: ExportRetryReason): void;
+  collectionFailed(): void;
+  /** Looks at what waits whenever the metrics are read. */
+  watch(queue: ExportQueue): void;
+}
+
+interface ExportQueue {
+  readonly bytes: number;
+  readonly samples: number;
+  /** When the oldest was collected, Unix ms. */
+  readonly oldestMs: number | null;
+}
+
 /** Numbers of HTTP metrics and of TCP metrics; the label `metrics`. */
 interface ByShape {
   readonly http: number;
@@ -338,6 +395,53 @@ export class SelfMetrics {
     buckets: [0.001, 0.005, 0.025, 0.1, 0.5, 2, 10],
     registers: [this.registry],
   });
+  private readonly exportSamples = new Counter({
+    name: "meshtally_export_samples_total",
+    help: "Samples that a receiver of metrics took.",
+    labelNames: ["receiver"] as const,
+    registers: [this.registry],
+  });
+  private readonly exportDropped = new Counter({
+    name: "meshtally_export_samples_dropped_total",
+    help: "Samples that never reach a receiver of metrics, by reason.",
+    labelNames: ["receiver", "reason"] as const,
+    registers: [this.registry],
+  });
+  private readonly exportRetries = new Counter({
+    name: "meshtally_export_retries_total",
+    help: "Requests that a receiver of metrics did not take and that are sent again, by reason.",
+    labelNames: ["receiver", "reason"] as const,
+    registers: [this.registry],
+  });
+  private readonly exportCollectionsFailed = new Counter({
+    name: "meshtally_export_collections_failed_total",
+    help: "Times that not all could be read that was to be sent, so that nothing was.",
+    labelNames: ["receiver"] as const,
+    registers: [this.registry],
+  });
+  private readonly exportLastSuccess = new Gauge({
+    name: "meshtally_export_last_success_timestamp_seconds",
+    help: "When a receiver of metrics last took a request, Unix time.",
+    labelNames: ["receiver"] as const,
+    registers: [this.registry],
+  });
+  private readonly exportQueues = new Map<string, ExportQueue>();
+  readonly exportQueueBytes = this.queueGauge(
+    "meshtally_export_queue_bytes",
+    "Bytes that wait to be sent.",
+    ({ bytes }) => bytes,
+  );
+  readonly exportQueueSamples = this.queueGauge(
+    "meshtally_export_queue_samples",
+    "Samples that wait to be sent.",
+    ({ samples }) => samples,
+  );
+  readonly exportLag = this.queueGauge(
+    "meshtally_export_lag_seconds",
+    "Age of the oldest samples that wait to be sent; 0 when none do.",
+    ({ oldestMs }) => (oldestMs === null ? 0 : Math.max(0, Date.now() - oldestMs) / 1000),
+  );
+
   private readonly labelSets = new Gauge({
     name: "meshtally_label_sets",
     help: "Distinct label sets held: of HTTP metrics, of TCP metrics.",
@@ -442,6 +546,38 @@ export class SelfMetrics {
   /** For another thread's `render`. */
   counts(): Promise<SelfCounts> {
     return this.registry.getMetricsAsJSON();
+  }
+
+  /** The counts of one receiver of metrics. */
+  exportTo(receiver: string): ExportCounts {
+    // Every reason exists from the start, so that a first drop is an increase and not a new series.
+    this.exportSamples.inc({ receiver }, 0);
+    this.exportCollectionsFailed.inc({ receiver }, 0);
+    for (const reason of EXPORT_DROP_REASONS) this.exportDropped.inc({ receiver, reason }, 0);
+    for (const reason of EXPORT_RETRY_REASONS) this.exportRetries.inc({ receiver, reason }, 0);
+    return {
+      sent: (samples, nowMs) => {
+        this.exportSamples.inc({ receiver }, samples);
+        this.exportLastSuccess.set({ receiver }, nowMs / 1000);
+      },
+      dropped: (reason, samples) => this.exportDropped.inc({ receiver, reason }, samples),
+      retried: (reason) => this.exportRetries.inc({ receiver, reason }),
+      collectionFailed: () => this.exportCollectionsFailed.inc({ receiver }),
+      watch: (queue) => this.exportQueues.set(receiver, queue),
+    };
+  }
+
+  private queueGauge(name: string, help: string, readOf: (queue: ExportQueue) => number): Gauge<"receiver"> {
+    const queues = () => this.exportQueues;
+    return new Gauge({
+      name,
+      help,
+      labelNames: ["receiver"] as const,
+      registers: [this.registry],
+      collect() {
+        for (const [receiver, queue] of queues()) this.set({ receiver }, readOf(queue));
+      },
+    });
   }
 
   private describeProcess(version: string): void {

@@ -14,7 +14,7 @@ import type { Span } from "../indicators/slots.ts";
 import type { Log } from "../log.ts";
 import type { LogStore } from "../logs/store.ts";
 import type { ScrapeStatus } from "../receiver/scrape.ts";
-import type { SelfMetrics } from "../self.ts";
+import type { Holdings, SelfMetrics } from "../self.ts";
 import type { DestinationRule } from "../series/unified.ts";
 import type { ServiceGraph } from "../service-graph/graph.ts";
 import type { MetricsReading, Readings } from "../shards/shards.ts";
@@ -71,6 +71,11 @@ export class WebServer {
     this.server = this.createServer(options.tls ?? null);
     this.server.maxConnections = MAX_CONNECTIONS;
     this.server.timeout = IDLE_TIMEOUT_MS;
+  }
+
+  /** What mesh_* leave out because nobody can know whether it is counted already. */
+  get leftOut(): Holdings["leftOut"] {
+    return this.traffic.leftOut();
   }
 
   private createServer(tls: ServerTls | null): Server {
@@ -212,7 +217,7 @@ export class WebServer {
       yield format === "openmetrics" ? toOpenMetrics(piece) : piece;
     }
     const { self, graph } = this.options;
-    const holdings = { ...reading.holdings, edges: graph.edgeCount, leftOut: this.traffic.leftOut() };
+    const holdings = { ...reading.holdings, edges: graph.edgeCount, leftOut: this.leftOut };
     const text = await self.render(holdings, reading.others);
     yield format === "openmetrics" ? `${toOpenMetrics(text)}# EOF\n` : text;
   }

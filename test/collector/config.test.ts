@@ -7,6 +7,7 @@ import { type Config, FILE_SCHEMA, formatAddress, loadConfig } from "../../colle
 import { CollectorError } from "../../collector/error.ts";
 import { DEFAULT_INSTANCE_RULE, DEFAULT_SERVICE_RULE } from "../../collector/identity/names.ts";
 import { DEFAULT_REDACTED_HEADERS } from "../../collector/logs/redact.ts";
+import { Secret } from "../../collector/out/secret.ts";
 import { VERSION } from "../../collector/version.ts";
 import { LABELS } from "../../collector/vocabulary.ts";
 import { writeCertificates } from "../fixtures/certificates.ts";
@@ -71,6 +72,7 @@ describe("loadConfig", () => {
         memoryBytes: 2 ** 26,
       },
       metrics: { destinations: "certain", labels: LABELS },
+      remoteWrite: [],
       limits: {
         proxies: 5000,
         labelSets: 50_000,
@@ -140,6 +142,18 @@ logs:
   max_age: 8760h
   memory: 32MiB
 metrics: { destinations: all, labels: [reporter, response_code] }
+remote_write:
+  - url: https://a.example/write?tenant=b
+    name: a
+    insecure: true
+    headers: [{ name: X-Scope-OrgID, value: mesh }]
+    tls: { ca: "" }
+    interval: 1s
+    timeout: 2s
+    max_samples_per_send: 3
+    queue: { folder: out, max_size: 16MiB }
+    external_labels: { cluster: east }
+    metrics: istio_.*
 limits: { proxies: 1, label_sets: 2, cells: 4, retire_after: 1h, edges: 3, streams: 5, connections: 6, taps: 7, indicators: 8 }
 log: { level: warn }
 shutdown: { drain: 0s }
@@ -205,6 +219,20 @@ threads: 64`);
         memoryBytes: 2 ** 25,
       },
       metrics: { destinations: "all", labels: ["reporter", "response_code"] },
+      remoteWrite: [
+        {
+          name: "a",
+          url: "https://a.example/write?tenant=b",
+          access: { headers: [{ name: "X-Scope-OrgID", value: Secret.of("mesh") }], basic: null, bearer: null },
+          tls: { ca: null, certificate: null, key: null },
+          intervalMs: 1000,
+          timeoutMs: 2000,
+          maxSamples: 3,
+          queue: { folder: join(folder, "out"), maxBytes: 2 ** 24 },
+          metrics: "istio_.*",
+          externalLabels: { cluster: "east" },
+        },
+      ],
       limits: {
         proxies: 1,
         labelSets: 2,
@@ -237,7 +265,7 @@ threads: 64`);
       "3:26: scrape.targets.1: found 7, expected host:port or http(s) URL without user of an Envoy's admin interface, such as 127.0.0.1:15000",
       '3:29: scrape.targets.2: found "ftp://x", expected host:port or http(s) URL without user of an Envoy\'s admin interface, such as 127.0.0.1:15000',
       "5:12: limits.proxies: found 0, expected a whole number from 1 to 1000000",
-      "6:1: loog: found an unknown key, expected log (known here: grpc, http, scrape, identity, health, indicators, endpoints, logs, metrics, limits, log, shutdown, threads)",
+      "6:1: loog: found an unknown key, expected log (known here: grpc, http, scrape, identity, health, indicators, endpoints, logs, metrics, remote_write, limits, log, shutdown, threads)",
       'LOG_LEVEL: found "loud", expected one of info, warn, error, silent',
     ]);
   });
@@ -554,7 +582,7 @@ describe("what is written about the configuration", () => {
   it("docs/configuration.md has a row for every key, and no other, with its default", () => {
     const rows = [
       ...readFileSync(join(ROOT, "docs/configuration.md"), "utf8").matchAll(
-        /^\| `(threads|[a-z_]+(?:\.[a-z_]+)+)` \| (.+?) \|/gm,
+        /^\| `(threads|remote_write|[a-z_]+(?:\.[a-z_]+)+)` \| (.+?) \|/gm,
       ),
     ];
     expect(rows.map((row) => row[1]).sort()).toEqual([...KEYS].sort());

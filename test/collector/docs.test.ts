@@ -11,6 +11,8 @@ import { Indicators } from "../../collector/indicators/indicators.ts";
 import { LABEL_NAMES, SUBJECT_KINDS, type SubjectKind } from "../../collector/indicators/subjects.ts";
 import {
   DROP_REASONS,
+  EXPORT_DROP_REASONS,
+  EXPORT_RETRY_REASONS,
   HANDSHAKE_FAILURES,
   LOG_DROP_REASONS,
   LOG_FAULT_REASONS,
@@ -51,6 +53,8 @@ it.each([
   ["Why entries are kept", LOG_REASONS],
   ["Why kept entries are not in the store", LOG_DROP_REASONS],
   ["What keeps the log store from working", LOG_FAULT_REASONS],
+  ["Why samples are not sent", EXPORT_DROP_REASONS],
+  ["Why requests are sent again", EXPORT_RETRY_REASONS],
   ["How readings of Kubernetes objects end", RELOAD_RESULTS],
   ["How readings of changed certificates end", TLS_RELOAD_RESULTS],
   ["Why TLS handshakes fail", HANDSHAKE_FAILURES],

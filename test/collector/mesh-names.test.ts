@@ -4,12 +4,12 @@
 import { describe, expect, it } from "vitest";
 import { decodeAlsMessage } from "../../collector/proto/als.ts";
 import { AlsDecoder } from "../../collector/record/from-als.ts";
-import { LabelTexts, StatsParser } from "../../collector/record/from-stats.ts";
 import { SeriesStore } from "../../collector/series/store.ts";
 import type { DestinationRule } from "../../collector/series/unified.ts";
 import { LABELS, START_TIME_METRIC } from "../../collector/vocabulary.ts";
 import { TrafficExposition } from "../../collector/web/exposition.ts";
 import { encodeEntry, encodeMessage, encodeTcpEntry, type Fields, structFields, structState } from "../fixtures/als.ts";
+import { readStats } from "../fixtures/stats.ts";
 import { indexOf, pod, service, serviceEntry, slice } from "./identity/cluster.ts";
 import { type LabelValues, values } from "./labels.ts";
 
@@ -374,9 +374,8 @@ describe("by the filter's stats", () => {
       .map((value, i) => [LABELS[i] as string, value] as const)
       .filter(([label]) => !http.includes(label))
       .map(([label, value]) => `${label}="${value}"`);
-    const parser = new StatsParser(new LabelTexts());
-    parser.write(Buffer.from(`istio_${family}{${text.join(",")}} 1\n${START_TIME_METRIC}{} 900\n`));
-    expect(store.report(parser.end("p"))).toBe("ok");
+    const page = readStats(`istio_${family}{${text.join(",")}} 1\n${START_TIME_METRIC}{} 900\n`);
+    expect(store.report(page.report("p"))).toBe("ok");
     expect(series(exposition, `mesh_${family}`)).toEqual(expected === null ? [] : [expect.objectContaining(expected)]);
   });
 });

@@ -1,0 +1,48 @@
+// Collection: all that /metrics shows, as points.
+
+import { expositionSpans, renderIndicators } from "../indicators/exposition.ts";
+import type { Holdings, SelfCounts } from "../self.ts";
+import type { Readings } from "../shards/shards.ts";
+import type { Point } from "./point.ts";
+import { SeriesPoints } from "./series-points.ts";
+import { TextPoints } from "./text-points.ts";
+
+/** Whether a family of that name goes out. */
+type IsWanted = (name: string) => boolean;
+
+export interface CollectionOptions {
+  readonly readings: Readings;
+  /** The collector's own metrics, as text. */
+  readonly renderSelf: (
+    holdings: Omit<Holdings, "edges" | "leftOut">,
+    others: readonly SelfCounts[],
+  ) => Promise<string>;
+  readonly isWanted: IsWanted;
+}
+
+export class Collection {
+  private readonly series: SeriesPoints;
+  private readonly indicators = new TextPoints();
+  private readonly self = new TextPoints();
+
+  constructor(private readonly options: CollectionOptions) {
+    this.series = new SeriesPoints(options.readings.series);
+  }
+
+  /**
+   * The points of now; numbers are read as they are taken, so take them soon. Rejects with CollectorError `unavailable` when not all
+   * that was counted can be read: less of it would look as if it had been taken back.
+   */
+  async points(nowMs: number): Promise<Iterable<Point>> {
+    const spans = expositionSpans(nowMs);
+    const { subjects, holdings, others } = await this.options.readings.metrics(spans);
+    const self = await this.options.renderSelf(holdings, others);
+    const { series, indicators, self: own } = this;
+    const { isWanted } = this.options;
+    return (function* () {
+      yield* series.points(isWanted);
+      yield* indicators.points(renderIndicators(subjects, spans), isWanted);
+      yield* own.points([self], isWanted);
+    })();
+  }
+}

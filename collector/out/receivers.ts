@@ -1,0 +1,110 @@
+// The receivers of metrics that are configured, each with an exporter of its own.
+
+import { patternOf } from "../analysis/pattern.ts";
+import { CollectorError } from "../error.ts";
+import type { Log } from "../log.ts";
+import type { Holdings, SelfCounts, SelfMetrics } from "../self.ts";
+import type { Readings } from "../shards/shards.ts";
+import type { Encoder } from "./batch.ts";
+import { Collection } from "./collection.ts";
+import type { Transport } from "./delivery.ts";
+import { DiskQueue } from "./disk-queue.ts";
+import { Exporter } from "./exporter.ts";
+import { HttpTransport } from "./http-transport.ts";
+import { MemoryQueue, type OnDropped, type Queue } from "./queue.ts";
+import type { ReceiverSettings, RemoteWriteSettings } from "./settings.ts";
+import { Told } from "./told.ts";
+import { REMOTE_WRITE_HEADERS, WriteRequestEncoder } from "./write-request.ts";
+
+export interface ReceiversOptions {
+  readonly remoteWrite: readonly RemoteWriteSettings[];
+  readonly readings: Readings;
+  /** The collector's own metrics, as text. */
+  readonly renderSelf: (
+    holdings: Omit<Holdings, "edges" | "leftOut">,
+    others: readonly SelfCounts[],
+  ) => Promise<string>;
+  readonly self: SelfMetrics;
+  readonly version: string;
+  readonly log: Log;
+}
+
+export class Receivers {
+  private constructor(private readonly exporters: readonly Exporter[]) {}
+
+  /** Rejects with CollectorError `unavailable`, with nothing left open, when a queue's folder cannot be used. */
+  static async open(options: ReceiversOptions): Promise<Receivers> {
+    const startMs = Date.now();
+    const opened = await Promise.allSettled(
+      options.remoteWrite.map((settings) => openExporter(settings, remoteWrite(settings, options), startMs, options)),
+    );
+    const exporters = opened.flatMap((each) => (each.status === "fulfilled" ? [each.value] : []));
+    const failed = opened.find((each) => each.status === "rejected");
+    if (failed) {
+      await Promise.all(exporters.map((exporter) => exporter.stop(0)));
+      throw CollectorError.from(failed.reason);
+    }
+    return new Receivers(exporters);
+  }
+
+  start(): void {
+    for (const exporter of this.exporters) exporter.start();
+  }
+
+  /** Collects once more, and sends what waits, for so long at most. */
+  async stop(graceMs: number): Promise<void> {
+    await Promise.all(this.exporters.map((exporter) => exporter.stop(graceMs)));
+  }
+}
+
+/** What differs from protocol to protocol. */
+interface Protocol {
+  /** Of queued batches. */
+  readonly format: string;
+  readonly encoder: Encoder;
+  readonly transport: Transport;
+}
+
+function remoteWrite(settings: RemoteWriteSettings, { version }: ReceiversOptions): Protocol {
+  const { externalLabels, maxSamples } = settings;
+  return {
+    format: "remote-write",
+    encoder: new WriteRequestEncoder({ externalLabels, maxSamples }),
+    transport: new HttpTransport({
+      ...settings,
+      headers: { ...REMOTE_WRITE_HEADERS, "user-agent": `meshtally/${version}` },
+      isRetried: (status) => status === 429 || status >= 500,
+    }),
+  };
+}
+
+async function openExporter(
+  settings: ReceiverSettings,
+  { format, encoder, transport }: Protocol,
+  startMs: number,
+  { readings, renderSelf, self, log }: ReceiversOptions,
+): Promise<Exporter> {
+  const { name, metrics, intervalMs } = settings;
+  const counts = self.exportTo(name);
+  const ownLog = withReceiver(log, name);
+  const queue = await openQueue(settings, format, counts.dropped, ownLog);
+  const pattern = patternOf(metrics);
+  const collection = new Collection({ readings, renderSelf, isWanted: (family) => pattern.test(family) });
+  const points = (nowMs: number) => collection.points(nowMs);
+  return new Exporter({ intervalMs, points, told: new Told(startMs), encoder, queue, transport, counts, log: ownLog });
+}
+
+async function openQueue({ queue }: ReceiverSettings, format: string, onDropped: OnDropped, log: Log): Promise<Queue> {
+  const { folder, maxBytes } = queue;
+  if (folder === null) return new MemoryQueue(maxBytes, onDropped);
+  return DiskQueue.open({ folder, maxBytes, format, onDropped, log });
+}
+
+/** Every line says of whom. */
+function withReceiver(log: Log, receiver: string): Log {
+  return {
+    info: (fields, message) => log.info({ receiver, ...fields }, message),
+    warn: (fields, message) => log.warn({ receiver, ...fields }, message),
+    error: (fields, message) => log.error({ receiver, ...fields }, message),
+  };
+}

@@ -1,0 +1,170 @@
+// Remote write into real Prometheus and real VictoriaMetrics: what they store is what /metrics shows, and an outage loses nothing.
+
+import { mkdtempSync, rmSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { setTimeout as sleep } from "node:timers/promises";
+import * as grpc from "@grpc/grpc-js";
+import { afterEach, describe, expect, it } from "vitest";
+import { loadConfig } from "../../collector/config.ts";
+import { silentLog } from "../../collector/log.ts";
+import { Secret } from "../../collector/out/secret.ts";
+import { type Collector, startCollector } from "../../collector/pipeline.ts";
+import { encodeMessage } from "../fixtures/als.ts";
+import { randomEntry } from "../fixtures/als-random.ts";
+import { random } from "../property/random.ts";
+import { MetricsReceiver, RECEIVER_KINDS, type ReceiverKind, type StoredSeries } from "../tools/metrics-receiver.ts";
+import { parseExposition, type Sample, seriesId } from "./exposition.ts";
+
+const INTERVAL_MS = 200;
+const OUTAGE_MS = 2500;
+const METHOD = "/envoy.service.accesslog.v3.AccessLogService/StreamAccessLogs";
+
+const closers: (() => unknown)[] = [];
+afterEach(async () => {
+  for (const close of closers.splice(0).reverse()) await close();
+});
+
+async function start(kind: ReceiverKind, skip: (reason: string) => void) {
+  const { receiver, missing } = await MetricsReceiver.start(kind);
+  if (receiver === null) {
+    skip(missing);
+    throw new Error(missing);
+  }
+  closers.push(() => receiver.stop());
+  const folder = mkdtempSync(join(tmpdir(), "meshtally-queue-"));
+  closers.push(() => rmSync(folder, { recursive: true }));
+  const defaults = loadConfig({ path: null, env: {} });
+  const address = { host: "127.0.0.1", port: 0 };
+  const settings = {
+    name: kind,
+    url: receiver.writeUrl,
+    access: { headers: [{ name: "x-scope-orgid", value: Secret.of("mesh") }], basic: null, bearer: null },
+    tls: { ca: null, certificate: null, key: null },
+    intervalMs: INTERVAL_MS,
+    timeoutMs: 5000,
+    maxSamples: 500,
+    queue: { folder, maxBytes: 2 ** 26 },
+    metrics: "istio_.*|mesh_.*",
+    externalLabels: { zone: "east" },
+  };
+  const config = { ...defaults, grpc: { ...defaults.grpc, address }, http: { address }, remoteWrite: [settings] };
+  const collector = await startCollector(config, () => silentLog);
+  closers.push(() => collector.stop());
+  return { receiver, collector };
+}
+
+/** An access logger that tells of random requests. */
+function logger(collector: Collector) {
+  const client = new grpc.Client(collector.grpcAddress, grpc.credentials.createInsecure());
+  closers.push(() => client.close());
+  const same = (bytes: Buffer) => bytes;
+  const call = client.makeClientStreamRequest(METHOD, same, same, () => {});
+  closers.push(() => call.cancel());
+  const next = random(20260131);
+  const kinds = Array.from({ length: 12 }, () => randomEntry(next));
+  const identifier = { node: { id: "sidecar~10.0.0.1~web-1.default~default.svc.cluster.local", cluster: "web" } };
+  return (entries: number) =>
+    new Promise<void>((resolve) => {
+      const logEntry = Array.from({ length: entries }, () => kinds[Math.floor(next() * kinds.length)]);
+      call.write(encodeMessage({ identifier, httpLogs: { logEntry } }), () => resolve());
+    });
+}
+
+async function metrics(collector: Collector): Promise<Sample[]> {
+  return parseExposition(await (await fetch(`http://${collector.httpAddress}/metrics`)).text());
+}
+
+/** What is counted: it stands still when nothing comes. Without empty labels, which mean the same as none. */
+async function counted(collector: Collector): Promise<Map<string, number>> {
+  const samples = (await metrics(collector)).filter(({ name }) => COUNTED.test(name));
+  return new Map(samples.map(({ name, labels, value }) => [seriesId({ name, labels: told(labels), value }), value]));
+}
+
+const COUNTED = /^(istio|mesh)_.*_(total|bucket|sum|count)$/;
+const told = (labels: Readonly<Record<string, string>>) =>
+  Object.fromEntries(Object.entries(labels).filter(([, value]) => value !== ""));
+
+function stored(series: readonly StoredSeries[]): Map<string, number> {
+  return new Map(
+    series.map(({ metric: { __name__: name = "", zone, ...labels }, values }) => {
+      expect(zone).toBe("east");
+      return [seriesId({ name, labels, value: 0 }), Number(values[0]?.[1])];
+    }),
+  );
+}
+
+async function own(collector: Collector, name: string, reason?: string): Promise<number> {
+  const found = (await metrics(collector)).filter((sample) => sample.name === name);
+  return found
+    .filter(({ labels }) => reason === undefined || labels["reason"] === reason)
+    .reduce((sum, { value }) => sum + value, 0);
+}
+
+async function until(isSo: () => Promise<boolean>): Promise<void> {
+  for (let tries = 0; tries < 80 && !(await isSo()); tries++) await sleep(100);
+}
+
+/** VictoriaMetrics keeps numbers as decimals of some 15 digits; whole ones up to that are exact in both. */
+const TOLERANCE: Readonly<Record<ReceiverKind, number>> = { prometheus: 0, "victoria-metrics": 1e-12 };
+
+/** Series that are in one alone, or differ. */
+function differences(kind: ReceiverKind, there: Map<string, number>, here: Map<string, number>): string[] {
+  const isEqual = (a = Number.NaN, b = Number.NaN) =>
+    Math.abs(a - b) <= TOLERANCE[kind] * Math.abs(b) * Number(!Number.isInteger(b) || b > 1e15);
+  const ids = new Set([...there.keys(), ...here.keys()]);
+  return [...ids].filter((id) => !isEqual(there.get(id), here.get(id)));
+}
+
+describe.each(RECEIVER_KINDS)("remote write into %s", (kind) => {
+  it("stores what /metrics shows; after an outage all of it, in order, with the times of collection", async ({
+    skip,
+  }) => {
+    const { receiver, collector } = await start(kind, skip);
+    const log = logger(collector);
+    const beganMs = Date.now();
+    for (let i = 0; i < 5; i++) {
+      await log(20);
+      await sleep(INTERVAL_MS);
+    }
+    const all = `{__name__=~"${COUNTED.source.slice(1, -1)}"}`;
+    const notStored = async () => {
+      const here = await counted(collector);
+      expect(here.size).toBeGreaterThan(50);
+      return differences(kind, stored(await receiver.query(all)), here);
+    };
+    const isStored = async () => (await notStored()).length === 0;
+    await until(isStored);
+    expect(await notStored()).toEqual([]);
+
+    await receiver.goAway();
+    const awayMs = Date.now();
+    while (Date.now() - awayMs < OUTAGE_MS) {
+      await log(20);
+      await sleep(INTERVAL_MS / 2);
+    }
+    expect(await own(collector, "meshtally_export_lag_seconds")).toBeGreaterThan(1);
+    expect(await own(collector, "meshtally_export_queue_samples")).toBeGreaterThan(0);
+    expect(await own(collector, "meshtally_export_retries_total", "unreachable")).toBeGreaterThan(0);
+    await receiver.comeBack();
+    const backMs = Date.now();
+    await until(async () => (await own(collector, "meshtally_export_lag_seconds")) < 1);
+    await until(isStored);
+    expect(await notStored()).toEqual([]);
+    expect(
+      (await metrics(collector)).filter(({ name, value }) => name.endsWith("samples_dropped_total") && value > 0),
+    ).toEqual([]);
+
+    // Each round of the outage is there, at its own time.
+    const [first] = await receiver.query(`mesh_service_requests_total{success="true"}[10m]`);
+    const times = first!.values.map(([time]) => time * 1000);
+    const values = first!.values.map(([, value]) => Number(value));
+    expect(times).toEqual([...times].sort((a, b) => a - b));
+    expect(values).toEqual([...values].sort((a, b) => a - b));
+    const inOutage = times.filter((time) => time > awayMs && time < backMs);
+    expect(inOutage.length).toBeGreaterThan((0.7 * (backMs - awayMs)) / INTERVAL_MS);
+    for (const [i, time] of inOutage.slice(1).entries())
+      expect(time - (inOutage[i] as number)).toBeLessThan(4 * INTERVAL_MS);
+    expect(times[0]).toBeGreaterThanOrEqual(beganMs);
+  });
+});
