@@ -10,9 +10,9 @@ import type { CallMeasures } from "../indicators/measures.ts";
 import { satisfactionOf } from "../indicators/satisfaction.ts";
 import type { AlsIdentifier } from "../proto/als.ts";
 import { methodName } from "../proto/als-analysis.ts";
-import { CallEntry, MAX_FINGERPRINT_BYTES, type Time } from "../proto/als-call.ts";
+import { CallEntry, type Time } from "../proto/als-call.ts";
 import { DOWNSTREAM_END, NOT_SET } from "../proto/als-entry.ts";
-import { BytesCache } from "../proto/bytes-cache.ts";
+import { FingerprintCache } from "../proto/fingerprint-cache.ts";
 import {
   AlsDecoder,
   type ConnectionSink,
@@ -87,7 +87,7 @@ export class Calls {
   private readonly decoder: AlsDecoder;
   private readonly analyser: Analyser;
   private readonly lookup: AddressLookup | undefined;
-  private readonly routes = new BytesCache<Route>(MAX_ROUTES, MAX_FINGERPRINT_BYTES);
+  private readonly routes = new FingerprintCache<Route>(MAX_ROUTES);
   private readonly rules: ServiceRules;
   private readonly endpoints: EndpointIndex;
   private readonly serviceNumbers = new Map<string, number>();
@@ -147,7 +147,7 @@ export class Calls {
     const isRead = entry.read(bytes, start, stop, sender.own.serial);
     if (!isRead) return this.decoder.decode(bytes, start, stop, sender, options.sink); // it tells what can be counted all the same
     if (entry.accessLogType !== DOWNSTREAM_END && entry.accessLogType !== NOT_SET) return "not_final";
-    const route = entry.isUnique ? undefined : this.routes.get(entry.fingerprint, 0, entry.fingerprintBytes);
+    const route = entry.isUnique ? undefined : this.routes.get(entry.fingerprint);
     if (route === undefined) return this.takeNew(bytes, start, stop, sender); // slow
     const refusal = this.count(route, bytes, sender);
     if (refusal !== null) return refusal;
@@ -213,7 +213,7 @@ export class Calls {
     };
     const isAlike =
       !entry.isUnique && records === 1 && (origin === "derived" || isOneLabelSet(bytes, entry.observation.start));
-    if (isAlike) this.routes.set(entry.fingerprint, 0, entry.fingerprintBytes, route);
+    if (isAlike) this.routes.set(entry.fingerprint, route);
     this.measure(route, bytes);
     this.offer(route, bytes, start, stop, sender);
     return origin;
@@ -224,8 +224,11 @@ export class Calls {
     const { log } = options;
     if (!log || outcome === null) return;
     const { finished } = entry;
-    Object.assign(logged, outcome);
-    logged.grpcStatus ??= entry.grpcStatus < 0 ? null : entry.grpcStatus;
+    logged.protocol = outcome.protocol;
+    logged.code = outcome.code;
+    logged.flags = outcome.flags;
+    logged.success = outcome.success;
+    logged.grpcStatus = outcome.grpcStatus ?? (entry.grpcStatus < 0 ? null : entry.grpcStatus);
     logged.latencyMs = finished.isPresent ? finished.milliseconds : null;
     logged.nowMs = this.nowMs;
     log.offer(bytes, start, stop, true, sender, logged);

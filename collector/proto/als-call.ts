@@ -62,6 +62,7 @@ import {
   WASM_UPSTREAM_PEER,
 } from "./als-fields.ts";
 import { Duration } from "./duration.ts";
+import { Fingerprint } from "./fingerprint.ts";
 import { FilterState, MapEntryReader } from "./map-entry.ts";
 import { WireReader } from "./wire.ts";
 
@@ -78,7 +79,8 @@ const KNOWN_TAGS = [
 
 /** Parts of a fingerprint. */
 enum Part {
-  UpstreamRemote = 1,
+  Sender = 1,
+  UpstreamRemote,
   DownstreamLocal,
   DownstreamRemote,
   DownstreamDirectRemote,
@@ -104,12 +106,8 @@ enum Part {
   AddressField,
 }
 
-/** What makes a longer fingerprint is looked at every time anew. */
-export const MAX_FINGERPRINT_BYTES = 4096;
-/** In front of each part: which it is, and how long. */
-const PART_HEAD_BYTES = 3;
-/** So short a part is copied faster byte by byte than by a native call. */
-const SHORT_BYTES = 48;
+/** An entry whose fingerprint would be longer is looked at every time anew. */
+const MAX_FINGERPRINT_WORDS = 1024;
 
 // The walkers of this file, one per nesting level.
 const entryFields = new WireReader();
@@ -159,11 +157,9 @@ export class CallEntry {
   pathStart = 0;
   pathStop = 0;
 
-  /** The fingerprint of what was read last; of no use when `isUnique`. */
-  readonly fingerprint = Buffer.alloc(MAX_FINGERPRINT_BYTES);
-  fingerprintBytes = 0;
-  /** Whether no other entry needs to be compared with it: it would not fit. */
-  isUnique = false;
+  /** Of what was read last; of no use when `isUnique`. */
+  readonly fingerprint = new Fingerprint(MAX_FINGERPRINT_WORDS);
+  private isOdd = false;
 
   /** `withAddresses`: whether addresses decide whose call it is. */
   constructor(private readonly withAddresses: boolean) {}
@@ -178,11 +174,16 @@ export class CallEntry {
     return this.lastDownstreamTx.isPresent ? this.lastDownstreamTx : this.duration;
   }
 
+  /** Whether no other entry can be compared with it: it is odd, or its fingerprint would be too long. */
+  get isUnique(): boolean {
+    return this.isOdd || !this.fingerprint.isWhole;
+  }
+
   /** False when the entry is malformed. The fingerprint begins with `sender`, a number. */
   read(bytes: Buffer, start: number, stop: number, sender: number): boolean {
     this.clear();
-    this.fingerprint.writeUInt32LE(sender, 0);
-    this.fingerprintBytes = 4;
+    this.fingerprint.open(bytes);
+    this.fingerprint.addNumber(Part.Sender, sender);
     entryFields.open(bytes, start, stop);
     while (entryFields.next()) {
       const { tag, start: at, stop: end } = entryFields;
@@ -222,10 +223,10 @@ export class CallEntry {
         return this.readTls(bytes, start, stop);
       case UPSTREAM_REMOTE_ADDRESS:
         this.hasUpstream = true;
-        if (this.withAddresses) this.add(Part.UpstreamRemote, bytes, start, stop);
+        if (this.withAddresses) this.fingerprint.add(Part.UpstreamRemote, start, stop);
         return true;
       case DOWNSTREAM_LOCAL_ADDRESS:
-        if (this.withAddresses) this.add(Part.DownstreamLocal, bytes, start, stop);
+        if (this.withAddresses) this.fingerprint.add(Part.DownstreamLocal, start, stop);
         return true;
       case DOWNSTREAM_REMOTE_ADDRESS:
         if (this.withAddresses) this.addWithoutPort(Part.DownstreamRemote, bytes, start, stop);
@@ -234,19 +235,19 @@ export class CallEntry {
         if (this.withAddresses) this.addWithoutPort(Part.DownstreamDirectRemote, bytes, start, stop);
         return true;
       case RESPONSE_FLAGS:
-        this.add(Part.Flags, bytes, start, stop);
+        this.fingerprint.add(Part.Flags, start, stop);
         return true;
       case UPSTREAM_CLUSTER:
-        this.add(Part.Cluster, bytes, start, stop);
+        this.fingerprint.add(Part.Cluster, start, stop);
         return true;
       case ROUTE_NAME:
-        this.add(Part.Route, bytes, start, stop);
+        this.fingerprint.add(Part.Route, start, stop);
         return true;
       case FILTER_STATE_OBJECTS:
         return mapEntry.read(bytes, start, stop) && this.readFilterState(bytes, start, stop);
       case CUSTOM_TAGS:
         if (!mapEntry.read(bytes, start, stop)) return false;
-        if (KNOWN_TAGS.some((key) => mapEntry.hasKey(key))) this.add(Part.Tag, bytes, start, stop);
+        if (KNOWN_TAGS.some((key) => mapEntry.hasKey(key))) this.fingerprint.add(Part.Tag, start, stop);
         return true;
       case ATTEMPT_COUNT:
         this.attempts = sectionFields.low >>> 0;
@@ -263,7 +264,7 @@ export class CallEntry {
     if (mapEntry.hasKey(OBSERVATION_STATE)) {
       return this.observation.read(bytes, mapEntry.valueStart, mapEntry.valueStop) && this.observation.kind === "bytes";
     }
-    if (hasKeyOf(PEER_STATES)) this.add(Part.Peer, bytes, start, stop);
+    if (hasKeyOf(PEER_STATES)) this.fingerprint.add(Part.Peer, start, stop);
     return true;
   }
 
@@ -272,31 +273,31 @@ export class CallEntry {
     fields.open(bytes, start, stop);
     while (fields.next()) {
       const { tag } = fields;
-      if (tag === TLS_VERSION) this.addNumber(Part.TlsVersion, fields.low);
-      else if (tag === SNI) this.add(Part.Sni, bytes, fields.start, fields.stop);
-      else if (tag === LOCAL_CERTIFICATE) this.add(Part.LocalCertificate, bytes, fields.start, fields.stop);
-      else if (tag === PEER_CERTIFICATE) this.add(Part.PeerCertificate, bytes, fields.start, fields.stop);
+      if (tag === TLS_VERSION) this.fingerprint.addNumber(Part.TlsVersion, fields.low);
+      else if (tag === SNI) this.fingerprint.add(Part.Sni, fields.start, fields.stop);
+      else if (tag === LOCAL_CERTIFICATE) this.fingerprint.add(Part.LocalCertificate, fields.start, fields.stop);
+      else if (tag === PEER_CERTIFICATE) this.fingerprint.add(Part.PeerCertificate, fields.start, fields.stop);
     }
     return !fields.isMalformed;
   }
 
   /** A client's port differs from connection to connection. An address that says nothing takes the place of another all the same. */
   private addWithoutPort(part: Part, bytes: Buffer, start: number, stop: number): void {
-    this.addNumber(Part.Address, part);
+    this.fingerprint.addNumber(Part.Address, part);
     addressFields.open(bytes, start, stop);
     while (addressFields.next()) {
       const { tag } = addressFields;
-      this.addNumber(Part.AddressField, tag);
+      this.fingerprint.addNumber(Part.AddressField, tag);
       if (tag === SOCKET_ADDRESS) this.addIp(part, bytes, addressFields.start, addressFields.stop);
-      else if ((tag & 7) === 2) this.add(part, bytes, addressFields.start, addressFields.stop);
+      else if ((tag & 7) === 2) this.fingerprint.add(part, addressFields.start, addressFields.stop);
     }
-    if (addressFields.isMalformed) this.isUnique = true;
+    if (addressFields.isMalformed) this.isOdd = true;
   }
 
   private addIp(part: Part, bytes: Buffer, start: number, stop: number): void {
     fields.open(bytes, start, stop);
-    while (fields.next()) if (fields.tag === SOCKET_IP) this.add(part, bytes, fields.start, fields.stop);
-    if (fields.isMalformed) this.isUnique = true;
+    while (fields.next()) if (fields.tag === SOCKET_IP) this.fingerprint.add(part, fields.start, fields.stop);
+    if (fields.isMalformed) this.isOdd = true;
   }
 
   private readRequest(bytes: Buffer, start: number, stop: number): boolean {
@@ -307,7 +308,7 @@ export class CallEntry {
           this.method = sectionFields.low;
           break;
         case AUTHORITY:
-          this.add(Part.Authority, bytes, sectionFields.start, sectionFields.stop);
+          this.fingerprint.add(Part.Authority, sectionFields.start, sectionFields.stop);
           break;
         case PATH:
           this.pathStart = sectionFields.start;
@@ -355,7 +356,7 @@ export class CallEntry {
   private readHeader(bytes: Buffer, name: Buffer, part: Part): boolean {
     const { start, stop } = sectionFields;
     if (!mapEntry.read(bytes, start, stop)) return false;
-    if (mapEntry.hasKey(name)) this.add(part, bytes, start, stop);
+    if (mapEntry.hasKey(name)) this.fingerprint.add(part, start, stop);
     return true;
   }
 
@@ -377,48 +378,17 @@ export class CallEntry {
 
   /** What is known at the end only: the code, and what of the observation is the same for calls alike. */
   private addOutcome(bytes: Buffer): void {
-    this.addNumber(Part.Code, this.responseCode);
-    this.addNumber(Part.HasUpstream, this.hasUpstream ? 1 : 0);
-    this.addNumber(Part.HasRequest, this.requestHeadersBytes > 0 || this.pathStop > this.pathStart ? 1 : 0);
+    this.fingerprint.addNumber(Part.Code, this.responseCode);
+    this.fingerprint.addNumber(Part.HasUpstream, this.hasUpstream ? 1 : 0);
+    this.fingerprint.addNumber(Part.HasRequest, this.requestHeadersBytes > 0 || this.pathStop > this.pathStart ? 1 : 0);
     const { kind, start, stop } = this.observation;
     if (kind === "none") return;
     if (stop - start < OBSERVATION_LABELS_OFFSET) {
-      this.isUnique = true; // malformed
+      this.isOdd = true; // malformed
       return;
     }
-    this.addNumber(Part.ObservationHead, bytes.readInt32LE(start)); // version, kind, number of labels, omitted metrics
-    this.add(Part.ObservationLabels, bytes, start + OBSERVATION_LABELS_OFFSET, stop);
-  }
-
-  private add(part: Part, bytes: Buffer, start: number, stop: number): void {
-    const { fingerprint } = this;
-    const length = stop - start;
-    let at = this.fingerprintBytes;
-    if (at + PART_HEAD_BYTES + length > MAX_FINGERPRINT_BYTES) {
-      this.isUnique = true;
-      return;
-    }
-    fingerprint[at++] = part;
-    fingerprint[at++] = length & 0xff;
-    fingerprint[at++] = length >>> 8;
-    this.fingerprintBytes = at + length;
-    if (length > SHORT_BYTES) bytes.copy(fingerprint, at, start, stop);
-    else for (let from = start; from < stop; from++) fingerprint[at++] = bytes[from] as number;
-  }
-
-  private addNumber(part: Part, value: number): void {
-    const { fingerprint } = this;
-    const at = this.fingerprintBytes;
-    if (at + PART_HEAD_BYTES + 4 > MAX_FINGERPRINT_BYTES) {
-      this.isUnique = true;
-      return;
-    }
-    fingerprint[at] = part;
-    fingerprint[at + 1] = value & 0xff;
-    fingerprint[at + 2] = (value >>> 8) & 0xff;
-    fingerprint[at + 3] = (value >>> 16) & 0xff;
-    fingerprint[at + 4] = value >>> 24;
-    this.fingerprintBytes = at + 5;
+    this.fingerprint.addNumber(Part.ObservationHead, bytes.readInt32LE(start)); // version, kind, number of labels, omitted metrics
+    this.fingerprint.add(Part.ObservationLabels, start + OBSERVATION_LABELS_OFFSET, stop);
   }
 
   private clear(): void {
@@ -442,7 +412,7 @@ export class CallEntry {
     this.method = 0;
     this.pathStart = 0;
     this.pathStop = 0;
-    this.isUnique = false;
+    this.isOdd = false;
   }
 }
 
