@@ -162,7 +162,6 @@ export async function startCollector(config: Config, logOf: (component: string) 
     throw error;
   });
   const scraping = discovery.start().then(() => scraper.start());
-  scraper.start();
   receivers.start();
   const ticks = setInterval(() => {
     // What a busy thread did not tell in time comes with the next tick: the threads' own log line says so.

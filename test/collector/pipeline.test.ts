@@ -142,8 +142,7 @@ describe("the collector", () => {
     expect(metrics.headers.get("content-type")).toBe("text/plain; version=0.0.4; charset=utf-8");
     const lines = (await metrics.text()).split("\n");
     expect(lines).toContain(`istio_requests_total{${text(LABELS)}} 8`);
-    // The one at the start, too, which comes within the first interval.
-    expect(lines.join("\n")).toMatch(/^meshtally_scrapes_total\{result="ok"\} [23]$/m);
+    expect(lines).toContain('meshtally_scrapes_total{result="ok"} 3'); // the one at the start too
     expect(lines).toContain('meshtally_label_sets{metrics="http"} 1');
     expect(lines).toContain("meshtally_proxy_lives 1");
 
