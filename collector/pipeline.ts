@@ -127,6 +127,7 @@ export async function startCollector(config: Config, logOf: (component: string) 
     tls: tlsOf("http", config.http.tls),
     readings,
     destinationRule: config.metrics.destinations,
+    labelSets: config.limits.labelSets,
     policies: rules.policies,
     graph,
     taps,

@@ -20,6 +20,7 @@ import type { ServiceGraph } from "../service-graph/graph.ts";
 import type { MetricsReading, Readings } from "../shards/shards.ts";
 import type { ServerTls } from "../tls/server-tls.ts";
 import { type Answer, failure, readGraph } from "./api.ts";
+import { Cardinality } from "./cardinality.ts";
 import { CONTENT_TYPES, type Format, negotiateFormat, TrafficExposition, toOpenMetrics } from "./exposition.ts";
 import { readIdentity } from "./identity.ts";
 import { readIndicators } from "./indicators.ts";
@@ -47,6 +48,8 @@ export interface WebOptions {
   readonly readings: Readings;
   /** Which reports of destinations count in mesh_*. */
   readonly destinationRule: DestinationRule;
+  /** Most label sets that are held. */
+  readonly labelSets: number;
   readonly graph: ServiceGraph;
   readonly taps: Taps;
   /** Null: access logs are not kept. */
@@ -64,10 +67,12 @@ export interface WebOptions {
 export class WebServer {
   private readonly server: Server;
   private readonly traffic: TrafficExposition;
+  private readonly cardinality: Cardinality;
   private expositions = 0;
 
   constructor(private readonly options: WebOptions) {
     this.traffic = new TrafficExposition(options.readings.series, options.destinationRule);
+    this.cardinality = new Cardinality(options.readings.series, options.destinationRule, options.labelSets);
     this.server = this.createServer(options.tls ?? null);
     this.server.maxConnections = MAX_CONNECTIONS;
     this.server.timeout = IDLE_TIMEOUT_MS;
@@ -160,6 +165,10 @@ export class WebServer {
     "/api/v1/receivers": async (_, response, query) => {
       const accounts = await this.options.readings.accounts();
       sendJson(response, readReceivers(accounts, this.options.scrapeStatuses(), query));
+    },
+    "/api/v1/cardinality": async (_, response, query) => {
+      const { holdings } = await this.options.readings.metrics([]);
+      sendJson(response, await this.cardinality.read(query, holdings));
     },
     "/api/v1/identity": (_, response, query) => sendJson(response, readIdentity(this.options.identities, query)),
     "/livez": (_, response) => sendText(response, 200, "ok\n"),

@@ -153,6 +153,7 @@ const KINDS = ["service", "instance", "endpoint", "edge"];
 const PATHS = [
   "/api/v1/graph?window=5m",
   "/api/v1/receivers",
+  "/api/v1/cardinality?top=1000",
   ...KINDS.map((kind) => `/api/v1/indicators?kind=${kind}`),
 ];
 

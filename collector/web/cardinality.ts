@@ -1,0 +1,112 @@
+// GET /api/v1/cardinality?top=10: how many series there are of each family, and which labels make them many.
+
+import { quote } from "../error.ts";
+import { COUNTS_WIDTH, HISTOGRAM_COUNT, HISTOGRAM_WIDTH, histogramField, REQUESTS } from "../series/counts.ts";
+import { type LabelCost, labelCosts, Pace } from "../series/label-costs.ts";
+import type { LabelSet, SeriesReader, SeriesTables } from "../series/reader.ts";
+import { type DestinationRule, UNIFIED_HTTP_METRICS, UNIFIED_TCP_METRICS, Verdicts } from "../series/unified.ts";
+import { VisibleSeries } from "../series/visible.ts";
+import type { ShardHoldings } from "../shards/shards.ts";
+import { HTTP_METRICS, HttpMetric, isTcpLabel, LABELS, type Metric, TCP_METRICS } from "../vocabulary.ts";
+import { type Answer, failure } from "./api.ts";
+
+const DEFAULT_TOP = 10;
+const MAX_TOP = 1000;
+const ALL_LABELS = [...LABELS.keys()];
+/** Lines of a histogram: each bucket, that of +Inf, sum and count. */
+const HISTOGRAM_LINES = HISTOGRAM_WIDTH + 1;
+
+/** Of one shape: its families, and where a row says whether a series has any of theirs. */
+interface Group {
+  readonly reader: SeriesReader;
+  readonly isTcp: boolean;
+  readonly families: readonly { readonly standard: Metric; readonly unified: Metric; readonly field: number }[];
+}
+
+const HTTP_FAMILIES = HTTP_METRICS.map((standard, metric) => ({
+  standard,
+  unified: UNIFIED_HTTP_METRICS[metric] as Metric,
+  field: metric === HttpMetric.Requests ? REQUESTS : histogramField(metric) + HISTOGRAM_COUNT,
+}));
+const TCP_FAMILIES = TCP_METRICS.map((standard, field) => ({
+  standard,
+  unified: UNIFIED_TCP_METRICS[field] as Metric,
+  field,
+}));
+
+export class Cardinality {
+  private isBusy = false;
+
+  constructor(
+    private readonly tables: SeriesTables,
+    private readonly rule: DestinationRule,
+    /** `limits.label_sets`. */
+    private readonly limit: number,
+  ) {}
+
+  /** One at a time: all label sets are gone through. */
+  async read(query: URLSearchParams, holdings: ShardHoldings): Promise<Answer> {
+    const text = query.get("top") ?? String(DEFAULT_TOP);
+    const top = Number(text);
+    if (!/^\d{1,4}$/.test(text) || top > MAX_TOP) {
+      return failure(400, "bad_request", `top: found ${quote(text)}, expected a number from 0 to ${MAX_TOP}`);
+    }
+    if (this.isBusy) return failure(503, "limit_exceeded", "somebody asks for the cardinality already; ask again");
+    this.isBusy = true;
+    try {
+      const { http, tcp } = this.tables;
+      const body = {
+        http: await this.group({ reader: http, isTcp: false, families: HTTP_FAMILIES }, holdings, top),
+        tcp: await this.group({ reader: tcp, isTcp: true, families: TCP_FAMILIES }, holdings, top),
+      };
+      return { status: 200, body };
+    } finally {
+      this.isBusy = false;
+    }
+  }
+
+  private async group(group: Group, { overflowed }: ShardHoldings, top: number): Promise<object> {
+    const { reader, isTcp } = group;
+    const verdicts = new Verdicts(reader, isTcp, this.rule);
+    const visible = new VisibleSeries(reader);
+    const unified = new VisibleSeries(reader, (series) => verdicts.observer(series));
+    const series = visible.series.slice();
+    const labels = ALL_LABELS.filter((label) => !isTcp || isTcpLabel(label));
+    const shown = await counted(group, visible, series);
+    const once = await counted(group, unified, unified.series.slice());
+    return {
+      label_sets: reader.series.length,
+      limit: this.limit,
+      overflowed: overflowed[isTcp ? "tcp" : "http"],
+      series: series.length,
+      families: group.families.flatMap(({ standard, unified: mesh, field }, index) => [
+        familyOf(standard, shown[index] as number, isTcp || field === REQUESTS),
+        familyOf(mesh, once[index] as number, isTcp || field === REQUESTS),
+      ]),
+      labels: (await labelCosts(series, labels, top)).map(labelOf),
+    };
+  }
+}
+
+/** By family, how many of the series it has. */
+async function counted({ families }: Group, shown: VisibleSeries, all: readonly LabelSet[]): Promise<number[]> {
+  const row = new Float64Array(COUNTS_WIDTH);
+  const pace = new Pace();
+  const sums = families.map(() => 0);
+  for (const series of all) {
+    shown.readTotal(series, row);
+    for (const [index, { field }] of families.entries()) {
+      if ((row[field] as number) > 0) sums[index] = (sums[index] as number) + 1;
+    }
+    if (pace.isDue(families.length)) await pace.rest();
+  }
+  return sums;
+}
+
+function familyOf({ name }: Metric, series: number, isCounter: boolean): object {
+  return { family: name, series, samples: series * (isCounter ? 1 : HISTOGRAM_LINES) };
+}
+
+function labelOf({ label, values, saved, top }: LabelCost): object {
+  return { label, values, saved_without: saved, top };
+}
