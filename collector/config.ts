@@ -116,6 +116,8 @@ interface MetricsConfig {
   readonly destinations: DestinationRule;
   /** The labels that are kept, of LABELS. */
   readonly labels: readonly string[];
+  /** How long series are shown that do not grow; 0: for ever. */
+  readonly expireAfterMs: number;
 }
 
 interface LimitsConfig {
@@ -198,6 +200,8 @@ const MAX_DURATION_MS = 168 * 3_600_000;
 /** What a log store needs to work: in so many files as it is cut into, and for what it writes at once. */
 const MIN_STORE_BYTES = 16 * 2 ** 20;
 const MIN_STORE_MEMORY_BYTES = 32 * 2 ** 20;
+/** Prometheus' own five minutes, after which it takes a series for gone, or less. */
+const MIN_EXPIRY_MS = 60_000;
 /** What a queue is cut into has room for a request. */
 const MIN_QUEUE_BYTES = 16 * 2 ** 20;
 const MIN_AGE_MS = 60_000;
@@ -207,6 +211,7 @@ const MAX_AGE_MS = 8760 * 3_600_000;
 const FORMATS: Readonly<Record<string, (text: string) => boolean>> = {
   duration: (text) => isBetween(0, parseDuration(text), MAX_DURATION_MS),
   interval: (text) => isBetween(MIN_INTERVAL_MS, parseDuration(text), MAX_DURATION_MS),
+  expiry: (text) => parseDuration(text) === 0 || isBetween(MIN_EXPIRY_MS, parseDuration(text), MAX_DURATION_MS),
   lateness: (text) => isBetween(15_000, parseDuration(text), 3_600_000),
   retirement: (text) => isBetween(120_000, parseDuration(text), MAX_DURATION_MS),
   threshold: (text) => isBetween(1, parseDuration(text), MAX_DURATION_MS),
@@ -229,6 +234,10 @@ const duration = Type.String({ format: "duration", description: "a duration up t
 const interval = Type.String({
   format: "interval",
   description: `a duration from ${MIN_INTERVAL_MS}ms to 168h such as 5s`,
+});
+const expiry = Type.String({
+  format: "expiry",
+  description: "a duration from 1m to 168h such as 24h, or 0s for never",
 });
 const lateness = Type.String({ format: "lateness", description: "a duration from 15s to 1h such as 2m" });
 const retirement = Type.String({ format: "retirement", description: "a duration from 2m to 168h such as 10m" });
@@ -434,7 +443,7 @@ export const FILE_SCHEMA = section({
     max_age: age,
     memory: storeMemory,
   }),
-  metrics: section({ destinations, labels }),
+  metrics: section({ destinations, labels, expire_after: expiry }),
   remote_write: listOf(remoteWrite, "receivers"),
   limits: section({
     proxies: upTo(1_000_000),
@@ -581,6 +590,7 @@ function withDefaults(
     metrics: {
       destinations: metrics?.destinations ?? "certain",
       labels: metrics?.labels?.length ? metrics.labels : LABELS,
+      expireAfterMs: valid(parseDuration(metrics?.expire_after ?? "0s")),
     },
     remoteWrite: (rest.remote_write ?? []).map(({ external_labels, ...raw }) => ({
       ...receiverSettings(raw, around),

@@ -10,6 +10,8 @@ export class Series {
   isChanged = false;
 
   constructor(
+    /** As Growth (expiry.ts) has it. */
+    public grewMs: number,
     /** Place in `SeriesTable.series`; never reused. */
     readonly index: number,
     /** Packed label values (key.ts). */

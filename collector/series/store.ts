@@ -16,6 +16,7 @@ import type {
 } from "../record/record.ts";
 import type { DropReason, ScrapeResult } from "../self.ts";
 import { Connections } from "./connections.ts";
+import { Expiry } from "./expiry.ts";
 import type { KeptLabels } from "./kept-labels.ts";
 import { type Clock, type Life, Lives, UNSTAMPED } from "./life.ts";
 import { HTTP_SHAPE, TCP_SHAPE } from "./shape.ts";
@@ -37,6 +38,8 @@ export interface SeriesLimits extends TableLimits {
   readonly connections: number;
   /** How long a superseded life is kept for late entries. */
   readonly retireAfterMs: number;
+  /** How long a label set is shown that does not grow; 0, the default: for ever. */
+  readonly expireAfterMs?: number;
 }
 
 export class SeriesStore {
@@ -58,8 +61,9 @@ export class SeriesStore {
       clock,
     });
     const lifeCount = () => this.lives.size;
-    this.http = new SeriesTable(HTTP_SHAPE, limits, lifeCount);
-    this.tcp = new SeriesTable(TCP_SHAPE, limits, lifeCount);
+    const expiry = new Expiry(limits.expireAfterMs ?? 0, clock.steadyMs);
+    this.http = new SeriesTable(HTTP_SHAPE, limits, lifeCount, expiry);
+    this.tcp = new SeriesTable(TCP_SHAPE, limits, lifeCount, expiry);
     this.connections = new Connections(limits.connections, this.tcp);
   }
 

@@ -8,6 +8,7 @@
 
 import type { DropReason, ScrapeResult } from "../self.ts";
 import { Cell, type LifeCells, Series } from "./cell.ts";
+import type { Expiry } from "./expiry.ts";
 import { MARKS, withMark, withoutMark } from "./key.ts";
 import { type Life, UNSTAMPED } from "./life.ts";
 import type { SeriesReader } from "./reader.ts";
@@ -51,6 +52,7 @@ export class SeriesTable<Told extends Labelled, Sample extends Labelled> impleme
     private readonly limits: TableLimits,
     /** How many process lives are held. */
     private readonly lifeCount: () => number,
+    private readonly expiry: Expiry,
   ) {
     this.width = shape.width;
     this.rows = new Slab(shape.width);
@@ -132,6 +134,10 @@ export class SeriesTable<Told extends Labelled, Sample extends Labelled> impleme
     byKey.clear();
   }
 
+  isExpired(series: Series): boolean {
+    return this.expiry.isExpired(series);
+  }
+
   find(labelKey: string): Series | undefined {
     return this.byKey.get(labelKey);
   }
@@ -177,7 +183,7 @@ export class SeriesTable<Told extends Labelled, Sample extends Labelled> impleme
   private seriesOf(labelKey: string): Series {
     let series = this.byKey.get(labelKey);
     if (!series) {
-      series = new Series(this.series.length, labelKey, this.rows.allocate());
+      series = new Series(this.expiry.now(), this.series.length, labelKey, this.rows.allocate());
       this.byKey.set(labelKey, series);
       this.series.push(series);
       if (labelKey === this.shape.overflowKey) this.overflow = series;
@@ -296,6 +302,7 @@ export class SeriesTable<Told extends Labelled, Sample extends Labelled> impleme
     }
     if (series.isChanged) return;
     series.isChanged = true;
+    series.grewMs = this.expiry.now();
     this.changed.push(series);
   }
 

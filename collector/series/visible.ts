@@ -14,22 +14,28 @@ export class VisibleSeries {
   private scratch = new Float64Array(0);
 
   constructor(
-    private readonly reader: Pick<SeriesReader, "series" | "find" | "readTotal">,
+    private readonly reader: Pick<SeriesReader, "series" | "find" | "isExpired" | "readTotal">,
     /** As what a label set is shown; null if it is not. */
     private readonly kindOf: (labelSet: LabelSet) => string | null = () => "",
   ) {}
 
-  /** One label set for each series that is shown, in the order of first sight. */
+  /** One label set for each series that is shown now, in the order of first sight. */
   get series(): readonly LabelSet[] {
     const { series } = this.reader;
     for (; this.taken < series.length; this.taken++) this.take(series[this.taken] as LabelSet);
-    return this.shown;
+    return this.shown.filter((labelSet) => !this.isExpired(labelSet));
   }
 
   /** As SeriesReader's. */
   readTotal(labelSet: LabelSet, counts: Float64Array): void {
     this.reader.readTotal(labelSet, counts);
     for (const other of this.others.get(labelSet.index) ?? []) this.add(other, counts);
+  }
+
+  /** If all are that are shown as one. */
+  private isExpired(labelSet: LabelSet): boolean {
+    if (!this.reader.isExpired(labelSet)) return false; // fast: nearly all
+    return (this.others.get(labelSet.index) ?? []).every((other) => this.reader.isExpired(other));
   }
 
   private take(labelSet: LabelSet): void {

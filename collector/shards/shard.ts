@@ -50,7 +50,8 @@ export class Shard {
 
   constructor(private readonly options: ShardOptions) {
     const { config, lookup, tap, logs, self, log } = options;
-    this.store = new SeriesStore(config.limits, undefined, keptLabels(config.metrics));
+    const limits = { ...config.limits, expireAfterMs: config.metrics.expireAfterMs };
+    this.store = new SeriesStore(limits, undefined, keptLabels(config.metrics));
     this.indicators = new Indicators({
       ...config.indicators,
       limit: config.limits.indicators,

@@ -26,10 +26,10 @@ export class SummedReadings implements Readings {
 
   constructor(
     private readonly threads: readonly Thread[],
-    lateAfterMs: number,
+    { lateAfterMs, expireAfterMs }: { readonly lateAfterMs: number; readonly expireAfterMs: number },
     log: Log,
   ) {
-    this.series = new SummedSeries(threads.length);
+    this.series = new SummedSeries(threads.length, expireAfterMs);
     this.keptMinutes = keptMinutes(lateAfterMs);
     this.faults = new LogLimit(log);
   }

@@ -1,6 +1,7 @@
 // SummedSeries: the series of all threads, label set by label set, as the threads told them last. A total is the sum of theirs, taken when
 // it is read: each of theirs only grows, so it does, too.
 
+import { Expiry } from "../series/expiry.ts";
 import type { LabelSet, SeriesReader, SeriesTables } from "../series/reader.ts";
 import { HTTP_SHAPE, TCP_SHAPE } from "../series/shape.ts";
 import { Slab } from "../series/slab.ts";
@@ -10,9 +11,11 @@ export class SummedSeries implements SeriesTables {
   readonly http: SummedTable;
   readonly tcp: SummedTable;
 
-  constructor(threads: number) {
-    this.http = new SummedTable(HTTP_SHAPE.width, threads);
-    this.tcp = new SummedTable(TCP_SHAPE.width, threads);
+  /** `expireAfterMs`: as SeriesLimits'. */
+  constructor(threads: number, expireAfterMs = 0) {
+    const expiry = new Expiry(expireAfterMs, () => performance.now());
+    this.http = new SummedTable(HTTP_SHAPE.width, threads, expiry);
+    this.tcp = new SummedTable(TCP_SHAPE.width, threads, expiry);
   }
 
   /** Takes what a thread tells; all it tells, in order. */
@@ -33,6 +36,7 @@ class SummedTable implements SeriesReader {
   constructor(
     private readonly width: number,
     threads: number,
+    private readonly expiry: Expiry,
   ) {
     this.rows = new Slab(width);
     this.known = Array.from({ length: threads }, () => []);
@@ -52,6 +56,10 @@ class SummedTable implements SeriesReader {
       if (part.history < 0) part.history = this.rows.allocate();
       this.write(part.history, histories, i);
     }
+  }
+
+  isExpired(labelSet: SummedLabelSet): boolean {
+    return this.expiry.isExpired(labelSet);
   }
 
   find(labelKey: string): SummedLabelSet | undefined {
@@ -78,7 +86,7 @@ class SummedTable implements SeriesReader {
   private addPart(labelKey: string): Part {
     let labelSet = this.byKey.get(labelKey);
     if (!labelSet) {
-      labelSet = { index: this.series.length, labelKey, parts: [], isChanged: false };
+      labelSet = { index: this.series.length, labelKey, parts: [], isChanged: false, grewMs: this.expiry.now() };
       this.byKey.set(labelKey, labelSet);
       this.series.push(labelSet);
     }
@@ -90,6 +98,7 @@ class SummedTable implements SeriesReader {
   private markChanged(labelSet: SummedLabelSet): void {
     if (labelSet.isChanged) return;
     labelSet.isChanged = true;
+    labelSet.grewMs = this.expiry.now();
     this.changed.push(labelSet);
   }
 
@@ -112,6 +121,8 @@ interface SummedLabelSet extends LabelSet {
   readonly parts: Part[];
   /** Whether its total grew since `takeChanged`. */
   isChanged: boolean;
+  /** As Growth (series/expiry.ts) has it. */
+  grewMs: number;
 }
 
 /** What one thread counted of a label set. */

@@ -62,7 +62,7 @@ export class Threads implements Shards {
         log,
       });
     });
-    this.summed = new SummedReadings(this.threads, indicators.lateAfterMs, log);
+    this.summed = new SummedReadings(this.threads, { ...indicators, ...metrics }, log);
     this.readings = this.summed;
     this.pruning = setInterval(() => this.summed.prune(), PRUNE_TICK_MS);
   }

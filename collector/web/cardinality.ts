@@ -78,6 +78,7 @@ export class Cardinality {
       label_sets: reader.series.length,
       limit: this.limit,
       overflowed: overflowed[isTcp ? "tcp" : "http"],
+      expired: reader.series.filter((labelSet) => reader.isExpired(labelSet)).length,
       series: series.length,
       families: group.families.flatMap(({ standard, unified: mesh, field }, index) => [
         familyOf(standard, shown[index] as number, isTcp || field === REQUESTS),

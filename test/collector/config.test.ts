@@ -71,7 +71,7 @@ describe("loadConfig", () => {
         bounds: { maxBytes: 2 ** 30, maxAgeMs: 72 * 3_600_000 },
         memoryBytes: 2 ** 26,
       },
-      metrics: { destinations: "certain", labels: LABELS },
+      metrics: { destinations: "certain", labels: LABELS, expireAfterMs: 0 },
       remoteWrite: [],
       limits: {
         proxies: 5000,
@@ -141,7 +141,7 @@ logs:
   max_size: 16MiB
   max_age: 8760h
   memory: 32MiB
-metrics: { destinations: all, labels: [reporter, response_code] }
+metrics: { destinations: all, labels: [reporter, response_code], expire_after: 24h }
 remote_write:
   - url: https://a.example/write?tenant=b
     name: a
@@ -218,7 +218,7 @@ threads: 64`);
         bounds: { maxBytes: 2 ** 24, maxAgeMs: 8760 * 3_600_000 },
         memoryBytes: 2 ** 25,
       },
-      metrics: { destinations: "all", labels: ["reporter", "response_code"] },
+      metrics: { destinations: "all", labels: ["reporter", "response_code"], expireAfterMs: 86_400_000 },
       remoteWrite: [
         {
           name: "a",

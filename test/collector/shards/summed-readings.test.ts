@@ -8,6 +8,8 @@ import type { Question } from "../../../collector/shards/messages.ts";
 import { SummedReadings } from "../../../collector/shards/summed-readings.ts";
 import type { Thread } from "../../../collector/shards/thread.ts";
 
+const TIMES = { lateAfterMs: 60_000, expireAfterMs: 0 };
+
 function reviews(calls: number): SubjectSums {
   const totals = new Float64Array(FIELDS);
   totals[Field.Calls] = calls;
@@ -28,7 +30,7 @@ class FakeThread {
 
 it("counters do not go down while one thread lets go of a subject that another begins anew", async () => {
   const [one, other] = [new FakeThread(), new FakeThread()];
-  const readings = new SummedReadings([one, other] as unknown as Thread[], 60_000, silentLog);
+  const readings = new SummedReadings([one, other] as unknown as Thread[], TIMES, silentLog);
   const calls = async () => {
     const subjects = await readings.subjects({ kind: "service", spans: [], filter: [] });
     return subjects.map(({ totals }) => totals[Field.Calls]);
@@ -46,7 +48,7 @@ it("counters do not go down while one thread lets go of a subject that another b
 
 it("counters begin at 0 when no thread had held the subject any more", async () => {
   const thread = new FakeThread();
-  const readings = new SummedReadings([thread] as unknown as Thread[], 60_000, silentLog);
+  const readings = new SummedReadings([thread] as unknown as Thread[], TIMES, silentLog);
   thread.retired = [reviews(3)];
   for (let i = 0; i < 2; i++) {
     readings.prune();
