@@ -105,7 +105,7 @@ export async function startCollector(config: Config, logOf: (component: string) 
       : await startThreads({ ...common, grpc, onFailure: fail });
   shards.register(grpc);
   const { readings } = shards;
-  const graph = new ServiceGraph(readings.series, config.limits.edges);
+  const graph = new ServiceGraph(readings.series, config.limits.edges, undefined, config.metrics.expireAfterMs);
   const scraper = new Scraper({
     ...config.scrape,
     targets: [],

@@ -1,67 +1,37 @@
 // ServiceGraph: who calls whom, how often and how well, over any window of the last 15 minutes.
 //
-// All numbers of all edges are columns of one array of 32-bit counts. A snapshot is a copy of it, and what happened in a window is
-// the difference of two: right modulo 2^32, and no edge has that many requests in 15 minutes. Columns of one edge:
-//
-//   +-----------------------------------------------+---------------------+-------------+------------+
-//   | reported by the source                        | by the destination  | mutual TLS  | plain text |
-//   | requests | errors | durations, le= x 19 | count| (the same 22)       |             |            |
-//   +-----------------------------------------------+---------------------+-------------+------------+
-// and elsewhere one for each response code and reporter, when it first occurs, and for TCP, once the edge has any:
-//
-//   +---------------------------------------------------------+----------------------+
-//   | reported by the source                                  | by the destination   |
-//   | opened | closed | sent low, high | received low, high   | (the same 6)         |
-//   +---------------------------------------------------------+----------------------+
-// Bytes may be more than 2^32 in a window, so they have two columns: the low half counts up and carries over into the high one.
+// All numbers of all edges are columns of one array (columns.ts), and what happened in a window is the difference of two copies of it
+// (window.ts): right modulo 2^32, and no edge has that many requests in 15 minutes.
 //
 // Cost: a tick copies the array (400 KB at 2,000 edges, well under a millisecond) and walks the label sets that grew since the
 // last one, some 0.1 us each per column. Memory: an edge has about 50 columns in about 210 snapshots, some 40 KB; with TCP 50 KB.
 
 import { COUNTS_WIDTH, HISTOGRAM_COUNT, histogramField, REQUESTS } from "../series/counts.ts";
-import { BUCKET_COUNT, quantile } from "../series/histogram.ts";
+import { BUCKET_COUNT } from "../series/histogram.ts";
 import { unpackLabels } from "../series/key.ts";
 import type { LabelSet, SeriesTables } from "../series/reader.ts";
 import { HttpMetric, OTHER, TCP_METRICS, TcpMetric } from "../vocabulary.ts";
+import { BLOCK, EDGE, EDGE_WIDTH, type Edge, TCP, TWO_TO_32 } from "./columns.ts";
 import { type Node, OTHER_NODE, type Place, placeOf, withKnown } from "./edge.ts";
+import { FreeColumns } from "./free-columns.ts";
 import { Snapshots } from "./snapshots.ts";
-
-/** Offsets in the block of one reporter. */
-const BLOCK = { requests: 0, errors: 1, buckets: 2, count: 2 + BUCKET_COUNT, width: 3 + BUCKET_COUNT } as const;
-/** Offsets in an edge. */
-const EDGE = {
-  source: 0,
-  destination: BLOCK.width,
-  mutualTls: 2 * BLOCK.width,
-  plainText: 2 * BLOCK.width + 1,
-} as const;
-const EDGE_WIDTH = 2 * BLOCK.width + 2;
-
-/** Offsets in the TCP block of one reporter. */
-const TCP = { opened: 0, closed: 1, sent: 2, received: 4, width: 6 } as const;
-const TWO_TO_32 = 2 ** 32;
+import { type GraphEdge, hasTraffic, readEdge, Window } from "./window.ts";
 
 /** Response codes told apart on one edge; there are some forty in use in the world. */
 const MAX_CODES = 24;
+
+/** Ticks, each a second, between two looks for edges that carry nothing any more. */
+const EXPIRY_TICKS = 60;
+/** So many without use, and all snapshots that are held were taken after it, even if the process stood still meanwhile. */
+const MIN_IDLE_TICKS = 1000;
 
 /** What of a series' counts the graph follows: requests, then the durations' buckets and count. */
 const FOLLOWED = 2 + BUCKET_COUNT;
 const DURATION = histogramField(HttpMetric.Duration);
 
-interface Edge {
-  /** Node ids. */
-  readonly source: string;
-  readonly destination: string;
-  /** First of its columns. */
-  readonly column: number;
-  /** Response code -> column, by reporter. */
-  readonly codes: { readonly source: Map<string, number>; readonly destination: Map<string, number> };
-  /** First of its TCP columns; -1 before there was a connection. */
-  tcpColumn: number;
-}
-
 /** The columns that the requests of one series are added to. */
 interface Route {
+  readonly edge: Edge;
   /** The ends of the edge as this series knows them. */
   readonly nodes: readonly [Node, Node];
   readonly block: number;
@@ -73,41 +43,12 @@ interface Route {
 
 /** The columns that the connections of one series are added to. */
 interface TcpRoute {
+  readonly edge: Edge;
   readonly nodes: readonly [Node, Node];
   /** First column of the reporter's TCP block. */
   readonly block: number;
   /** As in Route. */
   readonly policy: number;
-  /** Indexed by TcpMetric, as they were last added. */
-  readonly seen: Float64Array;
-}
-
-export interface GraphEdge {
-  /** Node ids. */
-  readonly source: string;
-  readonly destination: string;
-  /** The larger of what the two reporters counted: each counts the same requests. All that follows is from that reporter. */
-  readonly requests: number;
-  readonly errors: number;
-  /** null when no request finished in the window. */
-  readonly p50Ms: number | null;
-  readonly p90Ms: number | null;
-  readonly p99Ms: number | null;
-  readonly responseCodes: Readonly<Record<string, number>>;
-  /** Whether all of it was mutual TLS, by the destination's reports; null when it reported nothing. */
-  readonly isMutualTls: boolean | null;
-  readonly sourceRequests: number;
-  readonly destinationRequests: number;
-  /** Of each number the larger of what the two reporters counted. */
-  readonly tcp: TcpTraffic;
-}
-
-/** TCP in the window. */
-interface TcpTraffic {
-  readonly opened: number;
-  readonly closed: number;
-  readonly sentBytes: number;
-  readonly receivedBytes: number;
 }
 
 export interface Graph {
@@ -121,8 +62,12 @@ export class ServiceGraph {
   private readonly edges = new Map<string, Edge>();
   private readonly nodes = new Map<string, Node>();
   /** By the index of the series. */
-  private readonly routes: Route[] = [];
-  private readonly tcpRoutes: TcpRoute[] = [];
+  private routes: (Route | undefined)[] = [];
+  private tcpRoutes: (TcpRoute | undefined)[] = [];
+  /** By the index of the series: indexed by TcpMetric, as they were last added. */
+  private readonly tcpSeen: Float64Array[] = [];
+  private readonly freeColumns = new FreeColumns();
+  private ticks = 0;
   /** FOLLOWED numbers per series, as they were last added. */
   private seen = new Uint32Array(256 * FOLLOWED);
   private columns = new Uint32Array(1024);
@@ -136,6 +81,8 @@ export class ServiceGraph {
     private readonly limit: number,
     /** A clock that never jumps, in milliseconds. */
     private readonly now: () => number = () => performance.now(),
+    /** How long edges are held that carry nothing, though no less than MIN_IDLE_TICKS; 0: for ever. */
+    private readonly expireAfterMs = 0,
   ) {
     this.snapshots = new Snapshots(now());
   }
@@ -148,6 +95,8 @@ export class ServiceGraph {
   tick(): void {
     this.refresh();
     this.snapshots.take(this.now(), this.columns.subarray(0, this.usedColumns));
+    this.ticks++;
+    if (this.expireAfterMs > 0 && this.ticks % EXPIRY_TICKS === 0) this.expire();
   }
 
   /** What happened in the last `windowMs`: edges with requests or TCP traffic, and their nodes. */
@@ -170,7 +119,9 @@ export class ServiceGraph {
   private refresh(): void {
     for (const series of this.store.tcp.takeChanged()) this.refreshTcp(series);
     for (const series of this.store.http.takeChanged()) {
-      const route = this.routes[series.index] ?? this.addRoute(series.index, series.labelKey);
+      const known = this.routes[series.index];
+      const route = known && !known.edge.isGone ? known : this.addRoute(series.index, series.labelKey);
+      this.noteUse(route.edge);
       this.store.http.readRecent(series, this.counts);
       const seen = series.index * FOLLOWED;
       const requests = this.advance(seen, this.counts[REQUESTS] as number);
@@ -187,7 +138,11 @@ export class ServiceGraph {
   }
 
   private refreshTcp(series: LabelSet): void {
-    const { nodes, block, policy, seen } = this.tcpRoutes[series.index] ?? this.addTcpRoute(series);
+    const known = this.tcpRoutes[series.index];
+    const { edge, nodes, block, policy } = known && !known.edge.isGone ? known : this.addTcpRoute(series);
+    const seen = this.tcpSeen[series.index] ?? new Float64Array(TCP_METRICS.length);
+    this.tcpSeen[series.index] = seen;
+    this.noteUse(edge);
     const { counts } = this;
     this.store.tcp.readRecent(series, counts);
     const gained = (metric: TcpMetric) => (counts[metric] as number) - (seen[metric] as number);
@@ -224,6 +179,7 @@ export class ServiceGraph {
     const edge = this.edgeOf(place.source, place.destination);
     const reporter = place.isFromDestination ? "destination" : "source";
     const route: Route = {
+      edge,
       nodes: nodesOf(edge, place),
       block: edge.column + EDGE[reporter],
       isError: place.isError,
@@ -240,24 +196,26 @@ export class ServiceGraph {
     const edge = this.edgeOf(place.source, place.destination);
     if (edge.tcpColumn < 0) edge.tcpColumn = this.allocate(2 * TCP.width);
     const route: TcpRoute = {
+      edge,
       nodes: nodesOf(edge, place),
       block: edge.tcpColumn + (place.isFromDestination ? TCP.width : 0),
       policy: policyColumn(edge, place),
-      seen: new Float64Array(TCP_METRICS.length),
     };
     this.tcpRoutes[index] = route;
     return route;
   }
 
   private edgeOf(source: Node, destination: Node): Edge {
-    const key = JSON.stringify([source.id, destination.id]); // any text may stand in an id
+    const key = keyOf(source, destination);
     let edge = this.edges.get(key);
     if (!edge) {
       const isOther = source === OTHER_NODE && destination === OTHER_NODE;
-      if (this.edges.size >= this.limit && !isOther) return this.edgeOf(OTHER_NODE, OTHER_NODE);
+      const held = this.edges.size - (this.edges.has(OTHER_KEY) ? 1 : 0);
+      if (held >= this.limit && !isOther) return this.edgeOf(OTHER_NODE, OTHER_NODE);
       const codes = { source: new Map(), destination: new Map() };
       const column = this.allocate(EDGE_WIDTH);
-      edge = { source: source.id, destination: destination.id, column, codes, tcpColumn: -1 };
+      const use = { usedMs: this.now(), usedTick: this.ticks, isGone: false };
+      edge = { source: source.id, destination: destination.id, column, codes, tcpColumn: -1, ...use };
       this.edges.set(key, edge);
     }
     return edge;
@@ -277,13 +235,55 @@ export class ServiceGraph {
     return column;
   }
 
+  private noteUse(edge: Edge): void {
+    edge.usedMs = this.now();
+    edge.usedTick = this.ticks;
+  }
+
+  /** Lets go of edges that carried nothing for long, and of the nodes that no other has. */
+  private expire(): void {
+    const nowMs = this.now();
+    const isIdle = ({ usedMs, usedTick }: Edge) =>
+      nowMs - usedMs > this.expireAfterMs && this.ticks - usedTick > MIN_IDLE_TICKS;
+    const idle = [...this.edges].filter(([, edge]) => isIdle(edge));
+    if (idle.length === 0) return;
+    for (const [key, edge] of idle) {
+      this.edges.delete(key);
+      this.release(edge);
+    }
+    const ends = new Set([...this.edges.values()].flatMap(({ source, destination }) => [source, destination]));
+    for (const id of this.nodes.keys()) if (!ends.has(id)) this.nodes.delete(id);
+    // What found no room finds some now.
+    this.routes = this.routes.map((route) => (route?.nodes[0] === OTHER_NODE ? undefined : route));
+    this.tcpRoutes = this.tcpRoutes.map((route) => (route?.nodes[0] === OTHER_NODE ? undefined : route));
+  }
+
+  private release(edge: Edge): void {
+    edge.isGone = true;
+    this.freeColumns.give(edge.column, EDGE_WIDTH);
+    if (edge.tcpColumn >= 0) this.freeColumns.give(edge.tcpColumn, 2 * TCP.width);
+    for (const column of [...edge.codes.source.values(), ...edge.codes.destination.values()]) {
+      this.freeColumns.give(column, 1);
+    }
+  }
+
   private allocate(width: number): number {
+    const free = this.freeColumns.take(width);
+    if (free !== undefined) return free;
     const column = this.usedColumns;
     this.usedColumns += width;
     while (this.columns.length < this.usedColumns) this.columns = grown(this.columns);
     return column;
   }
 }
+
+/** Any text may stand in an id. */
+function keyOf(source: Node, destination: Node): string {
+  return JSON.stringify([source.id, destination.id]);
+}
+
+/** Of the edge that takes in what the limit keeps out, besides which so many are held. */
+const OTHER_KEY = keyOf(OTHER_NODE, OTHER_NODE);
 
 /** The ends of the edge as a series knows them; those of the overflow if its own edge found no room. */
 function nodesOf(edge: Edge, { source, destination }: Place): readonly [Node, Node] {
@@ -295,81 +295,6 @@ function nodesOf(edge: Edge, { source, destination }: Place): readonly [Node, No
 function policyColumn({ column }: Edge, { isFromDestination, isMutualTls }: Place): number {
   if (!isFromDestination || isMutualTls === null) return -1;
   return column + (isMutualTls ? EDGE.mutualTls : EDGE.plainText);
-}
-
-function hasTraffic(tcp: TcpTraffic): boolean {
-  return Object.values(tcp).some((count) => count > 0);
-}
-
-const NO_TCP: TcpTraffic = { opened: 0, closed: 0, sentBytes: 0, receivedBytes: 0 };
-
-function readTcp({ tcpColumn }: Edge, window: Window): TcpTraffic {
-  if (tcpColumn < 0) return NO_TCP;
-  const source = readTcpBlock(tcpColumn, window);
-  const destination = readTcpBlock(tcpColumn + TCP.width, window);
-  return {
-    opened: Math.max(source.opened, destination.opened),
-    closed: Math.max(source.closed, destination.closed),
-    sentBytes: Math.max(source.sentBytes, destination.sentBytes),
-    receivedBytes: Math.max(source.receivedBytes, destination.receivedBytes),
-  };
-}
-
-function readTcpBlock(block: number, window: Window): TcpTraffic {
-  return {
-    opened: window.gained(block + TCP.opened),
-    closed: window.gained(block + TCP.closed),
-    sentBytes: window.gainedWide(block + TCP.sent),
-    receivedBytes: window.gainedWide(block + TCP.received),
-  };
-}
-
-/** What the columns gained since a snapshot of them. */
-class Window {
-  constructor(
-    private readonly columns: Uint32Array,
-    private readonly before: Uint32Array,
-  ) {}
-
-  gained(column: number): number {
-    return ((this.columns[column] as number) - (this.before[column] ?? 0)) >>> 0;
-  }
-
-  /** Of a count of two columns. */
-  gainedWide(column: number): number {
-    return wideAt(this.columns, column) - wideAt(this.before, column);
-  }
-}
-
-function wideAt(columns: Uint32Array, column: number): number {
-  return (columns[column + 1] ?? 0) * TWO_TO_32 + (columns[column] ?? 0);
-}
-
-function readEdge(edge: Edge, window: Window): GraphEdge {
-  const gained = (column: number) => window.gained(column);
-  const sourceRequests = gained(edge.column + EDGE.source);
-  const destinationRequests = gained(edge.column + EDGE.destination);
-  const reporter = sourceRequests >= destinationRequests ? "source" : "destination";
-  const block = edge.column + EDGE[reporter];
-  const buckets = Array.from({ length: BUCKET_COUNT }, (_, bucket) => gained(block + BLOCK.buckets + bucket));
-  const finished = gained(block + BLOCK.count);
-  const mutualTls = gained(edge.column + EDGE.mutualTls);
-  const plainText = gained(edge.column + EDGE.plainText);
-  const codes = [...edge.codes[reporter]].map(([code, column]) => [code, gained(column)] as const);
-  return {
-    source: edge.source,
-    destination: edge.destination,
-    requests: Math.max(sourceRequests, destinationRequests),
-    errors: gained(block + BLOCK.errors),
-    p50Ms: quantile(0.5, buckets, finished),
-    p90Ms: quantile(0.9, buckets, finished),
-    p99Ms: quantile(0.99, buckets, finished),
-    responseCodes: Object.fromEntries(codes.filter(([, count]) => count > 0)),
-    isMutualTls: mutualTls + plainText > 0 ? plainText === 0 : null,
-    sourceRequests,
-    destinationRequests,
-    tcp: readTcp(edge, window),
-  };
 }
 
 function grown(array: Uint32Array): Uint32Array<ArrayBuffer> {

@@ -1,8 +1,9 @@
 // The JSON API: query -> answer. Names in JSON are snake_case, units last.
 
 import { quote } from "../error.ts";
-import type { GraphEdge, ServiceGraph } from "../service-graph/graph.ts";
+import type { ServiceGraph } from "../service-graph/graph.ts";
 import { RETENTION_MS } from "../service-graph/snapshots.ts";
+import type { GraphEdge } from "../service-graph/window.ts";
 import { UNKNOWN } from "../vocabulary.ts";
 
 const DEFAULT_WINDOW = "60s";

@@ -20,14 +20,14 @@ const WEB_TO_API: LabelValues = {
 const BY_SOURCE = { ...WEB_TO_API, reporter: "source", connection_security_policy: "unknown" };
 const BY_DESTINATION = { ...WEB_TO_API, reporter: "destination", connection_security_policy: "mutual_tls" };
 
-function setUp(limit = 100) {
+function setUp(limit = 100, expireAfterMs = 0) {
   const clock = { nowMs: START_MS };
   const now = () => clock.nowMs;
   const store = new SeriesStore(
     { proxies: 100, labelSets: 1000, cells: 500_000, connections: 100, retireAfterMs: 600_000 },
     { wallMs: now, steadyMs: now },
   );
-  const graph = new ServiceGraph(store, limit, now);
+  const graph = new ServiceGraph(store, limit, now, expireAfterMs);
   const send = (labels: LabelValues, times = 1, durationMs = 7): void => {
     const record = {
       proxy: "p",
@@ -374,5 +374,72 @@ describe("ServiceGraph", () => {
     const responseCodes = graph.read(1000).edges[0]?.responseCodes ?? {};
     expect(Object.keys(responseCodes)).toHaveLength(25);
     expect(responseCodes).toMatchObject({ "200": 1, other: 76 });
+  });
+});
+
+describe("edges that carry nothing for long", () => {
+  const HOUR_S = 3600;
+  const to = (destination_workload: string) => ({ ...BY_SOURCE, destination_workload });
+  const edgesOf = (graph: ServiceGraph, windowMs = 60_000) =>
+    Object.fromEntries(graph.read(windowMs).edges.map(({ destination, requests }) => [destination, requests]));
+
+  it("are held for ever by default", () => {
+    const { graph, pass, send } = setUp(1);
+    send(to("a"));
+    pass(2 * HOUR_S);
+    expect(graph.edgeCount).toBe(1);
+  });
+
+  it("make room for others, whose numbers are their own from the start", () => {
+    const { graph, pass, send, store } = setUp(1, HOUR_S * 1000);
+    const connect = (id: number, counts: readonly number[]) => {
+      const labelKey = key({ ...to("a"), response_code: "" });
+      store.observeConnection({
+        proxy: "p",
+        lifeMs: START_MS,
+        connectionId: id,
+        streamId: "",
+        isOver: true,
+        parts: [{ labelKey, counts }],
+      });
+    };
+    send(to("a"), 7);
+    send({ ...to("a"), response_code: "503" }, 2);
+    connect(1, [1, 1, 2 ** 33, 5]);
+    send(to("b"), 3); // finds no room
+    pass(60);
+    expect(edgesOf(graph)).toEqual({ "default/a": 9, other: 3 });
+    pass(HOUR_S - 30, () => send(to("b")));
+    expect(graph.edgeCount).toBe(2);
+    pass(120, () => send(to("b")));
+    expect(edgesOf(graph, 60_000)).toEqual({ "default/b": 60 });
+    for (const window of [1000, 10_000, 900_000]) {
+      const { edges, nodes } = graph.read(window);
+      const own = edges.filter(({ destination }) => destination === "default/b");
+      expect(own).toHaveLength(1);
+      expect(own[0]).toMatchObject({ errors: 0, tcp: { opened: 0, sentBytes: 0 } });
+      expect(own[0]?.responseCodes).toEqual({ 200: own[0]?.requests });
+      expect(own[0]?.requests).toBeLessThanOrEqual(window / 1000 + 1);
+      expect(nodes.map(({ id }) => id)).not.toContain("default/a");
+    }
+    connect(2, [1, 1, 2 ** 32 + 9, 5]); // a's own edge has no room now, and what is counted is what is new
+    send(to("a"), 4);
+    pass(1, () => send(to("b")));
+    expect(graph.read(1000).edges.find(({ destination }) => destination === "other")).toMatchObject({
+      requests: 4,
+      tcp: { opened: 1, sentBytes: 2 ** 32 + 9 },
+    });
+  });
+
+  it("are not let go of while a window may show them", () => {
+    const { graph, pass, send } = setUp(10, 60_000);
+    send(to("a"), 7);
+    pass(899);
+    expect(edgesOf(graph, 900_000)).toEqual({ "default/a": 7 });
+    pass(300);
+    expect(graph.edgeCount).toBe(0);
+    send(to("a"), 2);
+    pass(1);
+    expect(edgesOf(graph, 900_000)).toEqual({ "default/a": 2 });
   });
 });
