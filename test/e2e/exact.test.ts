@@ -4,7 +4,17 @@
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { FAULT_HEADER } from "../../demo/bookinfo.ts";
 import type { Mesh } from "../../demo/mesh.ts";
-import { collectorSamples, counts, edges, proxySamples, settled, startTestMesh, total, truth } from "./observed.ts";
+import {
+  collectorSamples,
+  counts,
+  edges,
+  proxySamples,
+  settled,
+  startTestMesh,
+  total,
+  truth,
+  unifiedEdges,
+} from "./observed.ts";
 
 const REQUESTS = 1000;
 const IN_PARALLEL = 8;
@@ -57,6 +67,11 @@ describe.each(CHANNELS)("$name", ({ scrape, als }) => {
     expect(total(truth(mesh))).toBeGreaterThan(REQUESTS * 3);
     expect(edges(samples, "destination")).toEqual(truth(mesh));
     expect(edges(samples, "source")).toEqual(truth(mesh));
+  });
+
+  test("mesh_* count each of them once, as their sources report them", async () => {
+    await settled(read, allCounted);
+    expect(await unifiedEdges(mesh)).toEqual({ source: truth(mesh) });
   });
 
   // With access logs only this says that log and stats agree for every label set, bucket by bucket.
