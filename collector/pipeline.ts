@@ -143,6 +143,7 @@ export async function startCollector(config: Config, logOf: (component: string) 
   const receivers = await Receivers.open({
     remoteWrite: config.remoteWrite,
     readings,
+    destinationRule: config.metrics.destinations,
     renderSelf: (holdings, others) =>
       self.render({ ...holdings, edges: graph.edgeCount, leftOut: web.leftOut }, others),
     self,

@@ -2,6 +2,7 @@
 
 import { expositionSpans, renderIndicators } from "../indicators/exposition.ts";
 import type { Holdings, SelfCounts } from "../self.ts";
+import type { DestinationRule } from "../series/unified.ts";
 import type { Readings } from "../shards/shards.ts";
 import type { Point } from "./point.ts";
 import { SeriesPoints } from "./series-points.ts";
@@ -12,6 +13,8 @@ type IsWanted = (name: string) => boolean;
 
 export interface CollectionOptions {
   readonly readings: Readings;
+  /** Which reports of destinations count in mesh_*. */
+  readonly destinationRule: DestinationRule;
   /** The collector's own metrics, as text. */
   readonly renderSelf: (
     holdings: Omit<Holdings, "edges" | "leftOut">,
@@ -26,7 +29,7 @@ export class Collection {
   private readonly self = new TextPoints();
 
   constructor(private readonly options: CollectionOptions) {
-    this.series = new SeriesPoints(options.readings.series);
+    this.series = new SeriesPoints(options.readings.series, options.destinationRule);
   }
 
   /**

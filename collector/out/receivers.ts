@@ -4,6 +4,7 @@ import { patternOf } from "../analysis/pattern.ts";
 import { CollectorError } from "../error.ts";
 import type { Log } from "../log.ts";
 import type { Holdings, SelfCounts, SelfMetrics } from "../self.ts";
+import type { DestinationRule } from "../series/unified.ts";
 import type { Readings } from "../shards/shards.ts";
 import type { Encoder } from "./batch.ts";
 import { Collection } from "./collection.ts";
@@ -19,6 +20,7 @@ import { REMOTE_WRITE_HEADERS, WriteRequestEncoder } from "./write-request.ts";
 export interface ReceiversOptions {
   readonly remoteWrite: readonly RemoteWriteSettings[];
   readonly readings: Readings;
+  readonly destinationRule: DestinationRule;
   /** The collector's own metrics, as text. */
   readonly renderSelf: (
     holdings: Omit<Holdings, "edges" | "leftOut">,
@@ -82,14 +84,19 @@ async function openExporter(
   settings: ReceiverSettings,
   { format, encoder, transport }: Protocol,
   startMs: number,
-  { readings, renderSelf, self, log }: ReceiversOptions,
+  { readings, destinationRule, renderSelf, self, log }: ReceiversOptions,
 ): Promise<Exporter> {
   const { name, metrics, intervalMs } = settings;
   const counts = self.exportTo(name);
   const ownLog = withReceiver(log, name);
   const queue = await openQueue(settings, format, counts.dropped, ownLog);
   const pattern = patternOf(metrics);
-  const collection = new Collection({ readings, renderSelf, isWanted: (family) => pattern.test(family) });
+  const collection = new Collection({
+    readings,
+    destinationRule,
+    renderSelf,
+    isWanted: (family) => pattern.test(family),
+  });
   const points = (nowMs: number) => collection.points(nowMs);
   return new Exporter({ intervalMs, points, told: new Told(startMs), encoder, queue, transport, counts, log: ownLog });
 }

@@ -1,64 +1,82 @@
-// The traffic families as points: all that a label set counts, of one moment, from one reading of its row.
+// The traffic families as points: all that a label set counts, of one moment, from one reading of its row. The label sets are those that
+// /metrics shows: istio_* as the proxies report them, mesh_* each request once.
 
 import { METRIC_HELP } from "../help.ts";
 import { COUNTS_WIDTH, HISTOGRAM_COUNT, HISTOGRAM_SUM, histogramField, REQUESTS } from "../series/counts.ts";
 import { unpackLabels } from "../series/key.ts";
-import type { LabelSet, SeriesTables } from "../series/reader.ts";
+import type { LabelSet, SeriesReader, SeriesTables } from "../series/reader.ts";
+import {
+  type DestinationRule,
+  OBSERVED_BY,
+  UNIFIED_HTTP_METRICS,
+  UNIFIED_TCP_METRICS,
+  Verdicts,
+} from "../series/unified.ts";
+import { VisibleSeries } from "../series/visible.ts";
 import {
   HISTOGRAM_BOUNDS,
   HTTP_METRICS,
   HttpMetric,
   LABELS,
+  Label,
   type Metric,
   MetricKind,
   TCP_METRICS,
 } from "../vocabulary.ts";
 import { type Family, type Labels, labelsOf, type Point } from "./point.ts";
 
-const HTTP_FAMILIES = HTTP_METRICS.map(familyOf);
-const TCP_FAMILIES = TCP_METRICS.map(familyOf);
 const MARKS = HISTOGRAM_BOUNDS.map(String);
 
-export class SeriesPoints {
+/** The families that share label sets. */
+interface Group {
+  readonly isTcp: boolean;
+  readonly families: readonly Family[];
+  readonly shown: VisibleSeries;
+  /** Whose report a label set of mesh_* is; null where it says so itself. */
+  readonly observer: ((series: LabelSet) => string | null) | null;
   /** By the index of the label set. */
-  private readonly httpLabels: Labels[] = [];
-  private readonly tcpLabels: Labels[] = [];
+  readonly known: Labels[];
+}
+
+export class SeriesPoints {
+  private readonly groups: readonly Group[];
   private readonly counts = new Float64Array(COUNTS_WIDTH);
 
-  constructor(private readonly tables: SeriesTables) {}
+  /** `rule`: which reports of destinations count in mesh_*. */
+  constructor({ http, tcp }: SeriesTables, rule: DestinationRule) {
+    this.groups = [
+      reported(http, false, HTTP_METRICS),
+      reported(tcp, true, TCP_METRICS),
+      unified(http, false, UNIFIED_HTTP_METRICS, rule),
+      unified(tcp, true, UNIFIED_TCP_METRICS, rule),
+    ];
+  }
 
   /** Nothing for what was never counted, as on /metrics. Only families whose names `isWanted` takes. */
   *points(isWanted: (name: string) => boolean): Generator<Point> {
-    const { http, tcp } = this.tables;
-    const wanted = HTTP_FAMILIES.map(({ name }) => isWanted(name));
-    if (wanted.includes(true)) {
-      for (const series of http.series) {
-        http.readTotal(series, this.counts);
-        const labels = remembered(this.httpLabels, series);
-        for (const [index, family] of HTTP_FAMILIES.entries()) {
-          const point = wanted[index] ? this.httpPoint(family, index, labels) : null;
+    for (const group of this.groups) {
+      const wanted = group.families.map(({ name }) => isWanted(name));
+      if (!wanted.includes(true)) continue;
+      for (const series of group.shown.series) {
+        group.shown.readTotal(series, this.counts);
+        const labels = remembered(group, series);
+        for (const [index, family] of group.families.entries()) {
+          if (!wanted[index]) continue;
+          const point = group.isTcp ? this.counter(family, index, labels) : this.httpPoint(family, index, labels);
           if (point !== null) yield point;
         }
       }
     }
-    const tcpWanted = TCP_FAMILIES.map(({ name }) => isWanted(name));
-    if (!tcpWanted.includes(true)) return;
-    for (const series of tcp.series) {
-      tcp.readTotal(series, this.counts);
-      const labels = remembered(this.tcpLabels, series);
-      for (const [index, family] of TCP_FAMILIES.entries()) {
-        const value = this.counts[index] as number;
-        if (tcpWanted[index] && value !== 0) yield { family, labels, value, spread: null };
-      }
-    }
+  }
+
+  private counter(family: Family, field: number, labels: Labels): Point | null {
+    const value = this.counts[field] as number;
+    return value === 0 ? null : { family, labels, value, spread: null };
   }
 
   private httpPoint(family: Family, index: HttpMetric, labels: Labels): Point | null {
+    if (index === HttpMetric.Requests) return this.counter(family, REQUESTS, labels);
     const { counts } = this;
-    if (index === HttpMetric.Requests) {
-      const value = counts[REQUESTS] as number;
-      return value === 0 ? null : { family, labels, value, spread: null };
-    }
     const field = histogramField(index);
     const count = counts[field + HISTOGRAM_COUNT] as number;
     if (count === 0) return null;
@@ -68,19 +86,33 @@ export class SeriesPoints {
   }
 }
 
+function reported(reader: SeriesReader, isTcp: boolean, metrics: readonly Metric[]): Group {
+  return { isTcp, families: metrics.map(familyOf), shown: new VisibleSeries(reader), observer: null, known: [] };
+}
+
+function unified(reader: SeriesReader, isTcp: boolean, metrics: readonly Metric[], rule: DestinationRule): Group {
+  const verdicts = new Verdicts(reader, isTcp, rule);
+  const observer = (series: LabelSet) => verdicts.observer(series);
+  return { isTcp, families: metrics.map(familyOf), shown: new VisibleSeries(reader, observer), observer, known: [] };
+}
+
 function familyOf({ name, kind, unit }: Metric): Family {
   return { name, kind: kind === MetricKind.Counter ? "counter" : "histogram", help: METRIC_HELP[name] ?? "", unit };
 }
 
-function remembered(known: Labels[], { index, labelKey }: LabelSet): Labels {
+function remembered({ known, observer }: Group, series: LabelSet): Labels {
+  const { index, labelKey } = series;
   let labels = known[index];
   if (labels?.key !== labelKey) {
-    const values = unpackLabels(labelKey) ?? [];
-    labels = labelsOf(
-      labelKey,
-      LABELS.map((name, label) => [name, values[label] ?? ""] as const),
-    );
+    labels = labelsOf(labelKey, pairsOf(labelKey, observer === null ? null : observer(series)));
     known[index] = labels;
   }
   return labels;
+}
+
+/** With who observed it in the reporter's place, if that is told. */
+function pairsOf(labelKey: string, observer: string | null): (readonly [name: string, value: string])[] {
+  const values = unpackLabels(labelKey) ?? [];
+  const pairs = LABELS.map((name, label) => [name, values[label] ?? ""] as const);
+  return observer === null ? pairs : [...pairs.toSpliced(Label.Reporter, 1), [OBSERVED_BY, observer]];
 }
