@@ -19,7 +19,11 @@ export class Expiry {
     readonly now: () => number,
   ) {}
 
+  get isOn(): boolean {
+    return this.afterMs > 0;
+  }
+
   isExpired({ grewMs, isChanged }: Growth): boolean {
-    return this.afterMs > 0 && !isChanged && this.now() - grewMs > this.afterMs;
+    return this.isOn && !isChanged && this.now() - grewMs > this.afterMs;
   }
 }

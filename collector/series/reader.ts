@@ -13,6 +13,8 @@ export interface SeriesReader {
   readonly series: readonly LabelSet[];
   /** Whether its total has not grown for so long that it is not shown any more (`metrics.expire_after`). Once it grows, it is again. */
   isExpired(labelSet: LabelSet): boolean;
+  /** Whether there is such a time at all. */
+  readonly hasExpiry: boolean;
   /** The label set of this key, if it is held. */
   find(labelKey: string): LabelSet | undefined;
   /** Copies a total into `counts`: a row as shape.ts draws it. */

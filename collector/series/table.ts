@@ -134,6 +134,10 @@ export class SeriesTable<Told extends Labelled, Sample extends Labelled> impleme
     byKey.clear();
   }
 
+  get hasExpiry(): boolean {
+    return this.expiry.isOn;
+  }
+
   isExpired(series: Series): boolean {
     return this.expiry.isExpired(series);
   }

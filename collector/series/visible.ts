@@ -14,7 +14,7 @@ export class VisibleSeries {
   private scratch = new Float64Array(0);
 
   constructor(
-    private readonly reader: Pick<SeriesReader, "series" | "find" | "isExpired" | "readTotal">,
+    private readonly reader: Pick<SeriesReader, "series" | "find" | "hasExpiry" | "isExpired" | "readTotal">,
     /** As what a label set is shown; null if it is not. */
     private readonly kindOf: (labelSet: LabelSet) => string | null = () => "",
   ) {}
@@ -23,6 +23,7 @@ export class VisibleSeries {
   get series(): readonly LabelSet[] {
     const { series } = this.reader;
     for (; this.taken < series.length; this.taken++) this.take(series[this.taken] as LabelSet);
+    if (!this.reader.hasExpiry) return this.shown;
     return this.shown.filter((labelSet) => !this.isExpired(labelSet));
   }
 

@@ -58,6 +58,10 @@ class SummedTable implements SeriesReader {
     }
   }
 
+  get hasExpiry(): boolean {
+    return this.expiry.isOn;
+  }
+
   isExpired(labelSet: SummedLabelSet): boolean {
     return this.expiry.isExpired(labelSet);
   }
