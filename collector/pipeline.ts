@@ -8,14 +8,15 @@
 //                       |
 //   Envoy --ALS--> AlsReceiver --AccessRecord, ConnectionRecord--.                  .--> WebServer /metrics
 //                                                                 >-- SeriesStore --<
-//   Envoy <--scrape-- Scraper ---------------------StatsReport----'                 '--> ServiceGraph --> /api/v1/graph
-//   files, HTTP <---- Discovery: which targets there are
+//   Envoy <--scrape-- Scraper ---------------------StatsReport----'                 |--> ServiceGraph --> /api/v1/graph
+//   files, HTTP <---- Discovery: which targets there are                            '--> Completeness --> /metrics, /api/v1/graph, /api/v1/receivers
 //
 //   Readings (SeriesStore, Indicators) --> Receivers: points, batches, queue --> Prometheus remote write
 //
 //   ProxyAccount of each proxy (AlsReceiver), ScrapeStatus of each target (Scraper) --> /api/v1/receivers
 //
-// AlsReceiver, Indicators and SeriesStore are a Shard: one in this thread, or one in each of `threads` others, and Readings of all.
+// AlsReceiver, Indicators, SeriesStore and Completeness are a Shard: one in this thread, or one in each of `threads` others, and Readings
+// of all.
 
 import { Analyser } from "./analysis/analyse.ts";
 import { type Config, formatAddress } from "./config.ts";

@@ -93,8 +93,10 @@ const ALLOWED: Record<string, readonly string[]> = {
   ],
   "collector/series": ["collector/record/record.ts", "collector/self.ts", "collector/vocabulary.ts"],
   "collector/service-graph": ["collector/series", "collector/vocabulary.ts"],
+  "collector/completeness": ["collector/label-value.ts", "collector/series", "collector/service-graph"],
   "collector/shards": [
     "collector/analysis",
+    "collector/completeness",
     "collector/config.ts",
     "collector/identity",
     "collector/indicators",
@@ -111,6 +113,7 @@ const ALLOWED: Record<string, readonly string[]> = {
   ],
   "collector/web": [
     "collector/analysis",
+    "collector/completeness",
     "collector/identity/lookup.ts",
     "collector/logs/log-query.ts",
     "collector/logs/store.ts",

@@ -125,6 +125,11 @@ export class Lives {
     return this.count;
   }
 
+  /** Those of which a life is held. */
+  get all(): Iterable<ProxyLives> {
+    return this.proxies.values();
+  }
+
   /** The life, held from now on; or why it cannot be. */
   find(proxyId: string, startMs: number): Life | Refusal {
     const nowMs = this.options.clock.steadyMs();

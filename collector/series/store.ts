@@ -18,7 +18,7 @@ import type { DropReason, ScrapeResult } from "../self.ts";
 import { Connections } from "./connections.ts";
 import { Expiry } from "./expiry.ts";
 import type { KeptLabels } from "./kept-labels.ts";
-import { type Clock, type Life, Lives, UNSTAMPED } from "./life.ts";
+import { type Clock, type Life, Lives, type ProxyLives, UNSTAMPED } from "./life.ts";
 import { HTTP_SHAPE, TCP_SHAPE } from "./shape.ts";
 import { type LogWay, SeriesTable, type TableLimits } from "./table.ts";
 
@@ -45,6 +45,8 @@ export interface SeriesLimits extends TableLimits {
 export class SeriesStore {
   readonly http: SeriesTable<AccessRecord, StatsSample>;
   readonly tcp: SeriesTable<ConnectionPart, TcpSample>;
+  /** Told of each proxy whose scrape was merged. */
+  onReport: (proxy: ProxyLives) => void = () => {};
   private readonly lives: Lives;
   private readonly connections: Connections;
 
@@ -70,6 +72,11 @@ export class SeriesStore {
   /** Process lives held. */
   get lifeCount(): number {
     return this.lives.size;
+  }
+
+  /** Proxies of which a process life is held. */
+  get proxies(): Iterable<ProxyLives> {
+    return this.lives.all;
   }
 
   /** TCP connections of which more is to come. */
@@ -119,6 +126,7 @@ export class SeriesStore {
     const { samples, tcpSamples } = this.kept === null ? report : this.kept.report(report);
     const result = this.http.report(life, samples, isHistory);
     const tcpResult = this.tcp.report(life, tcpSamples, isHistory);
+    this.onReport(life.proxy);
     return result === "ok" ? tcpResult : result;
   }
 

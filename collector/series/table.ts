@@ -11,7 +11,7 @@ import { Cell, type LifeCells, Series } from "./cell.ts";
 import type { Expiry } from "./expiry.ts";
 import { MARKS, withMark, withoutMark } from "./key.ts";
 import { type Life, UNSTAMPED } from "./life.ts";
-import type { SeriesReader } from "./reader.ts";
+import type { LabelSet, SeriesReader } from "./reader.ts";
 import type { Shape } from "./shape.ts";
 import { Slab } from "./slab.ts";
 
@@ -24,6 +24,15 @@ export interface TableLimits {
 
 /** How an access log came: to an access-log service, or as OTLP. A proxy may tell of the same requests on both. */
 export type LogWay = "als" | "otlp";
+
+/** What was counted of one label set of a process life, and what stats and access logs said of it: requests, or connections opened. */
+export interface Pair {
+  readonly series: LabelSet;
+  /** 0 where the proxy's unstamped life counts it (`openAccount`). */
+  readonly counted: number;
+  readonly logged: number;
+  readonly reported: number;
+}
 
 /** Has the label set that it tells of. */
 interface Labelled {
@@ -168,6 +177,17 @@ export class SeriesTable<Told extends Labelled, Sample extends Labelled> impleme
     const at = this.rows.offset(history);
     counts.set(this.rows.chunk(history).subarray(at, at + this.width));
     return true;
+  }
+
+  /** What stats and access logs say of each label set of a life. */
+  *readPairs(life: Life): Generator<Pair> {
+    const isAccount = life.startMs === UNSTAMPED; // its first reading repeats what the stamped lives came to
+    for (const { series, stats, log, otlpLog, account } of this.cellsOf(life).byKey.values()) {
+      const first = this.at(stats, 0);
+      const logged = Math.max(this.at(log, 0), this.at(otlpLog, 0));
+      const counted = account === null ? Math.max(first, logged) : 0;
+      yield { series, counted, logged, reported: isAccount ? 0 : first };
+    }
   }
 
   takeChanged(): readonly Series[] {

@@ -1,5 +1,6 @@
 // LocalShard: the one shard of a collector without threads. What is read of it is read in place.
 
+import type { CompletenessReading } from "../completeness/compared.ts";
 import { keptMinutes } from "../indicators/indicators.ts";
 import { readSubjects, type SubjectQuery, type SubjectReading } from "../indicators/reading.ts";
 import type { Span } from "../indicators/slots.ts";
@@ -55,10 +56,10 @@ class LocalReadings implements Readings {
   async refresh(): Promise<void> {}
 
   async metrics(spans: readonly Span[]): Promise<MetricsReading> {
-    const { indicators, holdings } = this.shard;
+    const { indicators, holdings, completeness } = this.shard;
     const subjects: MetricsReading["subjects"] = (kind) =>
       readSubjects(indicators.subjects, { kind, spans, filter: [] });
-    return { subjects, holdings, others: [] };
+    return { subjects, completeness: completeness.read(), holdings, others: [] };
   }
 
   async subjects(query: SubjectQuery): Promise<Iterable<SubjectReading>> {
@@ -67,5 +68,9 @@ class LocalReadings implements Readings {
 
   async accounts(): Promise<Accounts> {
     return this.shard.als.accounts;
+  }
+
+  async completeness(): Promise<CompletenessReading> {
+    return this.shard.completeness.read();
   }
 }

@@ -1,5 +1,6 @@
 // What goes between the main thread and a thread with a shard. All of it is plain, and cloned; messages of streams lie in a Ring.
 
+import type { CompletenessReading } from "../completeness/compared.ts";
 import type { SubjectQuery, SubjectSums } from "../indicators/reading.ts";
 import type { Span } from "../indicators/slots.ts";
 import type { SubjectKind } from "../indicators/subjects.ts";
@@ -43,6 +44,7 @@ export type Question =
   | { readonly kind: "metrics"; readonly spans: readonly Span[] }
   | { readonly kind: "subjects"; readonly query: SubjectQuery }
   | { readonly kind: "accounts" }
+  | { readonly kind: "completeness" }
   /** Which of these subjects are held. */
   | { readonly kind: "living"; readonly subjects: readonly SubjectName[] }
   /** Asked last: answered when all that was sent before has been taken in. */
@@ -55,6 +57,7 @@ export interface Answers {
   readonly metrics: MetricsAnswer;
   readonly subjects: SubjectsAnswer;
   readonly accounts: AccountsAnswer;
+  readonly completeness: CompletenessReading;
   readonly living: LivingAnswer;
   readonly stop: null;
 }
@@ -95,6 +98,7 @@ interface LivingAnswer {
 
 interface MetricsAnswer extends SubjectsAnswer {
   readonly series: SeriesChanges;
+  readonly completeness: CompletenessReading;
   readonly holdings: ShardHoldings;
   readonly self: SelfCounts;
 }

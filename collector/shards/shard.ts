@@ -6,6 +6,7 @@ import { ApdexThresholds } from "../analysis/apdex.ts";
 import { Endpoints } from "../analysis/endpoints.ts";
 import type { Identities } from "../analysis/parties.ts";
 import { SuccessPolicies } from "../analysis/policy.ts";
+import { Completeness } from "../completeness/completeness.ts";
 import type { Config } from "../config.ts";
 import type { AddressLookup, NameRules } from "../identity/lookup.ts";
 import { nameRule } from "../identity/names.ts";
@@ -44,6 +45,7 @@ export interface ShardOptions {
 
 export class Shard {
   readonly store: SeriesStore;
+  readonly completeness: Completeness;
   readonly indicators: Indicators;
   readonly als: AlsReceiver;
   private timer: NodeJS.Timeout | undefined;
@@ -52,6 +54,8 @@ export class Shard {
     const { config, lookup, tap, logs, self, log } = options;
     const limits = { ...config.limits, expireAfterMs: config.metrics.expireAfterMs };
     this.store = new SeriesStore(limits, undefined, keptLabels(config.metrics));
+    this.completeness = new Completeness(this.store, config.limits.edges);
+    this.store.onReport = (proxy) => this.completeness.compare(proxy);
     this.indicators = new Indicators({
       ...config.indicators,
       limit: config.limits.indicators,

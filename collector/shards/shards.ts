@@ -1,6 +1,7 @@
 // Shards: where all that is received goes, and what is read of it; whether there is one shard in this thread (local.ts) or one in each
 // of several others (threads.ts).
 
+import type { CompletenessReading } from "../completeness/compared.ts";
 import type { Objects } from "../identity/objects.ts";
 import type { SubjectQuery, SubjectReading } from "../indicators/reading.ts";
 import type { Span } from "../indicators/slots.ts";
@@ -40,10 +41,12 @@ export interface Readings {
   metrics(spans: readonly Span[]): Promise<MetricsReading>;
   subjects(query: SubjectQuery): Promise<Iterable<SubjectReading>>;
   accounts(): Promise<Accounts>;
+  completeness(): Promise<CompletenessReading>;
 }
 
 export interface MetricsReading {
   readonly subjects: (kind: SubjectKind) => Iterable<SubjectReading>;
+  readonly completeness: CompletenessReading;
   readonly holdings: ShardHoldings;
   /** What other threads counted of themselves. */
   readonly others: readonly SelfCounts[];

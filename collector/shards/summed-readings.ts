@@ -1,5 +1,6 @@
 // SummedReadings: what the threads answer, added up. They are asked one question at a time, so that slow answers do not pile up.
 
+import { type CompletenessReading, sumCompleteness } from "../completeness/compared.ts";
 import { CollectorError } from "../error.ts";
 import { keptMinutes } from "../indicators/indicators.ts";
 import type { SubjectQuery, SubjectReading } from "../indicators/reading.ts";
@@ -51,6 +52,7 @@ export class SummedReadings implements Readings {
       const subjects = this.subjectSums.sum(answers.map((answer) => answer.subjects));
       return {
         subjects: (kind) => subjects.filter((subject) => subject.kind === kind),
+        completeness: sumCompleteness(answers.map(({ completeness }) => completeness)),
         holdings: this.sumHoldings(
           answers.map(({ holdings }) => holdings),
           subjects,
@@ -70,6 +72,10 @@ export class SummedReadings implements Readings {
 
   accounts(): Promise<Accounts> {
     return this.inTurn(async () => sumAccounts(await this.askAll({ kind: "accounts" })));
+  }
+
+  completeness(): Promise<CompletenessReading> {
+    return this.inTurn(async () => sumCompleteness(await this.askAll({ kind: "completeness" })));
   }
 
   /** Forgets what no thread holds any more; to be called now and then. What a busy thread does not answer is asked again then. */

@@ -147,6 +147,8 @@ export class ThreadShard {
         const { named, unnamed, beyondLimit } = als.accounts;
         return { named, unnamed, beyondLimit };
       }
+      case "completeness":
+        return this.shard.completeness.read();
       case "living": {
         const living = question.subjects.filter(({ kind, labels }) => indicators.subjects.has(kind, labels));
         return { living, ...this.takeRetired() };
@@ -164,8 +166,9 @@ export class ThreadShard {
     ]);
     const retired = this.takeRetired();
     const series = this.changes.read();
+    const completeness = this.shard.completeness.read();
     const self = await this.self.counts(); // last: what is read before is of one moment
-    return { subjects, ...retired, series, holdings, self };
+    return { subjects, ...retired, series, completeness, holdings, self };
   }
 
   private takeRetired(): { retired: readonly SubjectSums[] } {

@@ -1,5 +1,6 @@
 // The JSON API: query -> answer. Names in JSON are snake_case, units last.
 
+import { type CompletenessReading, type Ratios, ratiosOf } from "../completeness/compared.ts";
 import { quote } from "../error.ts";
 import type { ServiceGraph } from "../service-graph/graph.ts";
 import { RETENTION_MS } from "../service-graph/snapshots.ts";
@@ -19,7 +20,7 @@ export function failure(status: number, code: string, message: string): Answer {
 }
 
 /** GET /api/v1/graph?window=60s */
-export function readGraph(graph: ServiceGraph, query: URLSearchParams): Answer {
+export function readGraph(graph: ServiceGraph, completeness: CompletenessReading, query: URLSearchParams): Answer {
   const text = query.get("window") ?? DEFAULT_WINDOW;
   const windowMs = parseWindow(text);
   if (windowMs === null) {
@@ -27,6 +28,7 @@ export function readGraph(graph: ServiceGraph, query: URLSearchParams): Answer {
     return failure(400, "bad_request", `window: found ${quote(text)}, expected ${expected}`);
   }
   const { coveredMs, nodes, edges } = graph.read(windowMs);
+  const ratios = new Map(completeness.edges.map((edge) => [edgeKey(edge), ratiosOf(edge)]));
   const coveredSeconds = Math.max(coveredMs, 1) / 1000;
   const body = {
     window_seconds: windowMs / 1000,
@@ -39,12 +41,21 @@ export function readGraph(graph: ServiceGraph, query: URLSearchParams): Answer {
       ...(version !== UNKNOWN && { version }),
       ...(cluster !== UNKNOWN && { cluster }),
     })),
-    edges: edges.map((edge) => renderEdge(edge, coveredSeconds)),
+    edges: edges.map((edge) => renderEdge(edge, ratios.get(edgeKey(edge)) ?? null, coveredSeconds)),
   };
   return { status: 200, body };
 }
 
-function renderEdge(edge: GraphEdge, coveredSeconds: number): object {
+function edgeKey({ source, destination }: { readonly source: string; readonly destination: string }): string {
+  return JSON.stringify([source, destination]);
+}
+
+/** Null where only one channel tells of it. */
+export function renderRatios(ratios: Ratios | null): object | null {
+  return ratios === null ? null : { access_log: round(ratios.accessLog), stats: round(ratios.stats) };
+}
+
+function renderEdge(edge: GraphEdge, ratios: Ratios | null, coveredSeconds: number): object {
   return {
     source: edge.source,
     destination: edge.destination,
@@ -57,6 +68,7 @@ function renderEdge(edge: GraphEdge, coveredSeconds: number): object {
     p99_ms: edge.p99Ms === null ? null : round(edge.p99Ms),
     mtls: edge.isMutualTls,
     reporters: { source: { requests: edge.sourceRequests }, destination: { requests: edge.destinationRequests } },
+    completeness: renderRatios(ratios),
     response_codes: edge.responseCodes,
     tcp: {
       connections_opened: edge.tcp.opened,

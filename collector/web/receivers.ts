@@ -1,10 +1,11 @@
 // GET /api/v1/receivers: what comes from whom, and a word on what does not. "I configured it, and there is nothing to see."
 
 import { roleOf } from "../analysis/role.ts";
+import { type CompletenessReading, type ProxyCompared, ratiosOf } from "../completeness/compared.ts";
 import type { Accounts, ProxyCounts, Taken } from "../receiver/accounts.ts";
 import { readDelay } from "../receiver/entry-delay.ts";
 import type { ScrapeStatus } from "../receiver/scrape.ts";
-import type { Answer } from "./api.ts";
+import { type Answer, renderRatios } from "./api.ts";
 
 /** One answer has at most so many proxies: some 10 MB. */
 const MAX_ROWS = 10_000;
@@ -44,10 +45,16 @@ interface Sender {
   readonly scrapes: readonly ScrapeStatus[];
 }
 
+/** What the page is made of. */
+export interface ReceiversReading {
+  readonly accounts: Accounts;
+  readonly scrapes: readonly ScrapeStatus[];
+  readonly completeness: CompletenessReading;
+}
+
 /** GET /api/v1/receivers?proxy=TEXT: those whose node id has TEXT in it; by default all. */
 export function readReceivers(
-  accounts: Accounts,
-  scrapes: readonly ScrapeStatus[],
+  { accounts, scrapes, completeness }: ReceiversReading,
   query: URLSearchParams,
   maxRows = MAX_ROWS,
 ): Answer {
@@ -55,8 +62,9 @@ export function readReceivers(
   const senders = [...sendersOf(accounts, scrapes)].filter(({ proxy }) => text === "" || proxy?.includes(text));
   senders.sort(byProxy);
   const { unnamed, beyondLimit } = accounts;
+  const compared = new Map(completeness.proxies.map((each) => [each.proxy, each]));
   const body = {
-    proxies: senders.slice(0, maxRows).map(renderSender),
+    proxies: senders.slice(0, maxRows).map((sender) => renderSender(sender, compared.get(sender.proxy ?? "") ?? null)),
     left_out: Math.max(0, senders.length - maxRows),
     unnamed: renderAccount(unnamed),
     beyond_limit: renderAccount(beyondLimit),
@@ -91,13 +99,14 @@ function compare(a: string, b: string): number {
   return a < b ? -1 : Number(a > b);
 }
 
-function renderSender(sender: Sender): object {
+function renderSender(sender: Sender, compared: ProxyCompared | null): object {
   const { proxy, account, scrapes } = sender;
   return {
     proxy,
     role: proxy === null ? null : roleOf(proxy),
     access_log: account === null ? null : renderAccount(account),
     scrapes: scrapes.map(renderScrape),
+    completeness: compared === null ? null : renderRatios(ratiosOf(compared)),
     hint: hintOf(sender),
   };
 }
@@ -118,11 +127,12 @@ function renderAccount(account: ProxyCounts): object {
   };
 }
 
-function renderScrape({ target, result, atMs, detail, logsWritten, logsDropped }: ScrapeStatus): object {
+function renderScrape({ target, result, atMs, okAtMs, detail, logsWritten, logsDropped }: ScrapeStatus): object {
   return {
     target,
     result,
     time: time(atMs),
+    last_ok: time(okAtMs),
     error: detail === "" ? null : detail,
     logs_written: logsWritten,
     logs_dropped: logsDropped,

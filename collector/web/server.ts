@@ -7,6 +7,7 @@ import { Readable } from "node:stream";
 import { pipeline } from "node:stream/promises";
 import { createGzip } from "node:zlib";
 import type { SuccessPolicies } from "../analysis/policy.ts";
+import { renderCompleteness } from "../completeness/exposition.ts";
 import { CollectorError } from "../error.ts";
 import type { AddressLookup } from "../identity/lookup.ts";
 import { expositionSpans, renderIndicators } from "../indicators/exposition.ts";
@@ -155,7 +156,7 @@ export class WebServer {
     "/metrics": (request, response) => this.sendMetrics(request, response),
     "/api/v1/graph": async (_, response, query) => {
       await this.options.readings.refresh();
-      sendJson(response, readGraph(this.options.graph, query));
+      sendJson(response, readGraph(this.options.graph, await this.options.readings.completeness(), query));
     },
     "/api/v1/indicators": async (_, response, query) => {
       sendJson(response, await readIndicators(this.options.readings, query, Date.now(), this.options.policies));
@@ -163,8 +164,9 @@ export class WebServer {
     "/api/v1/tap": (request, response, query) => this.tap(request, response, query),
     "/api/v1/logs": async (_, response, query) => sendJson(response, await readLogs(this.options.logs, query)),
     "/api/v1/receivers": async (_, response, query) => {
-      const accounts = await this.options.readings.accounts();
-      sendJson(response, readReceivers(accounts, this.options.scrapeStatuses(), query));
+      const { readings, scrapeStatuses } = this.options;
+      const [accounts, completeness] = await Promise.all([readings.accounts(), readings.completeness()]);
+      sendJson(response, readReceivers({ accounts, scrapes: scrapeStatuses(), completeness }, query));
     },
     "/api/v1/cardinality": async (_, response, query) => {
       const { holdings } = await this.options.readings.metrics([]);
@@ -222,7 +224,7 @@ export class WebServer {
 
   private async *pieces(format: Format, reading: MetricsReading, spans: readonly Span[]): AsyncGenerator<string> {
     yield* this.traffic.render(format);
-    for (const piece of renderIndicators(reading.subjects, spans)) {
+    for (const piece of measures(reading, spans)) {
       yield format === "openmetrics" ? toOpenMetrics(piece) : piece;
     }
     const { self, graph } = this.options;
@@ -230,6 +232,12 @@ export class WebServer {
     const text = await self.render(holdings, reading.others);
     yield format === "openmetrics" ? `${toOpenMetrics(text)}# EOF\n` : text;
   }
+}
+
+/** What is derived from the counts, as text. */
+function* measures({ subjects, completeness }: MetricsReading, spans: readonly Span[]): Generator<string> {
+  yield* renderIndicators(subjects, spans);
+  yield* renderCompleteness(completeness);
 }
 
 /** `gzip;q=0` and `*;q=0` refuse it; gzip's own word goes before the star's. */

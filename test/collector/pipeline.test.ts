@@ -167,6 +167,7 @@ describe("the collector", () => {
           p99_ms: null,
           mtls: null,
           reporters: { source: { requests: 8 }, destination: { requests: 0 } },
+          completeness: null,
           response_codes: { "200": 8 },
           tcp: { connections_opened: 0, connections_closed: 0, sent_bytes: 0, received_bytes: 0 },
         },

@@ -3,6 +3,7 @@
 import { readFileSync } from "node:fs";
 import { resolve } from "node:path";
 import { afterEach, beforeEach, describe, expect, test, vi } from "vitest";
+import type { CompletenessReading } from "../../collector/completeness/compared.ts";
 import { silentLog } from "../../collector/log.ts";
 import { AlsReceiver } from "../../collector/receiver/als.ts";
 import type { StreamReader } from "../../collector/receiver/client-stream.ts";
@@ -41,7 +42,8 @@ function open(proxy = WEB): StreamReader {
 }
 
 function scrape(status: Partial<ScrapeStatus> = {}): ScrapeStatus {
-  const unread = { result: "ok", atMs: Date.now(), detail: "", logsWritten: null, logsDropped: null } as const;
+  const atMs = Date.now();
+  const unread = { result: "ok", atMs, okAtMs: atMs, detail: "", logsWritten: null, logsDropped: null } as const;
   return { target: "http://127.0.0.1:15000", proxy: WEB, ...unread, ...status };
 }
 
@@ -50,6 +52,7 @@ interface Row {
   role: string | null;
   access_log: AccessLog | null;
   scrapes: object[];
+  completeness: object | null;
   hint: string | null;
 }
 
@@ -67,8 +70,14 @@ interface Page {
   beyond_limit: AccessLog;
 }
 
-function page(scrapes: readonly ScrapeStatus[] = [], query = "", maxRows?: number): Page {
-  const { status, body } = readReceivers(receiver.accounts, scrapes, new URLSearchParams(query), maxRows);
+function page(
+  scrapes: readonly ScrapeStatus[] = [],
+  query = "",
+  maxRows?: number,
+  completeness: CompletenessReading = { proxies: [], edges: [] },
+): Page {
+  const reading = { accounts: receiver.accounts, scrapes, completeness };
+  const { status, body } = readReceivers(reading, new URLSearchParams(query), maxRows);
   expect(status).toBe(200);
   return JSON.parse(JSON.stringify(body)) as Page;
 }
@@ -114,7 +123,8 @@ test("all that is known of a proxy that is scraped and logs", () => {
   stream.message(tcp(tcpObserved(known)));
   stream.message(BROKEN);
   other.end("completed");
-  expect(page([scrape({ logsWritten: 9, logsDropped: 0 })])).toEqual({
+  const completeness = { proxies: [{ proxy: WEB, counted: 8, logged: 6, reported: 8 }], edges: [] };
+  expect(page([scrape({ logsWritten: 9, logsDropped: 0 })], "", undefined, completeness)).toEqual({
     proxies: [
       {
         proxy: WEB,
@@ -136,11 +146,13 @@ test("all that is known of a proxy that is scraped and logs", () => {
             target: "http://127.0.0.1:15000",
             result: "ok",
             time: NOW,
+            last_ok: NOW,
             error: null,
             logs_written: 9,
             logs_dropped: 0,
           },
         ],
+        completeness: { access_log: 0.75, stats: 1 },
         hint: null,
       },
     ],

@@ -37,6 +37,8 @@ export interface ScrapeStatus {
   /** How the last reading ended, and when, Unix ms; null before the first. */
   result: ScrapeResult | null;
   atMs: number;
+  /** When the last one that was counted ended, Unix ms; 0 before the first. */
+  okAtMs: number;
   /** Why it came to nothing; "" if it did not. */
   detail: string;
   /** Access-log entries that the process took to send, and that it dropped instead, by its own stats; null when they do not say. */
@@ -63,7 +65,7 @@ export class Target {
   ) {
     this.resets = new CounterResets(shared.rows);
     this.faults = new LogLimit(options.log);
-    const unread = { proxy: null, result: null, atMs: 0, detail: "", logsWritten: null, logsDropped: null };
+    const unread = { proxy: null, result: null, atMs: 0, okAtMs: 0, detail: "", logsWritten: null, logsDropped: null };
     this.status = { target: spec.name, ...unread };
   }
 
@@ -103,6 +105,7 @@ export class Target {
   private report(result: ScrapeResult, fields: { readonly detail?: string; readonly err?: unknown }): void {
     this.status.result = result;
     this.status.atMs = Date.now();
+    if (result === "ok") this.status.okAtMs = this.status.atMs;
     this.status.detail = fields.detail ?? "";
     this.options.self.scrapes.inc({ result });
     if (result === "ok") this.isToldNoFilter = false;

@@ -132,6 +132,7 @@ function linesOf(metrics: string): string[] {
 const TIMES = [
   "connected_since",
   "last_entry",
+  "last_ok",
   "time",
   "covered_seconds",
   "requests_per_second",
@@ -198,6 +199,27 @@ describe("threads", () => {
     expect(metrics).toMatch(/^istio_requests_total\{.*source_workload="reviews-v1".*\} 1$/m);
     expect(metrics).toContain('meshtally_identity_objects{kind="Pod"} 3\n');
     expect(metrics).toContain('meshtally_access_log_streams_ended_total{how="refused"} 1\n');
+  });
+
+  it("compare what access logs and stats tell of a proxy, and add up its edges", async () => {
+    const proxies = [0, 1, 2, 3];
+    const targets = await Promise.all(proxies.map(startAdmin));
+    const collector = await start(2, `scrape: { interval: 50ms, targets: [${targets.join(", ")}] }\n`);
+    const ratios = async () => {
+      const lines = linesOf(await (await collector.get("/metrics")).text());
+      return lines.filter((line) => line.startsWith("mesh_completeness_ratio{"));
+    };
+    for (const expected of [0, 2 * (proxies.length + 5)]) {
+      await Promise.all(proxies.map((proxy) => logOf(collector, proxy)));
+      // The first time there is nothing to compare with, the second time all that came since.
+      for (let lines = await ratios(); lines.length < expected; lines = await ratios()) await sleep(20);
+      await sleep(500); // ten scrapes
+    }
+    const told = await ratios();
+    expect(told.filter((line) => line.includes('of="proxy"'))).toHaveLength(2 * proxies.length);
+    const edge = 'of="edge",source="default/web",destination="unknown/api-4"';
+    expect(told).toContain(`mesh_completeness_ratio{${edge},channel="access_log"} 1.00000000`);
+    expect(told).toContain(`mesh_completeness_ratio{${edge},channel="stats"} 0.00000000`);
   });
 
   it("take messages of any length, in order", async () => {
