@@ -1,0 +1,82 @@
+// The rules for Prometheus, by its own promtool: they are valid, each has a test, and what the tests say holds.
+
+import { execFile } from "node:child_process";
+import { readdirSync, readFileSync } from "node:fs";
+import { join } from "node:path";
+import { promisify } from "node:util";
+import { beforeAll, expect, test } from "vitest";
+import { parse } from "yaml";
+import { projectRoot } from "../../envoy/project.ts";
+import { type FoundProgram, findDebianProgram } from "../tools/debian-program.ts";
+
+const RULES = "deploy/prometheus";
+const TESTS = "test/prometheus";
+
+interface RuleFile {
+  readonly groups: { readonly rules: { readonly record?: string; readonly alert?: string; readonly expr: string }[] }[];
+}
+
+const filesIn = (folder: string) => readdirSync(join(projectRoot(), folder)).map((name) => join(folder, name));
+const read = (path: string) => readFileSync(join(projectRoot(), path), "utf8");
+const ruleFiles = filesIn(RULES).filter((path) => !path.endsWith("prometheus.yml"));
+const rules = ruleFiles.flatMap((path) => (parse(read(path)) as RuleFile).groups.flatMap((group) => group.rules));
+
+let promtool: FoundProgram;
+beforeAll(async () => {
+  promtool = await findDebianProgram("promtool");
+});
+
+/** Rejects with what promtool says of a fault. */
+async function run(...args: string[]): Promise<string> {
+  const options = { cwd: projectRoot() };
+  const { stdout, stderr } = await promisify(execFile)(promtool.path ?? "", args, options).catch(
+    (error: { readonly stdout: string; readonly stderr: string }) => {
+      throw new Error(`${error.stdout}${error.stderr}`);
+    },
+  );
+  return stdout + stderr;
+}
+
+test("the configuration and the rules are valid", async ({ skip }) => {
+  if (promtool.missing !== null) skip(promtool.missing);
+  expect(await run("check", "config", `${RULES}/prometheus.yml`)).toContain("is valid prometheus config file syntax");
+  expect(await run("check", "rules", ...ruleFiles)).not.toContain("FAILED");
+});
+
+test("the rules do what their tests say", async ({ skip }) => {
+  if (promtool.missing !== null) skip(promtool.missing);
+  const tests = filesIn(TESTS);
+  const told = await run("test", "rules", ...tests);
+  expect(told.match(/SUCCESS/g), told).toHaveLength(tests.length);
+});
+
+test("each alert is tested, and so is each family that is recorded", () => {
+  const tested = filesIn(TESTS).map(read).join("\n");
+  const isTested = (name: string) => new RegExp(`(alertname: |expr: .*\\b|=~".*)${name}\\b`).test(tested);
+  const names = rules.flatMap(({ record, alert }) => record ?? alert ?? []);
+  expect(names.length).toBeGreaterThan(25);
+  const viaOthers = [
+    "mesh:error_budget:ratio",
+    "edge:mesh_request_errors:rate5m",
+    "service:mesh_request_errors:rate5m",
+  ];
+  expect(names.filter((name) => !isTested(name) && !viaOthers.includes(name))).toEqual([]);
+});
+
+test("every alert says how bad it is, what happened and what to do", () => {
+  const alerts = rules.filter(({ alert }) => alert !== undefined);
+  for (const alert of alerts) {
+    expect(alert, alert.alert).toMatchObject({
+      labels: { severity: expect.stringMatching(/^(critical|warning)$/) },
+      annotations: { summary: expect.stringContaining("{{ $"), description: expect.stringMatching(/[.?]$/) },
+    });
+  }
+});
+
+test("docs/dashboards.md has each alert and each file", () => {
+  const text = read("docs/dashboards.md");
+  const rows = [...text.matchAll(/^\| `([^`]+)` \|/gm)].map((match) => match[1]);
+  const alerts = rules.flatMap(({ alert }) => alert ?? []);
+  expect(rows.filter((name) => /^Mesh/.test(name ?? ""))).toEqual(alerts);
+  expect(rows).toEqual(expect.arrayContaining(ruleFiles.map((path) => path.slice(RULES.length + 1))));
+});
