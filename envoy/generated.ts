@@ -21,10 +21,12 @@ import {
   TCP_METRICS,
 } from "../collector/vocabulary.ts";
 import { fillBlocks } from "./blocks.ts";
+import { renderDashboard } from "./grafana/dashboard.ts";
+import { DASHBOARDS } from "./grafana/dashboards.ts";
 import { LABEL_TAGS, STATS_TAGS } from "./stats-tags.ts";
 import { FAULT_HELP, LABEL_HELP } from "./vocabulary-help.ts";
 
-/** A file with generated blocks: its path from the project's root, what it holds, and what it should hold. */
+/** A file that is generated, or has blocks that are: its path from the project's root, what it holds, and what it should hold. */
 export interface GeneratedFile {
   readonly path: string;
   readonly current: string;
@@ -44,8 +46,25 @@ const BLOCKS: { readonly [name: string]: () => string[] } = {
   fault_reasons: faultReasonsTable,
 };
 
-/** All of them: each yaml in envoy/ and below, and docs/metrics.md. */
+/** All of them: each yaml in envoy/ and below, docs/metrics.md, and the dashboards. */
 export async function readGeneratedFiles(root: string): Promise<GeneratedFile[]> {
+  return [...(await readFilesWithBlocks(root)), ...(await readDashboards(root))];
+}
+
+async function readDashboards(root: string): Promise<GeneratedFile[]> {
+  return Promise.all(
+    DASHBOARDS.map(async (dashboard) => {
+      const path = join("envoy", "grafana", `${dashboard.name}.json`);
+      const current = await readFile(join(root, path), "utf8").catch((error: NodeJS.ErrnoException) => {
+        if (error.code === "ENOENT") return "";
+        throw error;
+      });
+      return { path, current, fresh: renderDashboard(dashboard) };
+    }),
+  );
+}
+
+async function readFilesWithBlocks(root: string): Promise<GeneratedFile[]> {
   const names = (await readdir(join(root, "envoy"), { recursive: true })).filter((name) => name.endsWith(".yaml"));
   const paths = [...names.sort().map((name) => join("envoy", name)), join("docs", "metrics.md")];
   return Promise.all(

@@ -16,7 +16,11 @@ interface RuleFile {
   readonly groups: { readonly rules: { readonly record?: string; readonly alert?: string; readonly expr: string }[] }[];
 }
 
-const filesIn = (folder: string) => readdirSync(join(projectRoot(), folder)).map((name) => join(folder, name));
+function filesIn(folder: string): string[] {
+  const names = readdirSync(join(projectRoot(), folder)).filter((name) => name.endsWith(".yml"));
+  return names.map((name) => join(folder, name));
+}
+
 const read = (path: string) => readFileSync(join(projectRoot(), path), "utf8");
 const ruleFiles = filesIn(RULES).filter((path) => !path.endsWith("prometheus.yml"));
 const rules = ruleFiles.flatMap((path) => (parse(read(path)) as RuleFile).groups.flatMap((group) => group.rules));
