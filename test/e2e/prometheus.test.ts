@@ -1,0 +1,113 @@
+// A real Prometheus that scrapes nothing but the collector of the local mesh: every panel of our dashboards has data, every rule is evaluated, and
+// so has every query of Istio's dashboards and of Kiali.
+
+import { setTimeout as sleep } from "node:timers/promises";
+import { afterAll, beforeAll, expect, test } from "vitest";
+import type { Mesh } from "../../demo/mesh.ts";
+import { CLUSTER_ID } from "../../demo/topology.ts";
+import { ISTIO_QUERIES } from "../prometheus/istio-queries.ts";
+import { KIALI_LABELS, kialiQueries, kialiUnserved } from "../prometheus/kiali-queries.ts";
+import { type PanelQuery, panelQueries, readDashboards, variableQueries } from "../prometheus/panels.ts";
+import { PrometheusProcess } from "../prometheus/prometheus-process.ts";
+import { type FoundProgram, findDebianProgram } from "../tools/debian-program.ts";
+import { startTestMesh } from "./observed.ts";
+
+/** Grafana takes four scrape intervals, of which this Prometheus has a second each. */
+const RATE_INTERVAL = "10s";
+/** A rate needs two scrapes after the first request, an indicator of the last quarter of a minute somewhat longer. */
+const PATIENCE_MS = 40_000;
+
+let program: FoundProgram;
+let mesh: Mesh;
+let prometheus: PrometheusProcess;
+let moreTraffic: NodeJS.Timeout;
+
+beforeAll(async () => {
+  program = await findDebianProgram("prometheus");
+  if (program.path === null) return;
+  mesh = await startTestMesh({ requestsPerSecond: 20 });
+  prometheus = await PrometheusProcess.start(program.path, new URL(mesh.collector?.url ?? "").host);
+  moreTraffic = setInterval(() => {
+    // Besides the traffic of the mesh: gRPC that is answered, gRPC that no route leads to (status 12), and the same of HTTP (404).
+    const asGrpc = { "content-type": "application/grpc" };
+    const calls = [mesh.request("/productpage", asGrpc), mesh.request("/nowhere", asGrpc), mesh.request("/nowhere")];
+    for (const call of calls) call.catch(() => {}); // the mesh stops
+  }, 200);
+});
+
+afterAll(async () => {
+  clearInterval(moreTraffic);
+  await prometheus?.stop();
+  await mesh?.stop();
+});
+
+/** Those that had no data up to the end; asks until all had some. */
+async function withoutData(queries: readonly PanelQuery[]): Promise<PanelQuery[]> {
+  const deadline = performance.now() + PATIENCE_MS;
+  let empty = [...queries];
+  for (;;) {
+    const counts = await Promise.all(empty.map(async ({ expr }) => (await prometheus.query(expr)).length));
+    empty = empty.filter((_, i) => counts[i] === 0);
+    if (empty.length === 0 || performance.now() > deadline) return empty;
+    await sleep(500);
+  }
+}
+
+test("every panel of every dashboard has data", async ({ skip }) => {
+  if (program.missing !== null) return skip(program.missing);
+  const queries = readDashboards().flatMap((dashboard) => panelQueries(dashboard, RATE_INTERVAL));
+  expect(queries.length).toBeGreaterThan(80);
+  expect(await withoutData(queries)).toEqual([]);
+});
+
+test("every variable of every dashboard has values", async ({ skip }) => {
+  if (program.missing !== null) return skip(program.missing);
+  expect(await withoutData(readDashboards().flatMap(variableQueries))).toEqual([]);
+});
+
+test("every recording rule has data, no rule fails, and no alert fires", async ({ skip }) => {
+  if (program.missing !== null) return skip(program.missing);
+  const rules = await prometheus.rules();
+  const recorded = rules.filter(({ type }) => type === "recording").map(({ name }) => ({ place: "rule", expr: name }));
+  expect(recorded.length).toBeGreaterThan(10);
+  expect(await withoutData(recorded)).toEqual([]);
+  const evaluated = await prometheus.rules();
+  expect(evaluated.filter(({ health }) => health !== "ok")).toEqual([]);
+  expect(evaluated.filter(({ state }) => state === "firing")).toEqual([]);
+});
+
+test("every query of Kiali has data, with the labels that Kiali asks for", async ({ skip }) => {
+  if (program.missing !== null) return skip(program.missing);
+  const scope = {
+    namespace: "default",
+    cluster: CLUSTER_ID,
+    service: "productpage",
+    workload: "productpage-v1",
+    app: "productpage",
+  };
+  expect(await withoutData(kialiQueries(scope))).toEqual([]);
+  // It asks for calls that reached no workload, too; of this mesh's services none is without one.
+  expect(await prometheus.query(kialiUnserved(scope))).toEqual([]);
+  for (const metric of ["istio_requests_total", "istio_tcp_sent_bytes_total"]) {
+    const [all, ...labelled] = await Promise.all(
+      [metric, ...KIALI_LABELS.map((label) => `${metric}{${label}!=""}`)].map((expr) => prometheus.query(expr)),
+    );
+    expect(all?.length).toBeGreaterThan(0);
+    expect(labelled.map((samples, i) => [KIALI_LABELS[i], samples.length])).toEqual(
+      KIALI_LABELS.map((label) => [label, all?.length]),
+    );
+  }
+});
+
+test("every query of Istio's own dashboards has data", async ({ skip }) => {
+  if (program.missing !== null) return skip(program.missing);
+  expect(ISTIO_QUERIES.length).toBeGreaterThan(80);
+  expect(await withoutData(ISTIO_QUERIES)).toEqual([]);
+});
+
+test("what Prometheus has of completeness is the whole, by both channels", async ({ skip }) => {
+  if (program.missing !== null) return skip(program.missing);
+  const ratios = await prometheus.query('mesh_completeness_ratio{of="proxy"}');
+  expect(ratios.length).toBeGreaterThanOrEqual(2 * 6); // of all but the database, which has no HTTP
+  expect(ratios.filter(({ value }) => value < 0.9)).toEqual([]);
+});
