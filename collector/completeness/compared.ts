@@ -9,6 +9,8 @@ export interface Compared {
   readonly reported: number;
 }
 
+export const NOTHING: Compared = { counted: 0, logged: 0, reported: 0 };
+
 export interface ProxyCompared extends Compared {
   /** Node id. */
   readonly proxy: string;

@@ -3,16 +3,16 @@
 //   count(life, label set) = max(stats S, access log A)
 //   of a proxy, or an edge:  access log = sum of A / sum of the counts,  stats = sum of S / sum of the counts
 //
-// Sums are of what was gained between two scrapes of a proxy, over the last minutes. They are taken right after a scrape, when
-// S is fresh, so that a scrape's interval is not taken for a loss; entries that a proxy holds back for a moment are made up for by
-// the next. A proxy is compared from the first scrape on after its first entry: one that has only one channel lost nothing in the other.
+// Sums are of what was gained between two scrapes of a proxy, over the last minutes. They are taken right after a scrape, when S is fresh,
+// so that a scrape's interval is no loss. What was counted by a scrape is compared at the next one: until then entries may come that the
+// proxy held back. A proxy is compared from the first scrape on after its first entry: one that has only one channel lost nothing in the other.
 
 import { unpackLabels } from "../series/key.ts";
 import type { ProxyLives } from "../series/life.ts";
 import type { LabelSet } from "../series/reader.ts";
 import type { SeriesStore } from "../series/store.ts";
 import { OTHER_NODE, placeOf } from "../service-graph/edge.ts";
-import type { Compared, CompletenessReading } from "./compared.ts";
+import { type Compared, type CompletenessReading, NOTHING } from "./compared.ts";
 import { Recent } from "./recent.ts";
 
 interface Edge {
@@ -32,6 +32,8 @@ interface ProxyState {
   readonly recent: Recent;
   /** As they were after the scrape before. */
   sums: ReadonlyMap<Edge, Compared>;
+  /** What that scrape found gained: its counts are still to be compared. */
+  readonly gains: Map<Edge, Compared>;
 }
 
 export class Completeness {
@@ -53,7 +55,7 @@ export class Completeness {
     const state = this.states.get(proxy);
     if (state === undefined) {
       const hasLog = [...sums.values()].some(({ logged }) => logged > 0);
-      if (hasLog) this.states.set(proxy, { recent: new Recent(this.now()), sums });
+      if (hasLog) this.states.set(proxy, { recent: new Recent(this.now()), sums, gains: new Map() });
       return;
     }
     for (const [edge, sum] of sums) this.addGain(state, edge, sum);
@@ -93,18 +95,16 @@ export class Completeness {
     return sums;
   }
 
-  /** Sums fall only when a process life was let go of; what was gained then is told together with what is gained next. */
-  private addGain(state: ProxyState, edge: Edge, sum: Compared): void {
-    const before = state.sums.get(edge);
-    const gain = {
-      counted: sum.counted - (before?.counted ?? 0),
-      logged: sum.logged - (before?.logged ?? 0),
-      reported: sum.reported - (before?.reported ?? 0),
-    };
-    if (gain.counted < 0 || gain.logged < 0 || gain.reported < 0) return;
+  /** Sums fall only when a process life was let go of; what was gained then is left out. */
+  private addGain({ recent, sums, gains }: ProxyState, edge: Edge, sum: Compared): void {
+    const gain = gainOf(sum, sums.get(edge) ?? NOTHING);
+    if (gain === null) return;
+    const { counted, reported } = gains.get(edge) ?? NOTHING;
+    gains.set(edge, gain);
     const nowMs = this.now();
-    state.recent.add(nowMs, gain);
-    edge.recent.add(nowMs, gain);
+    const due = { counted, reported, logged: gain.logged };
+    recent.add(nowMs, due);
+    edge.recent.add(nowMs, due);
   }
 
   private findEdge(series: LabelSet): Edge {
@@ -124,4 +124,12 @@ export class Completeness {
     this.edges.set(key, edge);
     return edge;
   }
+}
+
+/** Null when something fell. */
+function gainOf(sum: Compared, before: Compared): Compared | null {
+  const counted = sum.counted - before.counted;
+  const logged = sum.logged - before.logged;
+  const reported = sum.reported - before.reported;
+  return Math.min(counted, logged, reported) < 0 ? null : { counted, logged, reported };
 }

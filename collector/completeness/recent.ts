@@ -1,6 +1,6 @@
 // Recent: sums of the last five to ten minutes, in two halves: when the younger is full, the older is forgotten.
 
-import type { Compared } from "./compared.ts";
+import { type Compared, NOTHING } from "./compared.ts";
 
 const HALF_MS = 300_000;
 
@@ -39,5 +39,3 @@ export class Recent {
     this.youngerSinceMs += halves * HALF_MS;
   }
 }
-
-const NOTHING: Compared = { counted: 0, logged: 0, reported: 0 };

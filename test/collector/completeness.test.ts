@@ -27,10 +27,15 @@ function setUp(edges = 100, limits: Partial<SeriesLimits> = {}) {
     for (let i = 0; i < count; i++) expect(store.observe({ proxy, lifeMs, labelKey, ...numbers })).toBeNull();
   };
   /** What the proxy counted since its start. */
-  const scrape = (requests: number | Record<string, number>, lifeMs = LIFE, proxy = "p") => {
+  const scrapeOnce = (requests: number | Record<string, number>, lifeMs = LIFE, proxy = "p") => {
     const all = typeof requests === "number" ? { [keyTo("api")]: requests } : requests;
     const samples = Object.entries(all).map(([labelKey, count]) => ({ labelKey, requests: count, histograms: [] }));
     expect(store.report({ proxy, lifeMs, samples, tcpSamples: [] })).toBe("ok");
+  };
+  /** And again, when what was counted by then is compared. */
+  const scrape: typeof scrapeOnce = (...args) => {
+    scrapeOnce(...args);
+    scrapeOnce(...args);
   };
   /** [access log, stats] of a proxy; null when there is nothing to say. */
   const of = (proxy = "p") => {
@@ -38,7 +43,7 @@ function setUp(edges = 100, limits: Partial<SeriesLimits> = {}) {
     const ratios = found === undefined ? null : ratiosOf(found);
     return ratios === null ? null : [ratios.accessLog, ratios.stats];
   };
-  return { clock, store, completeness, log, scrape, of };
+  return { clock, store, completeness, log, scrapeOnce, scrape, of };
 }
 
 /** Both channels have told of one request, and are compared from here on. */
@@ -126,6 +131,15 @@ it("entries that come late make up for it", () => {
   expect(of()).toEqual([1, 1]);
   log(5); // ahead for a moment
   expect(of()).toEqual([1, 1]);
+});
+
+it("entries that a proxy holds back while it is scraped are not missing", () => {
+  const { log, scrapeOnce, of } = begun();
+  for (let seconds = 1; seconds < 10; seconds++) {
+    scrapeOnce(1 + 10 * seconds);
+    if (seconds > 1) expect(of()).toEqual([1, 1]);
+    log(10);
+  }
 });
 
 it("what happened over ten minutes ago is forgotten", () => {
