@@ -28,6 +28,7 @@ import { readIndicators } from "./indicators.ts";
 import { readLogs } from "./logs.ts";
 import { readReceivers } from "./receivers.ts";
 import type { Taps } from "./tap.ts";
+import { renderTargets } from "./target-exposition.ts";
 
 const MAX_CONNECTIONS = 512;
 /** A connection over which nothing went for so long is closed, so a reader that stalls cannot hold /metrics open. */
@@ -224,7 +225,7 @@ export class WebServer {
 
   private async *pieces(format: Format, reading: MetricsReading, spans: readonly Span[]): AsyncGenerator<string> {
     yield* this.traffic.render(format);
-    for (const piece of measures(reading, spans)) {
+    for (const piece of measures(reading, spans, this.options.scrapeStatuses())) {
       yield format === "openmetrics" ? toOpenMetrics(piece) : piece;
     }
     const { self, graph } = this.options;
@@ -234,10 +235,15 @@ export class WebServer {
   }
 }
 
-/** What is derived from the counts, as text. */
-function* measures({ subjects, completeness }: MetricsReading, spans: readonly Span[]): Generator<string> {
+/** What is derived from the counts, and known of where they come from, as text. */
+function* measures(
+  { subjects, completeness }: MetricsReading,
+  spans: readonly Span[],
+  scrapes: readonly ScrapeStatus[],
+): Generator<string> {
   yield* renderIndicators(subjects, spans);
   yield* renderCompleteness(completeness);
+  yield* renderTargets(scrapes);
 }
 
 /** `gzip;q=0` and `*;q=0` refuse it; gzip's own word goes before the star's. */

@@ -66,6 +66,19 @@ export const COLLECTOR: Dashboard = {
           expr: rate("meshtally_access_log_streams_ended_total", INSTANCE, "instance,how"),
           legend: "{{instance}} {{how}}",
         }),
+        panelOf("Age of readings", "How long ago each target was last read; the ten oldest.", "s", {
+          expr: `topk(10, time() - max by (instance,proxy) (meshtally_target_last_scrape_timestamp_seconds{${INSTANCE}}))`,
+          legend: "{{proxy}}",
+        }),
+        panelOf(
+          "Dropped by the proxies",
+          "Entries a second that found no room in a proxy's buffer; the ten most.",
+          "short",
+          {
+            expr: `topk(10, ${rate("meshtally_target_access_log_entries_total", `how="dropped",${INSTANCE}`, "instance,proxy")})`,
+            legend: "{{proxy}}",
+          },
+        ),
         panelOf(
           "Backpressure",
           "Share of the time in which no stream was read, since there was no room.",

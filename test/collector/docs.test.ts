@@ -27,6 +27,7 @@ import {
 import { LEFT_OUT_REASONS } from "../../collector/series/unified.ts";
 import { readIndicators } from "../../collector/web/indicators.ts";
 import { HINTS } from "../../collector/web/receivers.ts";
+import { TARGET_FAMILIES } from "../../collector/web/target-exposition.ts";
 import { sourceOf } from "./indicators/source.ts";
 
 const ROOT = resolve(import.meta.dirname, "../..");
@@ -66,6 +67,10 @@ it("docs/api.md has a row for every metric of the collector", async () => {
   const metrics = await new SelfMetrics("test").registry.getMetricsAsJSON();
   const names = metrics.map(({ name }) => name).filter((name) => name.startsWith("meshtally_"));
   expect(rowsUnder("The collector's own metrics").sort()).toEqual(names.sort());
+});
+
+it("docs/api.md has a row for every metric of the targets", () => {
+  expect(rowsUnder("Targets")).toEqual(TARGET_FAMILIES.map(({ name }) => name));
 });
 
 it("docs/api.md has every field and every word of a tap's lines", () => {
