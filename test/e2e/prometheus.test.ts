@@ -10,7 +10,7 @@ import { KIALI_LABELS, kialiQueries, kialiUnserved } from "../prometheus/kiali-q
 import { type PanelQuery, panelQueries, readDashboards, variableQueries } from "../prometheus/panels.ts";
 import { PrometheusProcess } from "../prometheus/prometheus-process.ts";
 import { type FoundProgram, findDebianProgram } from "../tools/debian-program.ts";
-import { startTestMesh } from "./observed.ts";
+import { settled, startTestMesh, total, truth } from "./observed.ts";
 
 /** Grafana takes four scrape intervals, of which this Prometheus has a second each. */
 const RATE_INTERVAL = "10s";
@@ -19,27 +19,46 @@ const PATIENCE_MS = 40_000;
 
 let program: FoundProgram;
 let mesh: Mesh;
+/** It scrapes the collector alone. */
 let prometheus: PrometheusProcess;
-let moreTraffic: NodeJS.Timeout;
+/** It scrapes the proxies, and knows of no collector. */
+let direct: PrometheusProcess;
+let traffic: NodeJS.Timeout[] = [];
 
 beforeAll(async () => {
   program = await findDebianProgram("prometheus");
   if (program.path === null) return;
-  mesh = await startTestMesh({ requestsPerSecond: 20 });
-  prometheus = await PrometheusProcess.start(program.path, new URL(mesh.collector?.url ?? "").host);
-  moreTraffic = setInterval(() => {
-    // Besides the traffic of the mesh: gRPC that is answered, gRPC that no route leads to (status 12), and the same of HTTP (404).
-    const asGrpc = { "content-type": "application/grpc" };
-    const calls = [mesh.request("/productpage", asGrpc), mesh.request("/nowhere", asGrpc), mesh.request("/nowhere")];
-    for (const call of calls) call.catch(() => {}); // the mesh stops
-  }, 200);
+  mesh = await startTestMesh({});
+  const admins = mesh.workloads.map(({ adminUrl }) => new URL(adminUrl).host);
+  [prometheus, direct] = await Promise.all([
+    PrometheusProcess.ofCollector(program.path, new URL(mesh.collector?.url ?? "").host),
+    PrometheusProcess.ofProxies(program.path, admins),
+  ]);
+  const asGrpc = { "content-type": "application/grpc" };
+  traffic = [
+    setInterval(() => send(mesh.request()), 50),
+    // gRPC that is answered, gRPC that no route leads to (status 12), and the same of HTTP (404).
+    setInterval(
+      () => send(mesh.request("/productpage", asGrpc), mesh.request("/nowhere", asGrpc), mesh.request("/nowhere")),
+      200,
+    ),
+    setInterval(() => send(mesh.backUp()), 500),
+  ];
 });
 
 afterAll(async () => {
-  clearInterval(moreTraffic);
-  await prometheus?.stop();
+  stopTraffic();
+  await Promise.all([prometheus?.stop(), direct?.stop()]);
   await mesh?.stop();
 });
+
+function send(...calls: readonly Promise<unknown>[]): void {
+  for (const call of calls) call.catch(() => {}); // the mesh stops
+}
+
+function stopTraffic(): void {
+  for (const timer of traffic) clearInterval(timer);
+}
 
 /** Those that had no data up to the end; asks until all had some. */
 async function withoutData(queries: readonly PanelQuery[]): Promise<PanelQuery[]> {
@@ -110,4 +129,35 @@ test("what Prometheus has of completeness is the whole, by both channels", async
   const ratios = await prometheus.query('mesh_completeness_ratio{of="proxy"}');
   expect(ratios.length).toBeGreaterThanOrEqual(2 * 6); // of all but the database, which has no HTTP
   expect(ratios.filter(({ value }) => value < 0.9)).toEqual([]);
+});
+
+/** "source -> destination code" -> requests, of those between applications. */
+async function edgesBy(process: PrometheusProcess): Promise<Record<string, number>> {
+  const by = "source_workload,destination_workload,response_code";
+  const samples = await process.query(`sum by (${by}) (mesh_requests_total{destination_workload!="unknown"})`);
+  const edges = samples.map(({ metric, value }) => {
+    return [
+      `${metric["source_workload"]} -> ${metric["destination_workload"]} ${metric["response_code"]}`,
+      value,
+    ] as const;
+  });
+  return Object.fromEntries(edges.sort(([a], [b]) => (a < b ? -1 : 1)));
+}
+
+test("when the traffic has ended, mesh_requests_total is what the applications counted: the collector's, and the rule's of the proxies", async ({
+  skip,
+}) => {
+  if (program.missing !== null) return skip(program.missing);
+  stopTraffic();
+  const read = async () => ({
+    collected: await edgesBy(prometheus),
+    ruled: await edgesBy(direct),
+    counted: truth(mesh),
+  });
+  const { collected, ruled, counted } = await settled(read, (now) => {
+    return total(now.collected) >= total(now.counted) && total(now.ruled) >= total(now.counted);
+  });
+  expect(total(counted)).toBeGreaterThan(500);
+  expect(collected).toEqual(counted);
+  expect(ruled).toEqual(counted);
 });

@@ -1,4 +1,4 @@
-// A real Prometheus with the shipped configuration and rules, which scrapes one collector every second.
+// A real Prometheus that scrapes every second: with the shipped configuration and rules one collector, or the proxies themselves.
 
 import { type ChildProcess, spawn } from "node:child_process";
 import { once } from "node:events";
@@ -9,6 +9,7 @@ import { join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
 import { projectRoot } from "../../envoy/project.ts";
 
+const RULES = join(projectRoot(), "deploy", "prometheus");
 const START_TIMEOUT_MS = 20_000;
 
 export interface PromSample {
@@ -32,13 +33,25 @@ export class PrometheusProcess {
     private readonly folder: string,
   ) {}
 
-  /** `collector`: "127.0.0.1:12800". Rejects with its last lines when it does not come up. */
-  static async start(path: string, collector: string): Promise<PrometheusProcess> {
+  /** As it is shipped, but for the address, "127.0.0.1:12800", and the intervals. Rejects with its last lines when it does not come up. */
+  static async ofCollector(path: string, address: string): Promise<PrometheusProcess> {
+    const shipped = await readFile(join(RULES, "prometheus.yml"), "utf8");
+    return PrometheusProcess.start(path, shipped.replaceAll("15s", "1s").replaceAll("127.0.0.1:12800", address));
+  }
+
+  /** Of proxies by their admin addresses, "127.0.7.13:15000", with the rule that makes mesh_* of what they show. */
+  static async ofProxies(path: string, targets: readonly string[]): Promise<PrometheusProcess> {
+    const job = { job_name: "proxies", metrics_path: "/stats/prometheus", static_configs: [{ targets }] };
+    const global = { scrape_interval: "1s", evaluation_interval: "1s" };
+    const config = { global, rule_files: ["mesh-from-proxies.yml"], scrape_configs: [job] };
+    return PrometheusProcess.start(path, JSON.stringify(config)); // JSON is YAML
+  }
+
+  private static async start(path: string, yaml: string): Promise<PrometheusProcess> {
     const folder = await mkdtemp(join(tmpdir(), "meshtally-prometheus-"));
-    await cp(join(projectRoot(), "deploy", "prometheus"), folder, { recursive: true });
+    await cp(RULES, folder, { recursive: true });
     const config = join(folder, "prometheus.yml");
-    const shipped = await readFile(config, "utf8");
-    await writeFile(config, shipped.replaceAll("15s", "1s").replaceAll("127.0.0.1:12800", collector));
+    await writeFile(config, yaml);
     const address = `127.0.0.1:${await freePort()}`;
     const flags = [`--config.file=${config}`, `--storage.tsdb.path=${join(folder, "data")}`];
     const child = spawn(path, [...flags, `--web.listen-address=${address}`], { stdio: ["ignore", "ignore", "pipe"] });
