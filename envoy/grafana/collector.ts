@@ -106,6 +106,15 @@ export const COLLECTOR: Dashboard = {
           legend: "{{instance}} {{metrics}}",
         }),
         panelOf(
+          "Left out of mesh_*",
+          "Requests and connections a second that are in istio_* alone, since nobody can know who else reports them.",
+          "short",
+          {
+            expr: rate("meshtally_unified_left_out_total", INSTANCE, "instance,metrics,reason"),
+            legend: "{{instance}} {{metrics}} {{reason}}",
+          },
+        ),
+        panelOf(
           "Process lives, connections, edges",
           "limits.proxies, limits.connections, limits.edges.",
           "short",
