@@ -64,17 +64,14 @@ export class Completeness {
 
   read(): CompletenessReading {
     const nowMs = this.now();
-    const proxies = Array.from(this.store.proxies, (proxy) => {
-      const compared = this.states.get(proxy)?.recent.read(nowMs);
-      return compared === undefined ? null : { proxy: proxy.id, ...compared };
+    const proxies = [...this.store.proxies].flatMap((proxy) => {
+      const compared = this.states.get(proxy)?.recent.read(nowMs) ?? NOTHING;
+      return compared.counted > 0 ? [{ proxy: proxy.id, ...compared }] : [];
     });
-    const edges = Array.from(this.edges.values(), ({ source, destination, recent }) => {
+    const edges = [...this.edges.values()].map(({ source, destination, recent }) => {
       return { source, destination, ...recent.read(nowMs) };
     });
-    return {
-      proxies: proxies.filter((proxy) => proxy !== null && proxy.counted > 0) as CompletenessReading["proxies"],
-      edges: edges.filter(({ counted }) => counted > 0),
-    };
+    return { proxies, edges: edges.filter(({ counted }) => counted > 0) };
   }
 
   private sumsOf({ lives, unstamped }: ProxyLives): Map<Edge, Sums> {

@@ -84,3 +84,14 @@ test("docs/dashboards.md has each alert and each file", () => {
   expect(rows.filter((name) => /^Mesh/.test(name ?? ""))).toEqual(alerts);
   expect(rows).toEqual(expect.arrayContaining(ruleFiles.map((path) => path.slice(RULES.length + 1))));
 });
+
+test("alerts ask for metrics and recorded rules that there are", () => {
+  const documented = [...read("docs/api.md").matchAll(/`(mesh\w+)`/g)].map((match) => match[1] as string);
+  const recorded = rules.flatMap(({ record }) => record ?? []);
+  const asked = rules
+    .filter(({ alert }) => alert !== undefined)
+    .flatMap(({ expr }) => [...expr.matchAll(/(?<![\w:])((?:service|edge|mesh)[\w]*:[\w:]+|mesh\w+_\w+)/g)])
+    .map((match) => match[1] as string);
+  expect(asked.length).toBeGreaterThan(20);
+  expect(asked.filter((name) => ![...documented, ...recorded].includes(name))).toEqual([]);
+});
