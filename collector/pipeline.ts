@@ -145,6 +145,7 @@ export async function startCollector(config: Config, logOf: (component: string) 
     remoteWrite: config.remoteWrite,
     readings,
     destinationRule: config.metrics.destinations,
+    scrapeStatuses: () => scraper.statuses,
     renderSelf: (holdings, others) =>
       self.render({ ...holdings, edges: graph.edgeCount, leftOut: web.leftOut }, others),
     self,

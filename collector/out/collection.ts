@@ -1,6 +1,9 @@
 // Collection: all that /metrics shows, as points.
 
+import { renderCompleteness } from "../completeness/exposition.ts";
 import { expositionSpans, renderIndicators } from "../indicators/exposition.ts";
+import { renderTargets } from "../receiver/scrape/exposition.ts";
+import type { ScrapeStatus } from "../receiver/scrape.ts";
 import type { Holdings, SelfCounts } from "../self.ts";
 import type { DestinationRule } from "../series/unified.ts";
 import type { Readings } from "../shards/shards.ts";
@@ -15,6 +18,7 @@ export interface CollectionOptions {
   readonly readings: Readings;
   /** Which reports of destinations count in mesh_*. */
   readonly destinationRule: DestinationRule;
+  readonly scrapeStatuses: () => readonly ScrapeStatus[];
   /** The collector's own metrics, as text. */
   readonly renderSelf: (
     holdings: Omit<Holdings, "edges" | "leftOut">,
@@ -26,6 +30,8 @@ export interface CollectionOptions {
 export class Collection {
   private readonly series: SeriesPoints;
   private readonly indicators = new TextPoints();
+  private readonly completeness = new TextPoints();
+  private readonly targets = new TextPoints();
   private readonly self = new TextPoints();
 
   constructor(private readonly options: CollectionOptions) {
@@ -38,13 +44,15 @@ export class Collection {
    */
   async points(nowMs: number): Promise<Iterable<Point>> {
     const spans = expositionSpans(nowMs);
-    const { subjects, holdings, others } = await this.options.readings.metrics(spans);
+    const { subjects, completeness, holdings, others } = await this.options.readings.metrics(spans);
     const self = await this.options.renderSelf(holdings, others);
-    const { series, indicators, self: own } = this;
-    const { isWanted } = this.options;
+    const { series, indicators, completeness: ratios, targets, self: own } = this;
+    const { isWanted, scrapeStatuses } = this.options;
     return (function* () {
       yield* series.points(isWanted);
       yield* indicators.points(renderIndicators(subjects, spans), isWanted);
+      yield* ratios.points(renderCompleteness(completeness), isWanted);
+      yield* targets.points(renderTargets(scrapeStatuses()), isWanted);
       yield* own.points([self], isWanted);
     })();
   }

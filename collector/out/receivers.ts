@@ -3,6 +3,7 @@
 import { patternOf } from "../analysis/pattern.ts";
 import { CollectorError } from "../error.ts";
 import type { Log } from "../log.ts";
+import type { ScrapeStatus } from "../receiver/scrape.ts";
 import type { Holdings, SelfCounts, SelfMetrics } from "../self.ts";
 import type { DestinationRule } from "../series/unified.ts";
 import type { Readings } from "../shards/shards.ts";
@@ -21,6 +22,7 @@ export interface ReceiversOptions {
   readonly remoteWrite: readonly RemoteWriteSettings[];
   readonly readings: Readings;
   readonly destinationRule: DestinationRule;
+  readonly scrapeStatuses: () => readonly ScrapeStatus[];
   /** The collector's own metrics, as text. */
   readonly renderSelf: (
     holdings: Omit<Holdings, "edges" | "leftOut">,
@@ -84,7 +86,7 @@ async function openExporter(
   settings: ReceiverSettings,
   { format, encoder, transport }: Protocol,
   startMs: number,
-  { readings, destinationRule, renderSelf, self, log }: ReceiversOptions,
+  { readings, destinationRule, scrapeStatuses, renderSelf, self, log }: ReceiversOptions,
 ): Promise<Exporter> {
   const { name, metrics, intervalMs } = settings;
   const counts = self.exportTo(name);
@@ -94,6 +96,7 @@ async function openExporter(
   const collection = new Collection({
     readings,
     destinationRule,
+    scrapeStatuses,
     renderSelf,
     isWanted: (family) => pattern.test(family),
   });

@@ -14,6 +14,7 @@ import { expositionSpans, renderIndicators } from "../indicators/exposition.ts";
 import type { Span } from "../indicators/slots.ts";
 import type { Log } from "../log.ts";
 import type { LogStore } from "../logs/store.ts";
+import { renderTargets } from "../receiver/scrape/exposition.ts";
 import type { ScrapeStatus } from "../receiver/scrape.ts";
 import type { Holdings, SelfMetrics } from "../self.ts";
 import type { DestinationRule } from "../series/unified.ts";
@@ -28,7 +29,6 @@ import { readIndicators } from "./indicators.ts";
 import { readLogs } from "./logs.ts";
 import { readReceivers } from "./receivers.ts";
 import type { Taps } from "./tap.ts";
-import { renderTargets } from "./target-exposition.ts";
 
 const MAX_CONNECTIONS = 512;
 /** A connection over which nothing went for so long is closed, so a reader that stalls cannot hold /metrics open. */

@@ -9,6 +9,7 @@ import { ANALYZERS } from "../../collector/identity/chain.ts";
 import { FAMILIES } from "../../collector/indicators/exposition.ts";
 import { Indicators } from "../../collector/indicators/indicators.ts";
 import { LABEL_NAMES, SUBJECT_KINDS, type SubjectKind } from "../../collector/indicators/subjects.ts";
+import { TARGET_FAMILIES } from "../../collector/receiver/scrape/exposition.ts";
 import {
   DROP_REASONS,
   EXPORT_DROP_REASONS,
@@ -27,7 +28,6 @@ import {
 import { LEFT_OUT_REASONS } from "../../collector/series/unified.ts";
 import { readIndicators } from "../../collector/web/indicators.ts";
 import { HINTS } from "../../collector/web/receivers.ts";
-import { TARGET_FAMILIES } from "../../collector/web/target-exposition.ts";
 import { sourceOf } from "./indicators/source.ts";
 
 const ROOT = resolve(import.meta.dirname, "../..");

@@ -1,6 +1,6 @@
 import { expect, it } from "vitest";
+import { renderTargets } from "../../collector/receiver/scrape/exposition.ts";
 import type { ScrapeStatus } from "../../collector/receiver/scrape.ts";
-import { renderTargets } from "../../collector/web/target-exposition.ts";
 
 function status(some: Partial<ScrapeStatus>): ScrapeStatus {
   const unread = { proxy: null, result: null, atMs: 0, okAtMs: 0, detail: "", logsWritten: null, logsDropped: null };

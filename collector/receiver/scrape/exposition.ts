@@ -1,8 +1,8 @@
 // What is known of each scrape target, in Prometheus' text format 0.0.4: how old its last good reading is, and what its access loggers say of
 // themselves. Nothing else tells of an entry that a proxy dropped before it was sent.
 
-import { escapeValue } from "../label-value.ts";
-import type { ScrapeStatus } from "../receiver/scrape.ts";
+import { escapeValue } from "../../label-value.ts";
+import type { ScrapeStatus } from "./target.ts";
 
 /** How long a piece of text gets before it is handed on. */
 const PIECE_LENGTH = 64 * 1024;
