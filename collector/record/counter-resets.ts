@@ -54,12 +54,53 @@ export class CounterResets {
     return { ...report, samples, tcpSamples };
   }
 
+  /** Which process life it is that was read last, and whose; 0 and "" before the first. */
+  get life(): { readonly lifeMs: number; readonly proxy: string } {
+    return { lifeMs: this.lifeMs, proxy: this.proxy };
+  }
+
+  /** Each counter, to be saved. */
+  *held(): Generator<HeldCounter> {
+    yield* this.http.held();
+    yield* this.tcp.held();
+  }
+
+  /** Goes on where a collector before this one ended. */
+  restore(lifeMs: number, proxy: string, counters: Iterable<SavedCounter>): void {
+    this.release();
+    this.lifeMs = lifeMs;
+    this.proxy = proxy;
+    for (const counter of counters) (counter.table === 0 ? this.http : this.tcp).restore(counter);
+  }
+
   /** Forgets all: a new process begins at 0, and so does its account. */
   release(): void {
     this.http.forget();
     this.tcp.forget();
   }
 }
+
+interface RowPlace {
+  readonly chunk: Float64Array;
+  readonly at: number;
+}
+
+/** What is known of one label set of one target. */
+export interface HeldCounter {
+  /** Index of the shape. */
+  readonly table: number;
+  readonly labelKey: string;
+  readonly falls: readonly number[];
+  readonly last: RowPlace;
+  /** Null while it is in its first generation. */
+  readonly base: RowPlace | null;
+}
+
+/** The same, as it is restored; rows are copied. */
+export type SavedCounter = Omit<HeldCounter, "last" | "base"> & {
+  readonly last: Float64Array;
+  readonly base: Float64Array | null;
+};
 
 /** One label set of one target. Of HTTP metrics: 0.7 KB, and 0.5 KB more once it began anew. */
 class Counter {
@@ -96,6 +137,29 @@ class Counters<Sample extends { readonly labelKey: string }> {
     private readonly rows: Slab,
   ) {
     this.scratch = new Float64Array(shape.width);
+  }
+
+  *held(): Generator<HeldCounter> {
+    const { rows, shape } = this;
+    const place = (row: number) => ({ chunk: rows.chunk(row), at: rows.offset(row) });
+    for (const { labelKey, falls, last, base } of this.counters.values()) {
+      yield { table: shape.index, labelKey, falls, last: place(last), base: base < 0 ? null : place(base) };
+    }
+  }
+
+  restore({ labelKey, falls, last, base }: SavedCounter): void {
+    const { rows, shape } = this;
+    const counter = new Counter(labelKey, rows, shape.metrics.length);
+    const write = (row: number, from: Float64Array) =>
+      rows.chunk(row).set(from.subarray(0, shape.width), rows.offset(row));
+    counter.falls.splice(0, falls.length, ...falls);
+    counter.generations = Math.max(0, ...falls);
+    write(counter.last, last);
+    if (base !== null) {
+      counter.base = rows.allocate();
+      write(counter.base, base);
+    }
+    this.counters.set(labelKey, counter);
   }
 
   accumulate(samples: readonly Sample[]): readonly Sample[] {

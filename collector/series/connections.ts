@@ -47,6 +47,29 @@ export class Connections {
     return refusal;
   }
 
+  /** Each connection that is remembered as over, oldest first, by `endedKey`; and what its entries are refused as. */
+  *ended(): Generator<readonly [string, DropReason | null]> {
+    yield* this.oldEnded;
+    yield* this.youngEnded;
+  }
+
+  restoreEnded(key: string, refusal: DropReason | null): void {
+    this.rememberKey(key, refusal);
+  }
+
+  /** Holds a connection that was held before the collector restarted, with what was counted of it. */
+  restore(life: Life, id: ConnectionId, counted: ConnectionPart[]): void {
+    if (!life.connections.has(id)) this.held++;
+    life.connections.set(id, counted);
+  }
+
+  /** Lets go of those that ended while they were saved. */
+  dropRestored(life: Life): void {
+    for (const id of life.connections.keys()) {
+      if (this.endedAs(life, id) !== undefined && life.connections.delete(id)) this.held--;
+    }
+  }
+
   /** Lets go of what a life holds. Its connections may go on: to count the next entry would be to count all of it again. */
   release(life: Life): void {
     if (life.startMs === UNSTAMPED) for (const id of life.connections.keys()) this.remember(life, id, "life_retired");
@@ -93,11 +116,15 @@ export class Connections {
   }
 
   private remember(life: Life, id: ConnectionId, refusal: DropReason | null): void {
+    this.rememberKey(endedKey(life, id), refusal);
+  }
+
+  private rememberKey(key: string, refusal: DropReason | null): void {
     if (this.youngEnded.size >= this.limit / 2) {
       this.oldEnded = this.youngEnded;
       this.youngEnded = new Map();
     }
-    this.youngEnded.set(endedKey(life, id), refusal);
+    this.youngEnded.set(key, refusal);
   }
 
   /** Undefined for one that is not among them. */
@@ -108,7 +135,7 @@ export class Connections {
   }
 }
 
-/** A stream id stands for itself: a proxy that was let go may come back, and so has two unstamped lives, one after the other. */
+/** "17/4", "stream/8b1f": a stream id stands for itself, since a proxy that was let go and came back has two unstamped lives. */
 function endedKey(life: Life, id: ConnectionId): string {
-  return life.startMs === UNSTAMPED ? String(id) : `${life.serial}/${id}`;
+  return life.startMs === UNSTAMPED ? `stream/${id}` : `${life.serial}/${id}`;
 }

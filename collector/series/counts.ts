@@ -8,7 +8,7 @@
 
 import type { AccessRecord, HistogramSample, StatsSample } from "../record/record.ts";
 import { HTTP_METRICS, HttpMetric } from "../vocabulary.ts";
-import { BUCKET_COUNT, binMiddle, bucketIndex } from "./histogram.ts";
+import { BUCKET_COUNT, binMiddle, bucketIndex, wholeSum } from "./histogram.ts";
 
 export const REQUESTS = 0;
 /** Fields of one histogram: its buckets, then count, then sum. */
@@ -36,7 +36,7 @@ export function fillFromRecord(counts: Float64Array, record: AccessRecord): void
 function fillValue(counts: Float64Array, field: number, value: number): void {
   if (value < 0) return;
   counts.fill(1, field + bucketIndex(value), field + HISTOGRAM_SUM);
-  counts[field + HISTOGRAM_SUM] = binMiddle(value);
+  counts[field + HISTOGRAM_SUM] = wholeSum(binMiddle(value));
 }
 
 /** Adds to `counts` what a scrape says of one label set; what it does not say adds nothing. */
@@ -53,5 +53,5 @@ function addHistogram(counts: Float64Array, field: number, histogram: HistogramS
     counts[field + bucket] = (counts[field + bucket] as number) + (histogram.cumulative[bucket] as number);
   }
   counts[field + HISTOGRAM_COUNT] = (counts[field + HISTOGRAM_COUNT] as number) + histogram.count;
-  counts[field + HISTOGRAM_SUM] = (counts[field + HISTOGRAM_SUM] as number) + histogram.sum;
+  counts[field + HISTOGRAM_SUM] = (counts[field + HISTOGRAM_SUM] as number) + wholeSum(histogram.sum);
 }

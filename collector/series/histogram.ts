@@ -33,6 +33,17 @@ export function binMiddle(value: number): number {
   return (2 * lower * upper) / (lower + upper);
 }
 
+/** Parts of one in which sums are counted. */
+const SUM_PARTS = 64;
+
+/**
+ * The nearest number of whole parts: sums of such are exact up to 2^47, whoever adds what to what first. So a total does not go down in
+ * its last digit where it is added up anew: over threads, after a restart, of two collectors.
+ */
+export function wholeSum(sum: number): number {
+  return Math.round(sum * SUM_PARTS) / SUM_PARTS;
+}
+
 /** Width of the two-digit bin of a value: 0.1 for 5, 1 for 42, 10 for 250. Bounds below 1 count as alone in their bin. */
 function binWidth(value: number): number {
   if (value < 10) return 0.1;

@@ -59,7 +59,7 @@ export class Life {
 }
 
 /** What must not be counted again of a proxy. */
-class Past {
+export class Past {
   /** Starts of lives that were retired, oldest retirement first. */
   readonly starts: number[] = [];
   /** When the last entry came that named no life, Unix ms: it may have told of any life that had begun by then. */
@@ -112,9 +112,9 @@ export interface LivesOptions {
 }
 
 export class Lives {
-  private readonly proxies = new Map<string, ProxyLives>();
+  readonly proxies = new Map<string, ProxyLives>();
   /** By proxy id, oldest first. Past TOMBSTONES the oldest is forgotten: only then could it count again. */
-  private readonly tombstones = new Map<string, Past>();
+  readonly tombstones = new Map<string, Past>();
   private count = 0;
   private words = 0;
   private nextEvictionMs = 0;
@@ -181,6 +181,45 @@ export class Lives {
     return life;
   }
 
+  /** The past of a proxy that is held, or was. */
+  pastOf(proxyId: string): Past {
+    const known = this.proxies.get(proxyId)?.past ?? this.tombstones.get(proxyId);
+    if (known) return known;
+    const proxy = { id: proxyId, past: new Past() };
+    this.bury(proxy);
+    return proxy.past;
+  }
+
+  /** Holds a life that was held before the collector restarted, as if it had spoken now; the lives of a proxy come in their order. */
+  restore(proxyId: string, startMs: number, spoke: number): Life {
+    const proxy = this.proxies.get(proxyId) ?? new ProxyLives(proxyId, this.pastOf(proxyId));
+    this.proxies.set(proxyId, proxy);
+    this.tombstones.delete(proxyId);
+    const known = proxy.find(startMs);
+    if (known) return known;
+    const life = new Life(proxy, startMs, this.options.clock.steadyMs());
+    life.spoke = spoke;
+    this.words = Math.max(this.words, spoke);
+    if (startMs === UNSTAMPED) proxy.unstamped = life;
+    else proxy.lives.push(life);
+    this.count++;
+    return life;
+  }
+
+  /** Lets go of a life that was let go while it was saved. */
+  dropRestored(proxyId: string, startMs: number): void {
+    const proxy = this.proxies.get(proxyId);
+    const life = proxy?.find(startMs);
+    if (!proxy || !life) return;
+    if (startMs === UNSTAMPED) proxy.unstamped = null;
+    else proxy.lives.splice(proxy.lives.indexOf(life), 1);
+    this.count--;
+    this.options.onRetire(life);
+    if (proxy.unstamped !== null || proxy.lives.length > 0) return;
+    this.proxies.delete(proxyId);
+    this.bury(proxy);
+  }
+
   private isPast(proxyId: string, startMs: number): boolean {
     const past = this.proxies.get(proxyId)?.past ?? this.tombstones.get(proxyId);
     return past?.covers(startMs) ?? false;
@@ -237,7 +276,7 @@ export class Lives {
     this.options.onRetire(life);
   }
 
-  private bury({ id, past }: ProxyLives): void {
+  private bury({ id, past }: Pick<ProxyLives, "id" | "past">): void {
     if (this.tombstones.size >= TOMBSTONES) {
       const oldest = this.tombstones.keys().next();
       if (!oldest.done) this.tombstones.delete(oldest.value);

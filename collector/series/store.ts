@@ -45,10 +45,12 @@ export interface SeriesLimits extends TableLimits {
 export class SeriesStore {
   readonly http: SeriesTable<AccessRecord, StatsSample>;
   readonly tcp: SeriesTable<ConnectionPart, TcpSample>;
+  readonly lives: Lives;
+  readonly connections: Connections;
+  /** Told of each life before what it holds is let go of. */
+  onRelease: (life: Life) => void = () => {};
   /** Told of each proxy whose scrape was merged. */
   onReport: (proxy: ProxyLives) => void = () => {};
-  private readonly lives: Lives;
-  private readonly connections: Connections;
 
   constructor(
     limits: SeriesLimits,
@@ -136,6 +138,7 @@ export class SeriesStore {
   }
 
   private release(life: Life): void {
+    this.onRelease(life);
     this.http.release(life);
     this.tcp.release(life);
     this.connections.release(life);

@@ -45,7 +45,7 @@ export class SeriesTable<Told extends Labelled, Sample extends Labelled> impleme
   /** Fields of a row. */
   readonly width: number;
   private readonly byKey = new Map<string, Series>();
-  private readonly rows: Slab;
+  readonly rows: Slab;
   private overflow: Series | null = null;
   /** Cells held: of overflow label sets, and of all others. */
   private readonly held = { overflow: 0, others: 0 };
@@ -195,6 +195,36 @@ export class SeriesTable<Told extends Labelled, Sample extends Labelled> impleme
     for (const series of taken) series.isChanged = false;
     this.changed = [];
     return taken;
+  }
+
+  // === restoring ===
+
+  restoreSeries(labelKey: string): Series {
+    return this.seriesOf(labelKey);
+  }
+
+  /**
+   * A cell that was held before the collector restarted; limits were heeded then. A life with an overflow stays closed: what went there
+   * may find room of its own now, and would count twice.
+   */
+  restoreCell(life: Life, labelKey: string, account: Cell | null): Cell {
+    const cells = this.cellsOf(life);
+    const cell = cells.byKey.get(labelKey) ?? new Cell(this.seriesOf(labelKey), account);
+    if (!cells.byKey.has(labelKey)) this.held[this.kindOf(cell)]++;
+    cells.byKey.set(labelKey, cell);
+    if (labelKey === this.shape.overflowKey) cells.isClosed = true;
+    return cell;
+  }
+
+  /** To be called once all totals are restored: none of them is traffic of this moment. */
+  settleRestored(): void {
+    for (const series of this.series) {
+      if (series.history < 0) series.history = this.rows.allocate();
+      this.readTotal(series, this.gain);
+      this.rows.chunk(series.history).set(this.gain, this.rows.offset(series.history));
+      if (!series.isChanged) this.changed.push(series);
+      series.isChanged = true;
+    }
   }
 
   /** The key itself if its label set is held or there is room for it, else this.shape.overflowKey. */

@@ -19,7 +19,19 @@ export class ChangeReader {
   read(): SeriesChanges {
     return { http: this.http.read(), tcp: this.tcp.read() };
   }
+
+  /** The same in pieces, each some ms of work. */
+  *pieces(): Generator<SeriesChanges> {
+    const tcp = this.tcp.readAll(PIECE_ROWS);
+    for (const http of this.http.readAll(PIECE_ROWS)) yield { http, tcp: tcp.next().value ?? NO_CHANGES };
+    for (const rest of tcp) yield { http: NO_CHANGES, tcp: rest };
+  }
 }
+
+/** Rows of a piece: 2 MB. */
+const PIECE_ROWS = 4096;
+const NONE = { indexes: new Uint32Array(0), totals: new Float64Array(0) };
+const NO_CHANGES: TableChanges = { newKeys: [], ...NONE, ...historyOf(NONE) };
 
 class TableReader {
   /** So many label sets were told. */
@@ -28,10 +40,18 @@ class TableReader {
   constructor(private readonly table: Table) {}
 
   read(): TableChanges {
+    return this.describe(this.table.takeChanged());
+  }
+
+  *readAll(rows: number): Generator<TableChanges, undefined> {
+    const changed = this.table.takeChanged();
+    for (let at = 0; at === 0 || at < changed.length; at += rows) yield this.describe(changed.slice(at, at + rows));
+  }
+
+  private describe(changed: readonly Series[]): TableChanges {
     const { table } = this;
     const newKeys = table.series.slice(this.told).map(({ labelKey }) => labelKey);
     this.told = table.series.length;
-    const changed = table.takeChanged();
     const old = changed.filter(({ history }) => history >= 0);
     return {
       newKeys,

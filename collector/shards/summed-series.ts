@@ -18,6 +18,17 @@ export class SummedSeries implements SeriesTables {
     this.tcp = new SummedTable(TCP_SHAPE.width, threads, expiry);
   }
 
+  /** A total that may have been shown before the collector restarted: from then on none below is read. */
+  raiseFloor(table: number, labelKey: string, total: Float64Array, what: "part" | "least"): void {
+    (table === 0 ? this.http : this.tcp).raiseFloor(labelKey, total, what);
+  }
+
+  /** Those that are not passed yet: by the index of the table, the label set. */
+  *floors(): Generator<readonly [table: number, labelKey: string, chunk: Float64Array, at: number]> {
+    yield* this.http.floors(0);
+    yield* this.tcp.floors(1);
+  }
+
   /** Takes what a thread tells; all it tells, in order. */
   apply(thread: number, changes: SeriesChanges): void {
     this.http.apply(thread, changes.http);
@@ -70,9 +81,29 @@ class SummedTable implements SeriesReader {
     return this.byKey.get(labelKey);
   }
 
-  readTotal({ parts }: SummedLabelSet, counts: Float64Array): void {
+  readTotal(labelSet: SummedLabelSet, counts: Float64Array): void {
     counts.fill(0, 0, this.width);
-    for (const { total } of parts) this.add(total, 1, counts);
+    for (const { total } of labelSet.parts) this.add(total, 1, counts);
+    if (labelSet.floor >= 0) this.applyFloor(labelSet, counts);
+  }
+
+  *floors(table: number): Generator<readonly [table: number, labelKey: string, chunk: Float64Array, at: number]> {
+    for (const { labelKey, floor } of this.series) {
+      if (floor >= 0) yield [table, labelKey, this.rows.chunk(floor), this.rows.offset(floor)];
+    }
+  }
+
+  /** The floor is the sum of all parts, or the least if that is more. */
+  raiseFloor(labelKey: string, total: Float64Array, what: "part" | "least"): void {
+    const labelSet = this.labelSetOf(labelKey);
+    if (labelSet.floor < 0) labelSet.floor = this.rows.allocate();
+    const chunk = this.rows.chunk(labelSet.floor);
+    const at = this.rows.offset(labelSet.floor);
+    for (let field = 0; field < this.width; field++) {
+      const before = chunk[at + field] as number;
+      const now = total[field] as number;
+      chunk[at + field] = what === "part" ? before + now : Math.max(before, now);
+    }
   }
 
   readRecent(labelSet: SummedLabelSet, counts: Float64Array): void {
@@ -87,13 +118,41 @@ class SummedTable implements SeriesReader {
     return taken;
   }
 
-  private addPart(labelKey: string): Part {
+  /** The floor goes once it is passed. */
+  private applyFloor(labelSet: SummedLabelSet, counts: Float64Array): void {
+    const chunk = this.rows.chunk(labelSet.floor);
+    const at = this.rows.offset(labelSet.floor);
+    let isPassed = true;
+    for (let field = 0; field < this.width; field++) {
+      const floor = chunk[at + field] as number;
+      if ((counts[field] as number) >= floor) continue;
+      counts[field] = floor;
+      isPassed = false;
+    }
+    if (!isPassed) return;
+    this.rows.release(labelSet.floor);
+    labelSet.floor = -1;
+  }
+
+  private labelSetOf(labelKey: string): SummedLabelSet {
     let labelSet = this.byKey.get(labelKey);
     if (!labelSet) {
-      labelSet = { index: this.series.length, labelKey, parts: [], isChanged: false, grewMs: this.expiry.now() };
+      labelSet = {
+        index: this.series.length,
+        labelKey,
+        parts: [],
+        isChanged: false,
+        grewMs: this.expiry.now(),
+        floor: -1,
+      };
       this.byKey.set(labelKey, labelSet);
       this.series.push(labelSet);
     }
+    return labelSet;
+  }
+
+  private addPart(labelKey: string): Part {
+    const labelSet = this.labelSetOf(labelKey);
     const part = { labelSet, total: -1, history: -1 };
     labelSet.parts.push(part);
     return part;
@@ -127,6 +186,8 @@ interface SummedLabelSet extends LabelSet {
   isChanged: boolean;
   /** As Growth (series/expiry.ts) has it. */
   grewMs: number;
+  /** Row of the least that is read of it; -1 when there is none. */
+  floor: number;
 }
 
 /** What one thread counted of a label set. */

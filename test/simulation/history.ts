@@ -73,7 +73,16 @@ export type Action =
   | { readonly do: "wait"; readonly ms: number }
   /** The collector's clock is set forward. */
   | { readonly do: "set_clock"; readonly ms: number }
-  | { readonly do: "retire" };
+  | { readonly do: "retire" }
+  /** The collector's state is saved, so many pieces of it; what is left comes with the next of these. */
+  | { readonly do: "save"; readonly pieces: number }
+  /** The collector ends, saves all if it is not killed, and another begins after a time, which divides proxies among so many threads. */
+  | {
+      readonly do: "restart_collector";
+      readonly isKilled: boolean;
+      readonly downMs: number;
+      readonly shards: number;
+    };
 
 export interface History {
   readonly seed: number;
@@ -107,6 +116,7 @@ export function historyOf(seed: number): History {
   const tellings = Array.from({ length: evicts ? 5 : 1 + dice.pick(3) }, () => dice.of(TELLINGS));
   const isOrdered = room.connections < AMPLE.connections;
   const trouble: Trouble = {
+    shards: room === AMPLE ? 3 : 1,
     loses: dice.chance(0.5),
     future: dice.chance(0.2),
     clocks: dice.chance(0.4),
@@ -140,13 +150,17 @@ interface Trouble {
   readonly evicts: boolean;
   /** Entries come at once: of connections that ended as few are remembered as there is room for. */
   readonly isOrdered: boolean;
+  /** Most threads of the collector. */
+  readonly shards: number;
 }
 
 function actionOf(dice: Dice, trouble: Trouble): Action {
   const proxy = dice.pick(60);
   const chosen = dice.pick(100);
-  if (chosen < 30) return request(dice, proxy, trouble);
-  if (chosen < 36) return { do: "open", proxy, label: dice.pick(6), log: delivery(dice, trouble) };
+  if (chosen < 6) return { do: "save", pieces: 1 + dice.pick(dice.chance(0.5) ? 4 : 40) };
+  if (chosen < 9) return restartCollector(dice, trouble);
+  if (chosen < 33) return request(dice, proxy, trouble);
+  if (chosen < 38) return { do: "open", proxy, label: dice.pick(6), log: delivery(dice, trouble) };
   if (chosen < 52) return pass(dice, proxy, trouble);
   if (chosen < 60) return { do: "flush", proxy };
   if (chosen < 76) return scrape(dice, proxy, trouble);
@@ -191,6 +205,11 @@ function scrape(dice: Dice, proxy: number, { future }: Trouble): Action {
 function restart(dice: Dice, proxy: number, { clocks, loses }: Trouble): Action {
   const clockMs = clocks ? dice.pick(30_000) - dice.pick(2) * dice.pick(HOUR_MS) : 0;
   return { do: "restart", proxy, clockMs, inOrder: !loses || dice.chance(0.3) };
+}
+
+function restartCollector(dice: Dice, { shards }: Trouble): Action {
+  const downMs = dice.chance(0.5) ? 0 : dice.pick(60_000);
+  return { do: "restart_collector", isKilled: dice.chance(0.7), downMs, shards: 1 + dice.pick(shards) };
 }
 
 function delivery(dice: Dice, { loses, future, isOrdered }: Trouble): Delivery | null {

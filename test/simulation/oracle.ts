@@ -21,10 +21,14 @@ class Heard {
   unstamped = 0;
   /** Whether a generation of its counters was missed in part. */
   isMissed = false;
-  readonly last: (LastReading | null)[];
+  last: (LastReading | null)[];
 
   constructor({ table }: Told) {
     this.last = SHAPE_OF[table].metrics.map(() => null);
+  }
+
+  copy(told: Told): Heard {
+    return Object.assign(new Heard(told), this, { last: [...this.last] });
   }
 }
 
@@ -111,6 +115,18 @@ export class Oracle {
         lives.every((life) => this.isLogged(life, table, isMember, "unstamped"))
       );
     });
+  }
+
+  /** Remembers what the collector was told so far; the function brings that back. */
+  snapshot(): () => void {
+    const heard = [...this.heard].map(([told, each]) => [told, each.copy(told)] as const);
+    const connections = [...this.connections];
+    return () => {
+      this.heard.clear();
+      this.connections.clear();
+      for (const [told, each] of heard) this.heard.set(told, each.copy(told));
+      for (const [connection, seen] of connections) this.connections.set(connection, seen);
+    };
   }
 
   private isLifeKnown(life: ProcessLife, table: Table, isMember: (labelKey: string) => boolean): boolean {

@@ -11,7 +11,7 @@ import { shrink } from "./shrink.ts";
 import { run } from "./world.ts";
 
 const SEED = Number(process.env["SEED"] ?? 20261121);
-const HISTORIES = Number(process.env["HISTORIES"] ?? 4000);
+const HISTORIES = Number(process.env["HISTORIES"] ?? 3000);
 
 function failureOf(history: History): string | null {
   try {

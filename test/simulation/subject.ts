@@ -1,10 +1,23 @@
-// What is tested: the collector's counting, from records and readings to totals, with the clock of a history.
+// What is tested: the collector's counting, from records and readings to totals, with the clock of a history; saved and restored.
 
-import { CounterResets, CounterRows } from "../../collector/record/counter-resets.ts";
 import type { AccessRecord, ConnectionRecord, StatsReport } from "../../collector/record/record.ts";
 import type { ScrapeResult } from "../../collector/self.ts";
+import type { SeriesReader } from "../../collector/series/reader.ts";
 import { SeriesStore } from "../../collector/series/store.ts";
+import { ChangeReader } from "../../collector/shards/changes.ts";
+import type { SeriesChanges } from "../../collector/shards/messages.ts";
+import { SummedSeries } from "../../collector/shards/summed-series.ts";
+import { ByteReader } from "../../collector/state/bytes.ts";
+import { ResetsBook } from "../../collector/state/resets-book.ts";
+import { readShown } from "../../collector/state/restore.ts";
+import { SavedStore } from "../../collector/state/saved-store.ts";
+import { shownPieces } from "../../collector/state/shown.ts";
 import { RETIRE_AFTER_MS, type Room } from "./history.ts";
+import type { Oracle } from "./oracle.ts";
+import { SHAPE_OF, type Table } from "./proxy.ts";
+
+/** By label set. */
+export type Totals = ReadonlyMap<string, Float64Array>;
 
 class SimulatedClock {
   steadyMs = 1_767_000_000_000;
@@ -13,50 +26,169 @@ class SimulatedClock {
   readonly wallMs = () => this.steadyMs + this.aheadMs;
 }
 
+class Shard {
+  readonly store: SeriesStore;
+  readonly saved: SavedStore;
+  readonly changes: ChangeReader;
+
+  constructor(room: Room, clock: SimulatedClock) {
+    const ownClock = { wallMs: clock.wallMs, steadyMs: () => clock.steadyMs };
+    this.store = new SeriesStore({ ...room, retireAfterMs: RETIRE_AFTER_MS }, ownClock);
+    this.saved = new SavedStore(this.store, 1); // each step a piece
+    this.changes = new ChangeReader(this.store);
+  }
+}
+
+/** What a file would hold. */
+interface State {
+  readonly frames: readonly Buffer[];
+  readonly resets: readonly Buffer[];
+  /** Brings back what the collector had been told by then. */
+  readonly remember: () => void;
+}
+
+interface Saving {
+  readonly told: readonly (readonly SeriesChanges[])[];
+  readonly frames: Buffer[];
+  readonly remember: () => void;
+  /** The shard that is next to say a piece. */
+  shard: number;
+}
+
 export class Subject {
   readonly clock = new SimulatedClock();
-  readonly store: SeriesStore;
-  private readonly rows = new CounterRows();
-  private readonly resets = new Map<number, CounterResets>();
+  private shards: readonly Shard[];
+  private series = new SummedSeries(1);
+  private resets = new ResetsBook();
+  private saving: Saving | null = null;
+  private state: State | null = null;
+  private hasRestarted = false;
 
   constructor(private readonly room: Room) {
-    const { clock } = this;
-    this.store = new SeriesStore(
-      { ...room, retireAfterMs: RETIRE_AFTER_MS },
-      { wallMs: clock.wallMs, steadyMs: () => clock.steadyMs },
-    );
+    this.shards = [new Shard(room, this.clock)];
   }
 
   /** Whether process lives may find no room for a label set that others have. */
   get mayClose(): boolean {
-    return this.room.cells < 1000;
+    const { cells, labelSets } = this.room;
+    return cells < 1000 || (labelSets < 10 && this.hasRestarted);
   }
+
+  /** What would be read of it. */
+  readonly shown = (table: Table): Totals => totalsOf(this.series[table], table);
+
+  /** What it counted. */
+  readonly counted = (table: Table): Totals => {
+    const sums = new Map<string, Float64Array>();
+    for (const { store } of this.shards) {
+      for (const [labelKey, row] of totalsOf(store[table], table)) {
+        const sum = sums.get(labelKey);
+        sums.set(labelKey, sum ? row.map((count, field) => count + (sum[field] as number)) : row);
+      }
+    }
+    return sums;
+  };
 
   /** Whether it was counted. */
   observe(record: AccessRecord): boolean {
-    return this.store.observe(record) === null;
+    return this.storeOf(record).observe(record) === null;
   }
 
   observeConnection(record: ConnectionRecord): boolean {
-    return this.store.observeConnection(record) === null;
+    return this.storeOf(record).observeConnection(record) === null;
   }
 
   accumulate(target: number, report: StatsReport): StatsReport {
-    let resets = this.resets.get(target);
-    if (!resets) {
-      resets = new CounterResets(this.rows);
-      this.resets.set(target, resets);
-    }
-    return structuredClone(resets.accumulate(report));
+    return structuredClone(this.resets.of(String(target)).accumulate(report));
   }
 
   report(report: StatsReport): ScrapeResult {
-    return this.store.report(report);
+    return this.storeOf(report).report(report);
   }
 
   /** A scrape whose start time reads far too large. */
   reportFuture(report: StatsReport): void {
-    const result = this.store.report({ ...report, lifeMs: report.lifeMs * 2 });
+    const result = this.report({ ...report, lifeMs: report.lifeMs * 2 });
     if (result !== "restarted") throw new Error(`a start in the future was taken as ${result}`);
   }
+
+  retireSuperseded(): void {
+    for (const { store } of this.shards) store.retireSuperseded();
+  }
+
+  /** So many pieces of a state, which is one with the last of them; only then its totals are shown. */
+  save(pieces: number, oracle: Oracle): void {
+    this.saving ??= this.beginSave(oracle);
+    const { saving } = this;
+    for (let left = pieces; left > 0; left--) {
+      const shard = this.shards[saving.shard];
+      if (!shard) {
+        this.endSave(saving);
+        return;
+      }
+      const piece = shard.saved.nextPiece();
+      if (piece === null) saving.shard++;
+      else saving.frames.push(piece);
+    }
+  }
+
+  /** All of what there is now. */
+  finishSave(oracle: Oracle): void {
+    if (this.saving) this.save(Number.POSITIVE_INFINITY, oracle);
+    this.save(Number.POSITIVE_INFINITY, oracle);
+  }
+
+  /** Ends at once, and begins anew with what was saved. */
+  restart(shards: number): void {
+    const { state } = this;
+    this.saving = null;
+    this.hasRestarted = true;
+    this.shards = Array.from({ length: shards }, () => new Shard(this.room, this.clock));
+    this.series = new SummedSeries(shards);
+    this.resets = new ResetsBook();
+    if (state === null) throw new Error("nothing was saved");
+    state.remember();
+    for (const piece of state.resets) this.resets.restore(readerOf(piece));
+    for (const [shard, { saved, changes }] of this.shards.entries()) {
+      const owns = (id: string) => shardOf(id, shards) === shard;
+      saved.restore(state.frames.map(readerOf), { shard, shards, owns });
+      this.series.apply(shard, changes.read());
+    }
+    readShown(state.frames.map(readerOf), (...shown) => this.series.raiseFloor(...shown));
+  }
+
+  private beginSave(oracle: Oracle): Saving {
+    const told = this.shards.map(({ changes }) => [...changes.pieces()]);
+    for (const [shard, { saved }] of this.shards.entries()) saved.begin(shard);
+    return { told, frames: [], remember: oracle.snapshot(), shard: 0 };
+  }
+
+  private endSave({ told, frames, remember }: Saving): void {
+    frames.push(...shownPieces(this.series.floors(), 1));
+    this.state = { frames, remember, resets: [...this.resets.pieces(1)] };
+    for (const [shard, all] of told.entries()) for (const changes of all) this.series.apply(shard, changes);
+    this.saving = null;
+  }
+
+  private storeOf({ proxy }: { readonly proxy: string }): SeriesStore {
+    return (this.shards[shardOf(proxy, this.shards.length)] as Shard).store;
+  }
+}
+
+function shardOf(proxy: string, shards: number): number {
+  return Number(proxy.slice("proxy-".length)) % shards;
+}
+
+function readerOf(piece: Buffer): ByteReader {
+  return new ByteReader(piece, 0, piece.length);
+}
+
+function totalsOf(reader: SeriesReader, table: Table): Totals {
+  return new Map(
+    reader.series.map((series) => {
+      const row = new Float64Array(SHAPE_OF[table].width);
+      reader.readTotal(series, row);
+      return [series.labelKey, row];
+    }),
+  );
 }

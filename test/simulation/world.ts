@@ -2,16 +2,17 @@
 
 import type { AccessRecord, ConnectionRecord, StatsReport } from "../../collector/record/record.ts";
 import { fillFromRecord } from "../../collector/series/counts.ts";
-import type { SeriesReader } from "../../collector/series/reader.ts";
 import type { Action, Delivery, History, Telling } from "./history.ts";
 import { Oracle, type Shown } from "./oracle.ts";
 import { Connection, HTTP_KEYS, LATE_KEY, ProcessLife, SHAPE_OF, TABLES, type Table, TCP_KEYS } from "./proxy.ts";
-import { Subject } from "./subject.ts";
+import { Subject, type Totals } from "./subject.ts";
 
 type Act<Kind extends Action["do"]> = Extract<Action, { do: Kind }>;
 
 interface Message {
   readonly atMs: number;
+  /** Whether the collector waits for it: then it goes with it. */
+  readonly isAnswer: boolean;
   readonly take: () => void;
 }
 
@@ -31,6 +32,7 @@ class World {
   private readonly targets: number[];
   private readonly starts = new Set<number>();
   private readonly shown = new Map<string, Float64Array>();
+  private counted = new Map<string, Float64Array>();
   private queue: Message[] = [];
   private nextConnection = 0;
   /** Whether the collector was told anything since it was checked. */
@@ -42,6 +44,7 @@ class World {
   ) {
     this.lives = tellings.map((_, proxy) => this.begin(proxy, 0));
     this.targets = tellings.map(() => 0);
+    subject.finishSave(this.oracle);
   }
 
   step(action: Action): void {
@@ -56,6 +59,8 @@ class World {
     for (const proxy of this.lives.keys()) this.wind(proxy);
     this.deliver(Number.POSITIVE_INFINITY);
     this.check();
+    this.subject.finishSave(this.oracle);
+    this.checkTotals(this.subject.shown, this.shown, true);
   }
 
   private act(action: Action): void {
@@ -91,7 +96,14 @@ class World {
         this.subject.clock.aheadMs += action.ms;
         break;
       case "retire":
-        this.subject.store.retireSuperseded();
+        this.subject.retireSuperseded();
+        break;
+      case "save":
+        this.subject.save(action.pieces, this.oracle);
+        this.isTouched = true;
+        break;
+      case "restart_collector":
+        this.restartCollector(action);
         break;
     }
   }
@@ -178,13 +190,13 @@ class World {
     const { steadyMs } = this.subject.clock;
     const atMs = Math.max(steadyMs + how.delayMs, this.targets[proxy] as number);
     this.targets[proxy] = atMs; // a target's readings come one after the other
-    this.send(atMs - steadyMs, () => this.takeReport(proxy, report, shown, how.againMs));
+    this.send(atMs - steadyMs, () => this.takeReport(proxy, report, shown, how.againMs), true);
   }
 
   private takeReport(proxy: number, report: StatsReport, shown: readonly Shown[], againMs: number | null): void {
     const cumulative = this.subject.accumulate(proxy, report);
     this.oracle.readStats(shown, this.subject.report(cumulative) === "ok");
-    if (againMs !== null) this.send(againMs, () => this.subject.report(cumulative));
+    if (againMs !== null) this.send(againMs, () => this.subject.report(cumulative), true);
   }
 
   /** Its connections end with it: an old VM goes when its last one is closed. */
@@ -212,6 +224,17 @@ class World {
     this.scrape(proxy, { delayMs: 0, againMs: null, isFuture: false });
   }
 
+  private restartCollector({ isKilled, downMs, shards }: Act<"restart_collector">): void {
+    const { clock } = this.subject;
+    if (!isKilled) this.subject.finishSave(this.oracle);
+    clock.steadyMs += downMs;
+    this.queue = this.queue.filter(({ atMs, isAnswer }) => !isAnswer && atMs >= clock.steadyMs);
+    this.targets.fill(0);
+    this.subject.restart(shards);
+    this.counted = new Map();
+    this.isTouched = true;
+  }
+
   private begin(proxy: number, clockMs: number): ProcessLife {
     let startMs = this.subject.clock.wallMs() + clockMs;
     while (this.starts.has(startMs)) startMs--; // two processes of one proxy that began in the same millisecond would be one
@@ -230,8 +253,8 @@ class World {
     }
   }
 
-  private send(delayMs: number, take: () => void): void {
-    this.queue.push({ atMs: this.subject.clock.steadyMs + delayMs, take });
+  private send(delayMs: number, take: () => void, isAnswer = false): void {
+    this.queue.push({ atMs: this.subject.clock.steadyMs + delayMs, take, isAnswer });
   }
 
   private deliver(untilMs: number): void {
@@ -244,37 +267,31 @@ class World {
   }
 
   private check(): void {
+    this.checkTotals(this.subject.counted, this.counted, true);
+    this.checkTotals(this.subject.shown, this.shown, false);
+  }
+
+  /** `isAll`: of all that the collector was told, and not only of what it saved. */
+  private checkTotals(totals: (table: Table) => Totals, before: Map<string, Float64Array>, isAll: boolean): void {
+    const { mayClose } = this.subject;
     for (const table of TABLES) {
-      const reader = this.subject.store[table];
-      const own = new Set(reader.series.map(({ labelKey }) => labelKey));
+      const all = totals(table);
       const { overflowKey } = SHAPE_OF[table];
-      if (this.subject.mayClose) this.checkSum(table, reader);
-      for (const series of reader.series) {
-        const { labelKey } = series;
-        const row = new Float64Array(SHAPE_OF[table].width);
-        reader.readTotal(series, row);
-        this.checkGrowth(table, labelKey, row);
-        if (this.subject.mayClose) continue; // what is in the overflow for one process is not for another
-        const isMember = (each: string) => each === labelKey || (labelKey === overflowKey && !own.has(each));
-        this.checkRow(table, isMember, row);
+      if (mayClose) this.checkSum(table, all);
+      for (const [labelKey, row] of all) {
+        checkGrowth(before, `${table}/${labelKey}`, row);
+        if (mayClose) continue; // what is in the overflow for one process is not for another
+        const isMember = (each: string) => each === labelKey || (labelKey === overflowKey && !all.has(each));
+        this.checkRow(table, isMember, row, isAll);
       }
-      if (!this.subject.mayClose) this.checkMissing(table, own);
+      if (!mayClose && isAll) this.checkMissing(table, all);
     }
   }
 
-  private checkGrowth(table: Table, labelKey: string, row: Float64Array): void {
-    const name = `${table}/${labelKey}`;
-    const before = this.shown.get(name);
-    for (const [field, count] of row.entries()) {
-      if (count < (before?.[field] ?? 0)) fail(`${table} field ${field} went down from ${before?.[field]} to ${count}`);
-    }
-    this.shown.set(name, row);
-  }
-
-  private checkRow(table: Table, isMember: (labelKey: string) => boolean, row: Float64Array): void {
+  private checkRow(table: Table, isMember: (labelKey: string) => boolean, row: Float64Array, isAll: boolean): void {
     const truth = this.oracle.truth(table, isMember);
     checkAbove(table, row, truth);
-    if (!this.oracle.isKnown(table, isMember)) return;
+    if (!isAll || !this.oracle.isKnown(table, isMember)) return;
     for (const [field, count] of row.entries()) {
       const expected = truth[field] as number;
       if (count < expected * (1 - TOLERANCE)) fail(`${table} field ${field} is ${count}, and the truth ${expected}`);
@@ -282,19 +299,17 @@ class World {
   }
 
   /** Of what has no series nothing was counted. */
-  private checkMissing(table: Table, own: ReadonlySet<string>): void {
-    if (own.has(SHAPE_OF[table].overflowKey)) return;
+  private checkMissing(table: Table, all: Totals): void {
+    if (all.has(SHAPE_OF[table].overflowKey)) return;
     for (const labelKey of this.oracle.labelKeys(table)) {
-      if (own.has(labelKey)) continue;
-      this.checkRow(table, (each) => each === labelKey, new Float64Array(SHAPE_OF[table].width));
+      if (all.has(labelKey)) continue;
+      this.checkRow(table, (each) => each === labelKey, new Float64Array(SHAPE_OF[table].width), true);
     }
   }
 
-  private checkSum(table: Table, reader: SeriesReader): void {
+  private checkSum(table: Table, all: Totals): void {
     const sum = new Float64Array(SHAPE_OF[table].width);
-    const row = new Float64Array(SHAPE_OF[table].width);
-    for (const series of reader.series) {
-      reader.readTotal(series, row);
+    for (const row of all.values()) {
       for (let field = 0; field < sum.length; field++) sum[field] = (sum[field] as number) + (row[field] as number);
     }
     checkAbove(
@@ -319,6 +334,15 @@ class World {
 
 function stamp({ startMs }: ProcessLife, log: Delivery | null): number {
   return log?.isFuture ? startMs * 2 : startMs;
+}
+
+function checkGrowth(all: Map<string, Float64Array>, name: string, row: Float64Array): void {
+  const before = all.get(name);
+  for (const [field, count] of row.entries()) {
+    if (count < (before?.[field] ?? 0))
+      fail(`${name.slice(0, 4)} field ${field} went down from ${before?.[field]} to ${count}`);
+  }
+  all.set(name, row);
 }
 
 function checkAbove(table: Table, row: Float64Array, truth: Float64Array): void {

@@ -1,0 +1,64 @@
+// Bases: of each total the part of which no cell speaks any more, since its process life was let go.
+
+import type { Cell, Series } from "../series/cell.ts";
+import type { Life } from "../series/life.ts";
+import { SHAPES } from "../series/shape.ts";
+import { Slab } from "../series/slab.ts";
+import type { SeriesStore } from "../series/store.ts";
+
+/** A table of any shape, as far as it is saved and restored. */
+export type Table = SeriesStore["http"] | SeriesStore["tcp"];
+
+export class Bases {
+  private readonly rows = SHAPES.map(({ width }) => new Slab(width));
+  private readonly byKey = SHAPES.map(() => new Map<string, number>());
+
+  /** Adds what the life's cells counted, told of each: to be called before they are let go of. */
+  keep(life: Life, tables: readonly Table[], tell: (table: number, series: Series, row: Float64Array) => void): void {
+    for (const [index, table] of tables.entries()) {
+      const row = new Float64Array(table.width);
+      for (const cell of life.cells[index]?.byKey.values() ?? []) {
+        if (cell.account !== null) continue; // its account has it
+        readCell(table, cell, row);
+        this.add(index, cell.series.labelKey, row);
+        tell(index, cell.series, row);
+      }
+    }
+  }
+
+  add(table: number, labelKey: string, gained: Float64Array): void {
+    const rows = this.rows[table] as Slab;
+    const byKey = this.byKey[table] as Map<string, number>;
+    const row = byKey.get(labelKey) ?? rows.allocate();
+    byKey.set(labelKey, row);
+    const chunk = rows.chunk(row);
+    const at = rows.offset(row);
+    for (let field = 0; field < gained.length; field++) {
+      chunk[at + field] = (chunk[at + field] as number) + (gained[field] as number);
+    }
+  }
+
+  /** Where it is; null when all of the total is in cells. */
+  find(table: number, labelKey: string): { readonly chunk: Float64Array; readonly at: number } | null {
+    const row = this.byKey[table]?.get(labelKey);
+    const rows = this.rows[table];
+    return row === undefined || !rows ? null : { chunk: rows.chunk(row), at: rows.offset(row) };
+  }
+
+  labelKeys(table: number): Iterable<string> {
+    return this.byKey[table]?.keys() ?? [];
+  }
+}
+
+/** What the cell counts: of each number the largest of its readings. */
+export function readCell({ rows }: Table, { stats, log, otlpLog }: Cell, row: Float64Array): void {
+  row.fill(0);
+  for (const reading of [stats, log, otlpLog]) {
+    if (reading < 0) continue;
+    const chunk = rows.chunk(reading);
+    const at = rows.offset(reading);
+    for (let field = 0; field < row.length; field++) {
+      row[field] = Math.max(row[field] as number, chunk[at + field] as number);
+    }
+  }
+}

@@ -1,0 +1,27 @@
+// The records of a saved state. A frame (frames.ts) has the number of the shard that wrote it, then records, in the order in which they
+// happened to be written; what one says goes beyond what those before it said.
+//
+//   series       table, number, label set, [base], total            every label set, before any record that names its number
+//   past         proxy, until, starts                               a proxy that was let go, or whose lives were
+//   proxy        proxy, lives, cells                                all at one moment
+//   connections  life, connections                                  after the proxy's cells
+//   ended        connection                                         last of all
+//   gone         proxy, start, until                                a life that was let go while all this was written
+//   base         table, number, row                                 what it leaves behind
+//   shown        table, label set, total                            after all shards: what was shown, where that is more than they have
+
+export enum RecordKind {
+  Series = 1,
+  Past = 2,
+  Proxy = 3,
+  Connections = 4,
+  Ended = 5,
+  Gone = 6,
+  Base = 7,
+  Shown = 8,
+}
+
+/** Which readings of a cell follow. */
+export const HAS_STATS = 1;
+export const HAS_LOG = 2;
+export const HAS_OTLP_LOG = 4;

@@ -1,0 +1,92 @@
+// ResetsBook: of every target what its readings had come to (record/counter-resets.ts), kept over a restart of the collector.
+
+import { CounterResets, CounterRows, type SavedCounter } from "../record/counter-resets.ts";
+import { SHAPES } from "../series/shape.ts";
+import { type ByteReader, ByteWriter, malformed } from "./bytes.ts";
+
+export class ResetsBook {
+  private readonly rows = new CounterRows();
+  private readonly targets = new Map<string, CounterResets>();
+  /** Of those that were restored, who was not asked for yet. */
+  private readonly unclaimed = new Set<string>();
+
+  /** The target's, begun or restored. */
+  of(target: string): CounterResets {
+    this.unclaimed.delete(target);
+    let resets = this.targets.get(target);
+    if (!resets) {
+      resets = new CounterResets(this.rows);
+      this.targets.set(target, resets);
+    }
+    return resets;
+  }
+
+  /** Forgets a target that is read no more. */
+  release(target: string): void {
+    this.targets.get(target)?.release();
+    this.targets.delete(target);
+  }
+
+  /** Forgets what was restored of targets that nobody reads; to be called once all have had the time to be found. */
+  releaseUnclaimed(): void {
+    for (const target of this.unclaimed) this.release(target);
+    this.unclaimed.clear();
+  }
+
+  /** In pieces, each of some targets. */
+  *pieces(pieceBytes: number): Generator<Buffer> {
+    const writer = new ByteWriter();
+    for (const [target, resets] of this.targets) {
+      writeTarget(writer, target, resets);
+      if (writer.length >= pieceBytes) yield writer.take();
+    }
+    if (writer.length > 0) yield writer.take();
+  }
+
+  /** Takes in one piece. */
+  restore(reader: ByteReader): void {
+    while (!reader.isDone) {
+      const target = reader.text();
+      const lifeMs = reader.float();
+      const proxy = reader.text();
+      const counters = Array.from({ length: reader.count() }, () => readCounter(reader));
+      this.of(target).restore(lifeMs, proxy, counters);
+      this.unclaimed.add(target);
+    }
+  }
+}
+
+function writeTarget(writer: ByteWriter, target: string, resets: CounterResets): void {
+  const counters = [...resets.held()];
+  writer.text(target);
+  writer.float(resets.life.lifeMs);
+  writer.text(resets.life.proxy);
+  writer.count(counters.length);
+  for (const { table, labelKey, falls, last, base } of counters) {
+    const { metrics } = shapeOf(table);
+    writer.byte(table);
+    writer.labelKey(labelKey);
+    for (const fell of falls) writer.count(fell);
+    writer.row(last.chunk, last.at, metrics);
+    writer.byte(base === null ? 0 : 1);
+    if (base !== null) writer.row(base.chunk, base.at, metrics);
+  }
+}
+
+function readCounter(reader: ByteReader): SavedCounter {
+  const table = reader.byte();
+  const { metrics, width } = shapeOf(table);
+  const labelKey = reader.labelKey();
+  const falls = metrics.map(() => reader.count());
+  const last = new Float64Array(width);
+  reader.row(last, metrics);
+  const base = reader.byte() === 0 ? null : new Float64Array(width);
+  if (base !== null) reader.row(base, metrics);
+  return { table, labelKey, falls, last, base };
+}
+
+function shapeOf(table: number): (typeof SHAPES)[number] {
+  const shape = SHAPES[table];
+  if (!shape) throw malformed(`there is no table ${table}`);
+  return shape;
+}

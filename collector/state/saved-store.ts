@@ -1,0 +1,54 @@
+// SavedStore: a shard's store, as it is saved and restored.
+
+import type { Series } from "../series/cell.ts";
+import type { Life } from "../series/life.ts";
+import type { SeriesStore } from "../series/store.ts";
+import { Bases } from "./bases.ts";
+import type { ByteReader } from "./bytes.ts";
+import { Restore, type Share } from "./restore.ts";
+import { Snapshot } from "./snapshot.ts";
+
+/** A piece is about this long: some ms of work. */
+const PIECE_BYTES = 128 * 1024;
+
+export class SavedStore {
+  private readonly bases = new Bases();
+  private snapshot: Snapshot | null = null;
+
+  constructor(
+    private readonly store: SeriesStore,
+    private readonly pieceBytes = PIECE_BYTES,
+  ) {
+    store.onRelease = (life) => this.release(life);
+  }
+
+  /** Takes in the frames of a state, of which `share` is this shard's. The store must be empty. */
+  restore(frames: Iterable<ByteReader>, share: Share): void {
+    this.store.onRelease = () => {}; // what goes while restoring left its base where that was written
+    const restore = new Restore(this.store, this.bases, share);
+    for (const frame of frames) restore.take(frame);
+    restore.finish();
+    this.store.onRelease = (life) => this.release(life);
+  }
+
+  /** Begins anew with what `nextPiece` gives; `shard` is this one's number. */
+  begin(shard: number): void {
+    this.snapshot = new Snapshot(shard, this.store, this.bases, this.pieceBytes);
+  }
+
+  /** Some ms of work; null when all is written, and what happens from then on is no part of it. */
+  nextPiece(): Buffer | null {
+    const piece = this.snapshot?.next() ?? null;
+    if (piece === null) this.snapshot = null;
+    return piece;
+  }
+
+  private release(life: Life): void {
+    const left: [number, Series, Float64Array][] = [];
+    const isSaving = this.snapshot !== null;
+    this.bases.keep(life, [this.store.http, this.store.tcp], (table, series, row) => {
+      if (isSaving) left.push([table, series, row.slice()]);
+    });
+    this.snapshot?.released(life, left);
+  }
+}

@@ -1,0 +1,243 @@
+// Snapshot: what a shard counted, written in pieces while it goes on counting.
+//
+// Nothing is copied ahead, so the pieces are of different moments. It is right all the same: totals are not saved but for being shown; they
+// are the sums of cells and bases, and what belongs together is written at one moment: the cells of one proxy, each with what it was
+// counted for. A life that is let go meanwhile is told of where that happens. (docs/adr/0007-state.md)
+
+import type { ConnectionPart } from "../record/record.ts";
+import type { Cell, Series } from "../series/cell.ts";
+import { type ConnectionId, type Life, type Past, type ProxyLives, UNSTAMPED } from "../series/life.ts";
+import { SHAPES } from "../series/shape.ts";
+import type { SeriesStore } from "../series/store.ts";
+import type { Bases, Table } from "./bases.ts";
+import { ByteWriter } from "./bytes.ts";
+import { HAS_LOG, HAS_OTLP_LOG, HAS_STATS, RecordKind } from "./records.ts";
+
+/** Cells, or connections, of one record, where they need not be of one moment. */
+const RECORD_CELLS = 1000;
+
+/** A cell to be written, as that of a life. */
+interface LifeCell {
+  readonly life: number;
+  readonly cell: Cell;
+}
+
+export class Snapshot {
+  private readonly writer = new ByteWriter();
+  private readonly tables: readonly Table[];
+  /** So many label sets of each table were written. */
+  private readonly written: number[];
+  /** Serials of the lives that were written. */
+  private readonly named = new Set<number>();
+  private readonly work: Generator<void>;
+
+  constructor(
+    /** Number of the shard. */
+    private readonly shard: number,
+    private readonly store: SeriesStore,
+    private readonly bases: Bases,
+    private readonly pieceBytes: number,
+  ) {
+    this.tables = [store.http, store.tcp];
+    this.written = this.tables.map(() => 0);
+    this.work = this.write();
+  }
+
+  /** The next piece; null when that was all. */
+  next(): Buffer | null {
+    let isDone = false;
+    while (!isDone && this.writer.length < this.pieceBytes) isDone = this.work.next().done === true;
+    if (this.writer.length === 0) return null;
+    const header = new ByteWriter();
+    header.count(this.shard);
+    return Buffer.concat([header.take(), this.writer.take()]);
+  }
+
+  /** A life is let go: of each label set what it leaves in the base. */
+  released(life: Life, left: readonly (readonly [table: number, series: Series, row: Float64Array])[]): void {
+    this.writer.byte(RecordKind.Gone);
+    this.writer.text(life.proxy.id);
+    this.writer.float(life.startMs);
+    this.writer.float(life.proxy.past.unstampedUntilMs);
+    for (const [table, series, row] of left) {
+      if (series.index >= (this.written[table] as number)) continue; // its base is to be written yet
+      this.writer.byte(RecordKind.Base);
+      this.writer.byte(table);
+      this.writer.count(series.index);
+      this.writeRow(table, row, 0);
+    }
+  }
+
+  private *write(): Generator<void> {
+    for (const [id, past] of this.store.lives.tombstones) {
+      this.writePast(id, past);
+      yield;
+    }
+    for (const table of this.tables.keys()) yield* this.writeSeries(table);
+    for (const proxy of this.store.lives.proxies.values()) {
+      yield* this.writeProxy(proxy);
+      for (const life of livesOf(proxy)) if (this.named.has(life.serial)) yield* this.writeConnections(life);
+    }
+    yield* this.writeEnded();
+  }
+
+  private writePast(id: string, past: Past): void {
+    this.writer.byte(RecordKind.Past);
+    this.writer.text(id);
+    this.writer.float(past.unstampedUntilMs);
+    this.writer.count(past.starts.length);
+    for (const startMs of past.starts) this.writer.float(startMs);
+  }
+
+  /** Those that were not written yet. */
+  private *writeSeries(table: number): Generator<void> {
+    const { series, rows } = this.tables[table] as Table;
+    while ((this.written[table] as number) < series.length) {
+      const each = series[this.written[table] as number] as Series;
+      const base = this.bases.find(table, each.labelKey);
+      this.writer.byte(RecordKind.Series);
+      this.writer.byte(table);
+      this.writer.count(each.index);
+      this.writer.labelKey(each.labelKey);
+      this.writer.byte(base === null ? 0 : 1);
+      if (base !== null) this.writeRow(table, base.chunk, base.at);
+      this.writeRow(table, rows.chunk(each.total), rows.offset(each.total));
+      this.written[table] = (this.written[table] as number) + 1;
+      yield;
+    }
+  }
+
+  /** At one moment, unless all of its cells stand for themselves. */
+  private *writeProxy(proxy: ProxyLives): Generator<void> {
+    const isPure = proxy.unstamped === null || proxy.lives.length === 0;
+    const all = livesOf(proxy);
+    if (!isPure) {
+      this.writeCells(
+        proxy,
+        all,
+        this.tables.map((_, table) => cellsOf(all, table)),
+        isPure,
+      );
+      yield;
+      return;
+    }
+    for (const table of this.tables.keys()) {
+      const cells = cellsOf(all, table);
+      for (let at = 0; at === 0 || at < cells.length; at += RECORD_CELLS) {
+        const part = cells
+          .slice(at, at + RECORD_CELLS)
+          .filter(({ life, cell }) => isHeld(all[life] as Life, table, cell));
+        this.writeCells(
+          proxy,
+          all,
+          this.tables.map((_, each) => (each === table ? part : [])),
+          isPure,
+        );
+        yield;
+      }
+    }
+  }
+
+  private writeCells(
+    proxy: ProxyLives,
+    all: readonly Life[],
+    cells: readonly (readonly LifeCell[])[],
+    isPure: boolean,
+  ): void {
+    for (const table of this.tables.keys()) for (const _ of this.writeSeries(table)); // those that came meanwhile
+    const { writer } = this;
+    this.writePast(proxy.id, proxy.past);
+    writer.byte(RecordKind.Proxy);
+    writer.text(proxy.id);
+    const held = all.map((life) => livesOf(proxy).includes(life));
+    writer.count(held.filter(Boolean).length);
+    const numbers = new Map<number, number>();
+    for (const [number, life] of all.entries()) {
+      if (!held[number]) continue;
+      numbers.set(number, numbers.size);
+      writer.float(life.startMs);
+      writer.count(life.serial);
+      this.named.add(life.serial);
+      writer.count(life.spoke);
+      for (const { isClosed } of life.cells) writer.byte(Number(isClosed));
+    }
+    for (const [table, ofTable] of cells.entries()) {
+      const written = ofTable.filter(({ life }) => numbers.has(life));
+      const places = new Map(written.map(({ cell }, place) => [cell, place + 1]));
+      writer.count(written.length);
+      for (const { life, cell } of written) {
+        writer.count(numbers.get(life) as number);
+        // 0: it stands for itself, also where its account opened only since the proxy's first cells were written.
+        writer.count(cell.account === null ? 0 : (places.get(cell.account) ?? 0));
+        this.writeCell(table, cell, isPure && all[life]?.startMs === UNSTAMPED);
+      }
+    }
+  }
+
+  /** Of an account alone, what its entries said: a life that began since the proxy's first cells were written tells the rest again. */
+  private writeCell(table: number, cell: Cell, isAlone: boolean): void {
+    const { rows } = this.tables[table] as Table;
+    const stats = isAlone ? -1 : cell.stats;
+    this.writer.count(cell.series.index);
+    const { log, otlpLog } = cell;
+    const has = (stats >= 0 ? HAS_STATS : 0) | (log >= 0 ? HAS_LOG : 0) | (otlpLog >= 0 ? HAS_OTLP_LOG : 0);
+    this.writer.byte(has);
+    for (const row of [stats, log, otlpLog]) {
+      if (row >= 0) this.writeRow(table, rows.chunk(row), rows.offset(row));
+    }
+  }
+
+  private *writeConnections(life: Life): Generator<void> {
+    const ids = [...life.connections.keys()];
+    for (let at = 0; at < ids.length; at += RECORD_CELLS) {
+      const held = ids.slice(at, at + RECORD_CELLS).flatMap((id) => {
+        const counted = life.connections.get(id);
+        return counted ? [[id, counted] as const] : [];
+      });
+      for (const _ of this.writeSeries(1));
+      this.writer.byte(RecordKind.Connections);
+      this.writer.count(life.serial);
+      this.writer.count(held.length);
+      for (const [id, counted] of held) this.writeConnection(id, counted);
+      yield;
+    }
+  }
+
+  private writeConnection(id: ConnectionId, counted: readonly ConnectionPart[]): void {
+    const { writer } = this;
+    writer.byte(typeof id === "number" ? 0 : 1);
+    if (typeof id === "number") writer.float(id);
+    else writer.text(id);
+    writer.count(counted.length);
+    for (const { labelKey, counts } of counted) {
+      writer.count(this.store.tcp.restoreSeries(labelKey).index);
+      for (const count of counts) writer.float(count);
+    }
+  }
+
+  private *writeEnded(): Generator<void> {
+    for (const [key, refusal] of this.store.connections.ended()) {
+      this.writer.byte(RecordKind.Ended);
+      this.writer.text(key);
+      this.writer.byte(refusal === null ? 0 : 1);
+      yield;
+    }
+  }
+
+  private writeRow(table: number, chunk: Float64Array, at: number): void {
+    this.writer.row(chunk, at, (SHAPES[table] as (typeof SHAPES)[number]).metrics);
+  }
+}
+
+/** The one that names no life comes first. */
+function livesOf(proxy: ProxyLives): Life[] {
+  return proxy.unstamped === null ? [...proxy.lives] : [proxy.unstamped, ...proxy.lives];
+}
+
+function cellsOf(lives: readonly Life[], table: number): LifeCell[] {
+  return lives.flatMap(({ cells }, life) => [...(cells[table]?.byKey.values() ?? [])].map((cell) => ({ life, cell })));
+}
+
+function isHeld(life: Life, table: number, cell: Cell): boolean {
+  return life.cells[table]?.byKey.get(cell.series.labelKey) === cell;
+}
