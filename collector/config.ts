@@ -48,6 +48,7 @@ export interface Config {
   readonly logs: LogsConfig;
   readonly metrics: MetricsConfig;
   readonly remoteWrite: readonly RemoteWriteSettings[];
+  readonly state: StateConfig;
   readonly limits: LimitsConfig;
   readonly log: { readonly level: LogLevel };
   readonly shutdown: { readonly drainMs: number };
@@ -118,6 +119,12 @@ interface MetricsConfig {
   readonly labels: readonly string[];
   /** How long series are shown that do not grow; 0: for ever. */
   readonly expireAfterMs: number;
+}
+
+interface StateConfig {
+  /** Where what was counted is saved; null: nowhere. */
+  readonly folder: string | null;
+  readonly intervalMs: number;
 }
 
 interface LimitsConfig {
@@ -445,6 +452,7 @@ export const FILE_SCHEMA = section({
   }),
   metrics: section({ destinations, labels, expire_after: expiry }),
   remote_write: listOf(remoteWrite, "receivers"),
+  state: section({ folder: path, interval }),
   limits: section({
     proxies: upTo(1_000_000),
     label_sets: upTo(1_000_000),
@@ -502,6 +510,7 @@ function withDefaults(
       endpoints,
       logs,
       metrics,
+      state,
       limits,
       log,
       shutdown,
@@ -596,6 +605,10 @@ function withDefaults(
       ...receiverSettings(raw, around),
       externalLabels: external_labels ?? {},
     })),
+    state: {
+      folder: state?.folder === undefined ? null : resolve(folder, state.folder),
+      intervalMs: valid(parseDuration(state?.interval ?? "10s")),
+    },
     limits: {
       proxies: limits?.proxies ?? 5000,
       labelSets: limits?.label_sets ?? 50_000,

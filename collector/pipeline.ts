@@ -13,6 +13,8 @@
 //
 //   Readings (SeriesStore, Indicators) --> Receivers: points, batches, queue --> Prometheus remote write
 //
+//   Checkpoints: what SeriesStore and Scraper know, saved every so often; what is shown of SeriesStore is what was saved
+//
 //   ProxyAccount of each proxy (AlsReceiver), ScrapeStatus of each target (Scraper) --> /api/v1/receivers
 //
 // AlsReceiver, Indicators, SeriesStore and Completeness are a Shard: one in this thread, or one in each of `threads` others, and Readings
@@ -35,6 +37,8 @@ import { LocalShard } from "./shards/local.ts";
 import { identitiesOf, nameRulesOf, serviceRulesOf } from "./shards/shard.ts";
 import type { Shards } from "./shards/shards.ts";
 import type { ThreadsOptions } from "./shards/threads.ts";
+import { Checkpoints } from "./state/checkpoints.ts";
+import { ResetsBook } from "./state/resets-book.ts";
 import type { TlsFiles } from "./tls/credentials.ts";
 import { ServerTls } from "./tls/server-tls.ts";
 import { VERSION } from "./version.ts";
@@ -67,10 +71,22 @@ async function openLogs({ logs }: Config, self: SelfMetrics, log: Log): Promise<
   return folder === null ? null : DuckdbLogStore.open({ folder, bounds, memoryBytes, self, log });
 }
 
+/** Null when no folder is configured. Rejects when it is another process's. */
+async function openState({ state, limits, metrics }: Config, self: SelfMetrics, log: Log): Promise<Checkpoints | null> {
+  const { folder, intervalMs } = state;
+  if (folder === null) return null;
+  const meaning = JSON.stringify(metrics);
+  return Checkpoints.open({ folder, intervalMs, meaning, forgetAfterMs: limits.retireAfterMs, self, log });
+}
+
 /** Starts all of it. Rejects, with nothing left open, when an address cannot be listened on. */
 export async function startCollector(config: Config, logOf: (component: string) => Log): Promise<Collector> {
   const self = new SelfMetrics(VERSION);
   const logStore = await openLogs(config, self, logOf("logs"));
+  const state = await openState(config, self, logOf("state")).catch(async (error: unknown) => {
+    await logStore?.close();
+    throw error;
+  });
   const { kubernetes } = config.identity;
   const objects = new KubernetesObjects({
     ...kubernetes,
@@ -100,10 +116,11 @@ export async function startCollector(config: Config, logOf: (component: string) 
     fail = resolve;
   });
   const common = { config, tap: taps, logs: logStore, self, log: logOf("als") };
+  const restored = state?.takeRestored() ?? null;
   const shards =
     config.threads === 0
-      ? new LocalShard({ ...common, lookup: objects })
-      : await startThreads({ ...common, grpc, onFailure: fail });
+      ? new LocalShard({ ...common, lookup: objects }, restored)
+      : await startThreads({ ...common, grpc, restored, onFailure: fail });
   shards.register(grpc);
   const { readings } = shards;
   const graph = new ServiceGraph(readings.series, config.limits.edges, undefined, config.metrics.expireAfterMs);
@@ -111,6 +128,7 @@ export async function startCollector(config: Config, logOf: (component: string) 
     ...config.scrape,
     targets: [],
     sink: (report) => shards.report(report),
+    resets: state?.resets ?? new ResetsBook(),
     self,
     log: logOf("scrape"),
   });
@@ -152,21 +170,30 @@ export async function startCollector(config: Config, logOf: (component: string) 
     version: VERSION,
     log: logOf("out"),
   }).catch(async (error: unknown) => {
-    await Promise.all([shards.stop(0), logStore?.close()]);
+    await Promise.all([shards.stop(0), state?.abandon(), logStore?.close()]);
     throw error;
   });
 
+  await readings.refresh(); // what was saved is shown from the first answer on
   await objects.start(); // first, so that no entry is named without them
   const grpcPort = await grpc.start().catch(async (error: unknown) => {
-    await Promise.all([objects.stop(), receivers.stop(0), shards.stop(0), logStore?.close()]);
+    await Promise.all([objects.stop(), receivers.stop(0), shards.stop(0), state?.abandon(), logStore?.close()]);
     throw error;
   });
   const httpPort = await web.start().catch(async (error: unknown) => {
-    await Promise.all([grpc.stop(0), objects.stop(), receivers.stop(0), shards.stop(0), logStore?.close()]);
+    await Promise.all([
+      grpc.stop(0),
+      objects.stop(),
+      receivers.stop(0),
+      shards.stop(0),
+      state?.abandon(),
+      logStore?.close(),
+    ]);
     throw error;
   });
   const scraping = discovery.start().then(() => scraper.start());
   receivers.start();
+  if (shards.saved !== null) state?.start(shards.saved);
   const ticks = setInterval(() => {
     // What a busy thread did not tell in time comes with the next tick: the threads' own log line says so.
     readings.refresh().then(
@@ -191,6 +218,7 @@ export async function startCollector(config: Config, logOf: (component: string) 
       };
       await Promise.all([stopScraping(), objects.stop(), grpc.stop(drainMs)]);
       clearInterval(ticks);
+      if (shards.saved !== null) await state?.stop(shards.saved); // before them, so that all of it is shown
       await Promise.all([web.stop(drainMs), receivers.stop(drainMs)]); // last, so that what was drained can still be read
       await shards.stop(drainMs);
       await logStore?.close();

@@ -213,6 +213,33 @@ interface ExportQueue {
   /** When the oldest was collected, Unix ms. */
   readonly oldestMs: number | null;
 }
+/** What kept the state from being saved; the label `reason`. */
+const STATE_FAILURES = [
+  /** No space left, a quota, or a limit on the size of files. */
+  "disk_full",
+  /** The folder or file system may not be written. */
+  "read_only",
+  /** Its folder is gone, and cannot be made anew. */
+  "folder_gone",
+  /** Anything else; the log has the message. */
+  "other",
+] as const;
+export type StateFailure = (typeof STATE_FAILURES)[number];
+
+/** Why a saved state was set aside at the start; the label `reason`. */
+const STATE_FAULTS = [
+  /** No state at all, or of an older version that is not read any more. */
+  "foreign",
+  /** A newer version's. */
+  "newer",
+  /** Of a version with other labels, metrics or buckets, or of another `metrics` section of the configuration. */
+  "other_vocabulary",
+  /** It was not written to its end. */
+  "cut_short",
+  /** Its bytes are not those that were written. */
+  "corrupt",
+] as const;
+export type StateFault = (typeof STATE_FAULTS)[number];
 
 /** Numbers of HTTP metrics and of TCP metrics; the label `metrics`. */
 interface ByShape {
@@ -442,6 +469,34 @@ export class SelfMetrics {
     ({ oldestMs }) => (oldestMs === null ? 0 : Math.max(0, Date.now() - oldestMs) / 1000),
   );
 
+  readonly stateSaved = new Gauge({
+    name: "meshtally_state_saved_timestamp_seconds",
+    help: "When the state was last saved, Unix time; 0 before the first time.",
+    registers: [this.registry],
+  });
+  readonly stateBytes = new Gauge({
+    name: "meshtally_state_bytes",
+    help: "Size of the state that was saved last.",
+    registers: [this.registry],
+  });
+  readonly stateSeconds = new Histogram({
+    name: "meshtally_state_save_seconds",
+    help: "How long it took to save the state.",
+    buckets: [0.005, 0.025, 0.1, 0.5, 2, 10, 60],
+    registers: [this.registry],
+  });
+  readonly stateFailures = new Counter({
+    name: "meshtally_state_failures_total",
+    help: "Times that the state could not be saved, by reason.",
+    labelNames: ["reason"] as const,
+    registers: [this.registry],
+  });
+  readonly stateSetAside = new Counter({
+    name: "meshtally_state_set_aside_total",
+    help: "Saved states that could not be taken in at the start, by reason.",
+    labelNames: ["reason"] as const,
+    registers: [this.registry],
+  });
   private readonly labelSets = new Gauge({
     name: "meshtally_label_sets",
     help: "Distinct label sets held: of HTTP metrics, of TCP metrics.",
@@ -510,6 +565,8 @@ export class SelfMetrics {
     for (const result of SCRAPE_RESULTS) this.scrapes.inc({ result }, 0);
     for (const result of RELOAD_RESULTS) this.identityReloads.inc({ result }, 0);
     for (const reason of LOG_FAULT_REASONS) this.logStoreFaults.inc({ reason }, 0);
+    for (const reason of STATE_FAILURES) this.stateFailures.inc({ reason }, 0);
+    for (const reason of STATE_FAULTS) this.stateSetAside.inc({ reason }, 0);
     for (const rule of LOG_REASONS) {
       this.logRecordsStored.inc({ rule }, 0);
       for (const reason of LOG_DROP_REASONS) this.logRecordsDropped.inc({ rule, reason }, 0);

@@ -9,16 +9,28 @@ import type { GrpcServer } from "../receiver/grpc.ts";
 import type { StatsReport } from "../record/record.ts";
 import type { ScrapeResult } from "../self.ts";
 import type { SeriesTables } from "../series/reader.ts";
+import type { Saved } from "../state/checkpoints.ts";
+import { raiseFloors, SavedShards } from "./saved-shards.ts";
 import { Shard, type ShardOptions } from "./shard.ts";
 import type { MetricsReading, Readings, Shards } from "./shards.ts";
+import { SummedSeries } from "./summed-series.ts";
 
 export class LocalShard implements Shards {
   readonly readings: Readings;
+  readonly saved: Saved | null = null;
   private readonly shard: Shard;
 
-  constructor(options: ShardOptions) {
-    this.shard = new Shard(options);
-    this.readings = new LocalReadings(this.shard, options.config.indicators.lateAfterMs);
+  /** `restored`: frames of the state that the process before this one saved; null when none is saved. */
+  constructor(options: Omit<ShardOptions, "state">, restored: readonly Buffer[] | null) {
+    this.shard = new Shard({ ...options, state: restored && { restored, shard: 0, shards: 1 } });
+    const { state } = this.shard;
+    let shown: SummedSeries | null = null;
+    if (state !== null && restored !== null) {
+      shown = new SummedSeries(1);
+      raiseFloors(shown, restored);
+      this.saved = new SavedShards([state], shown);
+    }
+    this.readings = new LocalReadings(this.shard, shown, options.config.indicators.lateAfterMs);
     this.shard.start();
   }
 
@@ -47,15 +59,20 @@ class LocalReadings implements Readings {
 
   constructor(
     private readonly shard: Shard,
+    /** What is read of its series where they are saved: no more than that. */
+    private readonly shown: SummedSeries | null,
     lateAfterMs: number,
   ) {
-    this.series = shard.store;
+    this.series = shown ?? shard.store;
     this.keptMinutes = keptMinutes(lateAfterMs);
   }
 
-  async refresh(): Promise<void> {}
+  async refresh(): Promise<void> {
+    for (const changes of this.shard.state?.takeChanges() ?? []) this.shown?.apply(0, changes);
+  }
 
   async metrics(spans: readonly Span[]): Promise<MetricsReading> {
+    await this.refresh();
     const { indicators, holdings, completeness } = this.shard;
     const subjects: MetricsReading["subjects"] = (kind) =>
       readSubjects(indicators.subjects, { kind, spans, filter: [] });

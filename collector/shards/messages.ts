@@ -13,6 +13,7 @@ import type { ScrapeResult, SelfCounts } from "../self.ts";
 import type { RingMemory } from "./ring.ts";
 import type { ShardConfig } from "./shard.ts";
 import type { ShardHoldings } from "./shards.ts";
+import type { ShardStateOptions } from "./state.ts";
 
 /** A thread's `workerData`. */
 export interface ThreadData {
@@ -20,6 +21,8 @@ export interface ThreadData {
   /** Whether what is kept of the access logs has a store. */
   readonly keepsLogs: boolean;
   readonly memory: RingMemory;
+  /** The state that it goes on from; null when none is saved. */
+  readonly state: ShardStateOptions | null;
 }
 
 /** To the thread; taken in the order in which they were sent. Streams have the main thread's numbers. */
@@ -47,18 +50,23 @@ export type Question =
   | { readonly kind: "completeness" }
   /** Which of these subjects are held. */
   | { readonly kind: "living"; readonly subjects: readonly SubjectName[] }
+  /** ShardState.nextPiece, release. */
+  | { readonly kind: "state_piece" }
+  | { readonly kind: "state_release" }
   /** Asked last: answered when all that was sent before has been taken in. */
   | { readonly kind: "stop" };
 
 /** To each kind of question its answer. */
 export interface Answers {
   readonly report: ScrapeResult;
-  readonly series: SeriesChanges;
+  readonly series: readonly SeriesChanges[];
   readonly metrics: MetricsAnswer;
   readonly subjects: SubjectsAnswer;
   readonly accounts: AccountsAnswer;
   readonly completeness: CompletenessReading;
   readonly living: LivingAnswer;
+  readonly state_piece: Uint8Array | null;
+  readonly state_release: null;
   readonly stop: null;
 }
 
@@ -97,7 +105,7 @@ interface LivingAnswer {
 }
 
 interface MetricsAnswer extends SubjectsAnswer {
-  readonly series: SeriesChanges;
+  readonly series: readonly SeriesChanges[];
   readonly completeness: CompletenessReading;
   readonly holdings: ShardHoldings;
   readonly self: SelfCounts;

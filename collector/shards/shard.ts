@@ -21,6 +21,7 @@ import { KeptLabels } from "../series/kept-labels.ts";
 import { SeriesStore } from "../series/store.ts";
 import { LABELS } from "../vocabulary.ts";
 import type { ShardHoldings } from "./shards.ts";
+import { ShardState, type ShardStateOptions } from "./state.ts";
 
 const RETIRE_TICK_MS = 10_000;
 
@@ -39,6 +40,8 @@ export interface ShardOptions {
   readonly logs: Pick<LogStore, "add"> | null;
   /** Told of the subjects that were let go, with what they had come to. */
   readonly onRetired?: (subjects: readonly Subject[]) => void;
+  /** What was saved, and which part of it is this shard's; null when no state is saved. */
+  readonly state: ShardStateOptions | null;
   readonly self: SelfMetrics;
   readonly log: Log;
 }
@@ -48,6 +51,8 @@ export class Shard {
   readonly completeness: Completeness;
   readonly indicators: Indicators;
   readonly als: AlsReceiver;
+  /** Null when no state is saved. */
+  readonly state: ShardState | null;
   private timer: NodeJS.Timeout | undefined;
 
   constructor(private readonly options: ShardOptions) {
@@ -56,6 +61,7 @@ export class Shard {
     this.store = new SeriesStore(limits, undefined, keptLabels(config.metrics));
     this.completeness = new Completeness(this.store, config.limits.edges);
     this.store.onReport = (proxy) => this.completeness.compare(proxy);
+    this.state = options.state ? new ShardState(this.store, options.state) : null;
     this.indicators = new Indicators({
       ...config.indicators,
       limit: config.limits.indicators,

@@ -11,6 +11,7 @@ import type { GrpcServer } from "../receiver/grpc.ts";
 import type { StatsReport } from "../record/record.ts";
 import type { Holdings, ScrapeResult, SelfCounts } from "../self.ts";
 import type { SeriesTables } from "../series/reader.ts";
+import type { Saved } from "../state/checkpoints.ts";
 
 export interface Shards {
   readonly readings: Readings;
@@ -18,6 +19,8 @@ export interface Shards {
   register(grpc: GrpcServer): void;
   /** Merges one scrape, or says why not. */
   report(report: StatsReport): Promise<ScrapeResult>;
+  /** What of them is saved; null when nothing is. */
+  readonly saved: Saved | null;
   /** Names the ends of calls by these Kubernetes objects from now on. */
   useObjects(objects: Objects): void;
   /** Whatever waits for an answer then, waits no longer. */

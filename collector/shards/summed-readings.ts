@@ -8,7 +8,7 @@ import type { Span } from "../indicators/slots.ts";
 import type { Log } from "../log.ts";
 import type { Accounts } from "../receiver/accounts.ts";
 import { LogLimit } from "../receiver/log-limit.ts";
-import type { Answers, Question } from "./messages.ts";
+import type { Answers, Question, SeriesChanges } from "./messages.ts";
 import type { MetricsReading, Readings, ShardHoldings } from "./shards.ts";
 import { sumAccounts } from "./summed-accounts.ts";
 import { SummedSeries } from "./summed-series.ts";
@@ -38,7 +38,7 @@ export class SummedReadings implements Readings {
   refresh(): Promise<void> {
     return this.inTurn(async () => {
       const changes = await this.askAll({ kind: "series" });
-      for (const [thread, each] of changes.entries()) this.series.apply(thread, each);
+      for (const [thread, each] of changes.entries()) this.apply(thread, each);
     });
   }
 
@@ -46,7 +46,7 @@ export class SummedReadings implements Readings {
     return this.inTurn(async () => {
       const answers = await this.askAll({ kind: "metrics", spans });
       for (const [thread, { series, retired }] of answers.entries()) {
-        this.series.apply(thread, series);
+        this.apply(thread, series);
         this.subjectSums.addRetired(retired);
       }
       const subjects = this.subjectSums.sum(answers.map((answer) => answer.subjects));
@@ -91,6 +91,10 @@ export class SummedReadings implements Readings {
       );
     });
     pruned.catch(() => {});
+  }
+
+  private apply(thread: number, all: readonly SeriesChanges[]): void {
+    for (const changes of all) this.series.apply(thread, changes);
   }
 
   private askAll<Asked extends Question>(question: Asked): Promise<Answers[Asked["kind"]][]> {

@@ -14,7 +14,7 @@ import type { MovableReader } from "../receiver/als.ts";
 import { LogLimit } from "../receiver/log-limit.ts";
 import { SelfMetrics } from "../self.ts";
 import { ChangeReader } from "./changes.ts";
-import type { Answers, Command, Notice, Question, ThreadData } from "./messages.ts";
+import type { Answers, Command, Notice, Question, SeriesChanges, ThreadData } from "./messages.ts";
 import { RingReader } from "./ring.ts";
 import { nameRulesOf, Shard } from "./shard.ts";
 
@@ -32,7 +32,7 @@ export class ThreadShard {
   private retired: SubjectSums[] = [];
 
   constructor(
-    { config, keepsLogs, memory }: ThreadData,
+    { config, keepsLogs, memory, state }: ThreadData,
     private readonly post: Post,
   ) {
     this.ring = new RingReader(memory);
@@ -45,6 +45,7 @@ export class ThreadShard {
       lookup: this.lookup,
       logs: keepsLogs ? { add: (record) => this.keep(record) } : null,
       onRetired: (subjects) => this.retired.push(...subjects.map((subject) => readSubject(subject, []))),
+      state,
       self: this.self,
       log,
     });
@@ -138,7 +139,7 @@ export class ThreadShard {
       case "report":
         return store.report(question.report);
       case "series":
-        return this.changes.read();
+        return this.takeChanges();
       case "metrics":
         return this.metrics(question.spans);
       case "subjects":
@@ -153,10 +154,20 @@ export class ThreadShard {
         const living = question.subjects.filter(({ kind, labels }) => indicators.subjects.has(kind, labels));
         return { living, ...this.takeRetired() };
       }
+      case "state_piece":
+        return this.shard.state?.nextPiece() ?? null;
+      case "state_release":
+        this.shard.state?.release();
+        return null;
       case "stop":
         this.shard.stop();
         return null;
     }
+  }
+
+  /** Where a state is saved, what is in it. */
+  private takeChanges(): readonly SeriesChanges[] {
+    return this.shard.state?.takeChanges() ?? [this.changes.read()];
   }
 
   private async metrics(spans: readonly Span[]): Promise<Answers["metrics"]> {
@@ -165,7 +176,7 @@ export class ThreadShard {
       ...readSubjects(indicators.subjects, { kind, spans, filter: [] }),
     ]);
     const retired = this.takeRetired();
-    const series = this.changes.read();
+    const series = this.takeChanges();
     const completeness = this.shard.completeness.read();
     const self = await this.self.counts(); // last: what is read before is of one moment
     return { subjects, ...retired, series, completeness, holdings, self };

@@ -22,6 +22,7 @@ export interface ThreadOptions {
   readonly number: number;
   readonly config: ThreadData["config"];
   readonly keepsLogs: boolean;
+  readonly state: ThreadData["state"];
   /** Told when it is full, and when there is room again. */
   readonly onFull: () => void;
   readonly onRoom: () => void;
@@ -54,10 +55,10 @@ export class Thread {
   private readonly waiting = new Map<number, Waiting>();
 
   constructor(private readonly options: ThreadOptions) {
-    const { number, config, keepsLogs } = options;
+    const { number, config, keepsLogs, state } = options;
     const memory = ringMemory();
     this.ring = new RingWriter(memory);
-    const data: ThreadData = { config, keepsLogs, memory };
+    const data: ThreadData = { config, keepsLogs, memory, state };
     this.worker = new Worker(workerUrl(), { workerData: data, name: `shard ${number}` });
     this.worker.on("message", (notice: Notice) => this.heed(notice));
     this.ready = new Promise((resolve, reject) => {

@@ -16,6 +16,9 @@ import type { StreamReader } from "../receiver/client-stream.ts";
 import type { GrpcServer } from "../receiver/grpc.ts";
 import type { StatsReport } from "../record/record.ts";
 import type { ScrapeResult, SelfMetrics } from "../self.ts";
+import type { Saved } from "../state/checkpoints.ts";
+import { hash } from "./hash.ts";
+import { raiseFloors, type SavedShard, SavedShards } from "./saved-shards.ts";
 import type { Readings, Shards } from "./shards.ts";
 import { StreamOfThreads } from "./stream.ts";
 import { SummedReadings } from "./summed-readings.ts";
@@ -29,6 +32,8 @@ export interface ThreadsOptions {
   readonly tap: MessageTap;
   /** Takes what is kept of the access logs; null when nothing is. */
   readonly logs: Pick<LogStore, "add"> | null;
+  /** Frames of the state that the process before this one saved; null when none is saved. */
+  readonly restored: readonly Buffer[] | null;
   readonly self: SelfMetrics;
   /** Is paused while a thread is full, and makes no room. */
   readonly grpc: Pick<GrpcServer, "pause" | "resume">;
@@ -39,6 +44,7 @@ export interface ThreadsOptions {
 
 export class Threads implements Shards {
   readonly readings: Readings;
+  readonly saved: Saved | null;
   private readonly threads: readonly Thread[];
   private readonly summed: SummedReadings;
   private readonly pruning: NodeJS.Timeout;
@@ -50,11 +56,13 @@ export class Threads implements Shards {
   private constructor(private readonly options: ThreadsOptions) {
     const { config, log, onFailure } = options;
     const { endpoints, health, identity, indicators, limits, logs, metrics } = config;
+    const restored = options.restored && shared(options.restored);
     this.threads = Array.from({ length: config.threads }, (_, number) => {
       return new Thread({
         number,
         config: { endpoints, health, identity, indicators, limits, logs, metrics },
         keepsLogs: options.logs !== null,
+        state: restored && { restored, shard: number, shards: config.threads },
         onFull: () => this.onFull(),
         onRoom: () => this.onRoom(),
         onLogRecord: (record) => this.keep(record),
@@ -64,6 +72,8 @@ export class Threads implements Shards {
     });
     this.summed = new SummedReadings(this.threads, { ...indicators, ...metrics }, log);
     this.readings = this.summed;
+    if (options.restored !== null) raiseFloors(this.summed.series, options.restored);
+    this.saved = options.restored && new SavedShards(this.threads.map(savedThread), this.summed.series);
     this.pruning = setInterval(() => this.summed.prune(), PRUNE_TICK_MS);
   }
 
@@ -151,11 +161,18 @@ export class Threads implements Shards {
   }
 }
 
-/** FNV-1a, 32 bits, and MurmurHash3's last steps: its lower bits alone would tell nothing of an id that has each digit twice. */
-function hash(text: string): number {
-  let value = 0x811c9dc5;
-  for (let i = 0; i < text.length; i++) value = Math.imul(value ^ text.charCodeAt(i), 0x01000193);
-  value = Math.imul(value ^ (value >>> 16), 0x85ebca6b);
-  value = Math.imul(value ^ (value >>> 13), 0xc2b2ae35);
-  return (value ^ (value >>> 16)) >>> 0;
+function savedThread(thread: Thread): SavedShard {
+  return {
+    nextPiece: () => thread.ask({ kind: "state_piece" }),
+    release: () => thread.ask({ kind: "state_release" }),
+  };
+}
+
+/** In memory that all threads read. */
+function shared(frames: readonly Buffer[]): Uint8Array[] {
+  return frames.map((frame) => {
+    const bytes = new Uint8Array(new SharedArrayBuffer(frame.length));
+    bytes.set(frame);
+    return bytes;
+  });
 }

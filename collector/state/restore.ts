@@ -227,7 +227,10 @@ export class Restore {
       const id: ConnectionId = reader.byte() === 0 ? reader.float() : reader.text();
       const counted: ConnectionPart[] = Array.from({ length: reader.count() }, () => {
         const labelKey = this.labelKey(reader, writer, 1);
-        return { labelKey, counts: TCP_METRICS.map(() => reader.float()) };
+        return {
+          labelKey: life ? this.store.tcp.restoreSeries(labelKey).labelKey : labelKey,
+          counts: readCounts(reader),
+        };
       });
       // A life that was let go while this was written has none any more.
       if (life && life.proxy.find(life.startMs) === life) this.store.connections.restore(life, id, counted);
@@ -289,4 +292,8 @@ export function readShown(frames: Iterable<ByteReader>, onShown: OnShown): void 
   const nobodys = { shard: -1, shards: 1, owns: () => false };
   const restore = new Restore(new SeriesStore(limits), new Bases(), nobodys, onShown);
   for (const frame of frames) restore.take(frame);
+}
+
+function readCounts(reader: ByteReader): number[] {
+  return TCP_METRICS.map(() => reader.float());
 }

@@ -6,10 +6,7 @@ import type { SeriesStore } from "../series/store.ts";
 import { Bases } from "./bases.ts";
 import type { ByteReader } from "./bytes.ts";
 import { Restore, type Share } from "./restore.ts";
-import { Snapshot } from "./snapshot.ts";
-
-/** A piece is about this long: some ms of work. */
-const PIECE_BYTES = 128 * 1024;
+import { SNAPSHOT_OPTIONS, Snapshot } from "./snapshot.ts";
 
 export class SavedStore {
   private readonly bases = new Bases();
@@ -17,7 +14,7 @@ export class SavedStore {
 
   constructor(
     private readonly store: SeriesStore,
-    private readonly pieceBytes = PIECE_BYTES,
+    private readonly options = SNAPSHOT_OPTIONS,
   ) {
     store.onRelease = (life) => this.release(life);
   }
@@ -33,7 +30,7 @@ export class SavedStore {
 
   /** Begins anew with what `nextPiece` gives; `shard` is this one's number. */
   begin(shard: number): void {
-    this.snapshot = new Snapshot(shard, this.store, this.bases, this.pieceBytes);
+    this.snapshot = new Snapshot(shard, this.store, this.bases, this.options);
   }
 
   /** Some ms of work; null when all is written, and what happens from then on is no part of it. */

@@ -13,8 +13,18 @@ import type { Bases, Table } from "./bases.ts";
 import { ByteWriter } from "./bytes.ts";
 import { HAS_LOG, HAS_OTLP_LOG, HAS_STATS, RecordKind } from "./records.ts";
 
-/** Cells, or connections, of one record, where they need not be of one moment. */
-const RECORD_CELLS = 1000;
+/** How much is written at one moment. */
+export interface SnapshotOptions {
+  /** A piece is about this long. */
+  readonly pieceBytes: number;
+  /** Cells and connections of a proxy up to which it is written at one moment. */
+  readonly momentCells: number;
+  /** Cells, or connections, of one record of a larger one. */
+  readonly recordCells: number;
+}
+
+/** Some ms of work each. */
+export const SNAPSHOT_OPTIONS: SnapshotOptions = { pieceBytes: 128 * 1024, momentCells: 5000, recordCells: 1000 };
 
 /** A cell to be written, as that of a life. */
 interface LifeCell {
@@ -36,7 +46,7 @@ export class Snapshot {
     private readonly shard: number,
     private readonly store: SeriesStore,
     private readonly bases: Bases,
-    private readonly pieceBytes: number,
+    private readonly options: SnapshotOptions,
   ) {
     this.tables = [store.http, store.tcp];
     this.written = this.tables.map(() => 0);
@@ -46,7 +56,7 @@ export class Snapshot {
   /** The next piece; null when that was all. */
   next(): Buffer | null {
     let isDone = false;
-    while (!isDone && this.writer.length < this.pieceBytes) isDone = this.work.next().done === true;
+    while (!isDone && this.writer.length < this.options.pieceBytes) isDone = this.work.next().done === true;
     if (this.writer.length === 0) return null;
     const header = new ByteWriter();
     header.count(this.shard);
@@ -76,7 +86,6 @@ export class Snapshot {
     for (const table of this.tables.keys()) yield* this.writeSeries(table);
     for (const proxy of this.store.lives.proxies.values()) {
       yield* this.writeProxy(proxy);
-      for (const life of livesOf(proxy)) if (this.named.has(life.serial)) yield* this.writeConnections(life);
     }
     yield* this.writeEnded();
   }
@@ -107,35 +116,39 @@ export class Snapshot {
     }
   }
 
-  /** At one moment, unless all of its cells stand for themselves. */
+  /** At one moment, unless it is large and all of its cells stand for themselves. */
   private *writeProxy(proxy: ProxyLives): Generator<void> {
     const isPure = proxy.unstamped === null || proxy.lives.length === 0;
     const all = livesOf(proxy);
-    if (!isPure) {
-      this.writeCells(
-        proxy,
-        all,
-        this.tables.map((_, table) => cellsOf(all, table)),
-        isPure,
-      );
-      yield;
+    const cells = this.tables.map((_, table) => cellsOf(all, table));
+    const size = cells.flat().length + all.reduce((sum, { connections }) => sum + connections.size, 0);
+    if (isPure && size > this.options.momentCells) {
+      yield* this.writeLargeProxy(proxy, all);
       return;
     }
+    this.writeCells(proxy, all, cells, isPure);
+    for (const life of all) for (const _ of this.writeConnections(life));
+    yield;
+  }
+
+  /** What comes of a connection between its cells and itself is lost, if no stats have it. */
+  private *writeLargeProxy(proxy: ProxyLives, all: readonly Life[]): Generator<void> {
     for (const table of this.tables.keys()) {
       const cells = cellsOf(all, table);
-      for (let at = 0; at === 0 || at < cells.length; at += RECORD_CELLS) {
+      for (let at = 0; at === 0 || at < cells.length; at += this.options.recordCells) {
         const part = cells
-          .slice(at, at + RECORD_CELLS)
+          .slice(at, at + this.options.recordCells)
           .filter(({ life, cell }) => isHeld(all[life] as Life, table, cell));
         this.writeCells(
           proxy,
           all,
           this.tables.map((_, each) => (each === table ? part : [])),
-          isPure,
+          true,
         );
         yield;
       }
     }
+    for (const life of livesOf(proxy)) if (this.named.has(life.serial)) yield* this.writeConnections(life);
   }
 
   private writeCells(
@@ -189,8 +202,8 @@ export class Snapshot {
 
   private *writeConnections(life: Life): Generator<void> {
     const ids = [...life.connections.keys()];
-    for (let at = 0; at < ids.length; at += RECORD_CELLS) {
-      const held = ids.slice(at, at + RECORD_CELLS).flatMap((id) => {
+    for (let at = 0; at < ids.length; at += this.options.recordCells) {
+      const held = ids.slice(at, at + this.options.recordCells).flatMap((id) => {
         const counted = life.connections.get(id);
         return counted ? [[id, counted] as const] : [];
       });

@@ -12,6 +12,7 @@ import { ResetsBook } from "../../collector/state/resets-book.ts";
 import { readShown } from "../../collector/state/restore.ts";
 import { SavedStore } from "../../collector/state/saved-store.ts";
 import { shownPieces } from "../../collector/state/shown.ts";
+import { SNAPSHOT_OPTIONS } from "../../collector/state/snapshot.ts";
 import { RETIRE_AFTER_MS, type Room } from "./history.ts";
 import type { Oracle } from "./oracle.ts";
 import { SHAPE_OF, type Table } from "./proxy.ts";
@@ -34,7 +35,7 @@ class Shard {
   constructor(room: Room, clock: SimulatedClock) {
     const ownClock = { wallMs: clock.wallMs, steadyMs: () => clock.steadyMs };
     this.store = new SeriesStore({ ...room, retireAfterMs: RETIRE_AFTER_MS }, ownClock);
-    this.saved = new SavedStore(this.store, 1); // each step a piece
+    this.saved = new SavedStore(this.store, { ...SNAPSHOT_OPTIONS, pieceBytes: 1 }); // each step a piece
     this.changes = new ChangeReader(this.store);
   }
 }

@@ -19,6 +19,8 @@ export interface TargetOptions {
   readonly maxBodyBytes: number;
   /** Takes what a reading says, or says why it does not. */
   readonly sink: (report: StatsReport) => ScrapeResult | Promise<ScrapeResult>;
+  /** What the readings of each target had come to, by the URL of its stats; default: nothing. */
+  readonly resets?: { of(target: string): CounterResets; release(target: string): void };
   readonly self: SelfMetrics;
   readonly log: Log;
 }
@@ -63,7 +65,7 @@ export class Target {
     private readonly shared: TargetShared,
     private readonly options: TargetOptions,
   ) {
-    this.resets = new CounterResets(shared.rows);
+    this.resets = options.resets?.of(spec.statsUrl) ?? new CounterResets(shared.rows);
     this.faults = new LogLimit(options.log);
     const unread = { proxy: null, result: null, atMs: 0, okAtMs: 0, detail: "", logsWritten: null, logsDropped: null };
     this.status = { target: spec.name, ...unread };
@@ -77,6 +79,7 @@ export class Target {
   /** Lets go of what is held to recognise counters that begin anew. It must not be read any more. */
   release(): void {
     this.resets.release();
+    this.options.resets?.release(this.spec.statsUrl);
   }
 
   /** Reads once; the result is counted, and logged if it is not "ok". */

@@ -1,0 +1,42 @@
+// SavedShards: the state of all shards, as one; and what is shown of them meanwhile.
+
+import { setImmediate as turn } from "node:timers/promises";
+import type { Saved } from "../state/checkpoints.ts";
+import { readerOf } from "../state/frames.ts";
+import { readShown } from "../state/restore.ts";
+import { shownPieces } from "../state/shown.ts";
+import type { SummedSeries } from "./summed-series.ts";
+
+const PIECE_BYTES = 128 * 1024;
+
+/** A shard here or in a thread (ShardState). */
+export interface SavedShard {
+  nextPiece(): Uint8Array | null | Promise<Uint8Array | null>;
+  release(): unknown;
+}
+
+export class SavedShards implements Saved {
+  constructor(
+    private readonly shards: readonly SavedShard[],
+    private readonly series: SummedSeries,
+  ) {}
+
+  async *pieces(): AsyncGenerator<Uint8Array> {
+    for (const shard of this.shards) {
+      for (let piece = await shard.nextPiece(); piece !== null; piece = await shard.nextPiece()) {
+        if (piece.length > 0) yield piece;
+        else await turn();
+      }
+    }
+    yield* shownPieces(this.series.floors(), PIECE_BYTES);
+  }
+
+  async release(): Promise<void> {
+    await Promise.all(this.shards.map((shard) => shard.release()));
+  }
+}
+
+/** Nothing below what the process before this one may have shown is read of `series`. */
+export function raiseFloors(series: SummedSeries, restored: readonly Buffer[]): void {
+  readShown(restored.map(readerOf), (...shown) => series.raiseFloor(...shown));
+}

@@ -1,0 +1,74 @@
+// ShardState: a shard's part of the saved state. What is told of its series is what was saved before, so that it never goes down.
+
+import type { SeriesStore } from "../series/store.ts";
+import { readerOf } from "../state/frames.ts";
+import { SavedStore } from "../state/saved-store.ts";
+import { ChangeReader } from "./changes.ts";
+import { hash } from "./hash.ts";
+import type { SeriesChanges } from "./messages.ts";
+
+export interface ShardStateOptions {
+  /** Frames of the last process's stores (collector/state/frames.ts). */
+  readonly restored: readonly Uint8Array[];
+  /** Number of this shard, and of how many. */
+  readonly shard: number;
+  readonly shards: number;
+}
+
+export class ShardState {
+  private readonly saved: SavedStore;
+  private readonly changes: ChangeReader;
+  /** What the state under way has, and what was saved and not told yet. */
+  private pending: SeriesChanges[] = [];
+  private ready: SeriesChanges[] = [];
+  private work: Generator<Buffer> | null = null;
+
+  constructor(
+    store: SeriesStore,
+    private readonly options: ShardStateOptions,
+  ) {
+    const { restored, shard, shards } = options;
+    this.saved = new SavedStore(store);
+    this.changes = new ChangeReader(store);
+    const owns = (proxyId: string) => hash(proxyId) % shards === shard;
+    const frames = restored.map((frame) => readerOf(Buffer.from(frame.buffer, frame.byteOffset, frame.length)));
+    this.saved.restore(frames, { shard, shards, owns });
+    this.ready.push(...this.changes.pieces());
+  }
+
+  /** The next piece of the state, a new one's if none is under way; null when it has all of them. Some ms of work. */
+  nextPiece(): Uint8Array | null {
+    this.work ??= this.pieces();
+    const { value, done } = this.work.next();
+    if (done !== true) return value;
+    this.work = null;
+    return null;
+  }
+
+  /** The state is saved: from now on what it has is told. */
+  release(): void {
+    this.work = null; // it may have been given up
+    for (const changes of this.pending) this.ready.push(changes);
+    this.pending = [];
+  }
+
+  /** What was saved since this was asked last. */
+  takeChanges(): readonly SeriesChanges[] {
+    const taken = this.ready;
+    this.ready = [];
+    return taken;
+  }
+
+  /** Totals first: what is counted after them is in the state, but need not be. */
+  private *pieces(): Generator<Buffer> {
+    for (const changes of this.changes.pieces()) {
+      this.pending.push(changes);
+      yield NOTHING;
+    }
+    this.saved.begin(this.options.shard);
+    for (let piece = this.saved.nextPiece(); piece !== null; piece = this.saved.nextPiece()) yield piece;
+  }
+}
+
+/** Of a piece of work that says nothing. */
+const NOTHING = Buffer.alloc(0);
