@@ -26,6 +26,9 @@ export interface SnapshotOptions {
 /** Some ms of work each. */
 export const SNAPSHOT_OPTIONS: SnapshotOptions = { pieceBytes: 128 * 1024, momentCells: 5000, recordCells: 1000 };
 
+/** A row of any table. */
+const NOTHING = new Float64Array(Math.max(...SHAPES.map(({ width }) => width)));
+
 /** A cell to be written, as that of a life. */
 interface LifeCell {
   readonly life: number;
@@ -37,6 +40,7 @@ export class Snapshot {
   private readonly tables: readonly Table[];
   /** So many label sets of each table were written. */
   private readonly written: number[];
+  private isShownWritten = false;
   /** Serials of the lives that were written. */
   private readonly named = new Set<number>();
   private readonly work: Generator<void>;
@@ -84,6 +88,7 @@ export class Snapshot {
       yield;
     }
     for (const table of this.tables.keys()) yield* this.writeSeries(table);
+    this.isShownWritten = true;
     for (const proxy of this.store.lives.proxies.values()) {
       yield* this.writeProxy(proxy);
     }
@@ -110,7 +115,9 @@ export class Snapshot {
       this.writer.labelKey(each.labelKey);
       this.writer.byte(base === null ? 0 : 1);
       if (base !== null) this.writeRow(table, base.chunk, base.at);
-      this.writeRow(table, rows.chunk(each.total), rows.offset(each.total));
+      // Of one that came meanwhile nothing is shown yet, and the cells that counted it may be of a proxy that was written before.
+      if (this.isShownWritten) this.writeRow(table, NOTHING, 0);
+      else this.writeRow(table, rows.chunk(each.total), rows.offset(each.total));
       this.written[table] = (this.written[table] as number) + 1;
       yield;
     }
