@@ -65,6 +65,8 @@ export interface Address {
 interface GrpcConfig {
   readonly address: Address;
   readonly maxMessageBytes: number;
+  /** Of the metrics service's messages. */
+  readonly maxMetricsMessageBytes: number;
   /** 0: never ended for its age. */
   readonly maxStreamAgeMs: number;
   /** Default: plaintext. */
@@ -391,7 +393,14 @@ const remoteWrite = element({
 
 /** What a file may hold; docs/configuration.md has a row for each key. */
 export const FILE_SCHEMA = section({
-  grpc: section({ address, insecure: flag, tls, max_message: size, max_stream_age: duration }),
+  grpc: section({
+    address,
+    insecure: flag,
+    tls,
+    max_message: size,
+    max_metrics_message: size,
+    max_stream_age: duration,
+  }),
   http: section({ address, insecure: flag, tls }),
   scrape: section({
     targets: Type.Array(target, { description: "a list of targets" }),
@@ -527,6 +536,7 @@ function withDefaults(
     grpc: {
       address: valid(parseAddress(grpc?.address ?? "127.0.0.1:11800")),
       maxMessageBytes: valid(parseSize(grpc?.max_message ?? "4MiB")),
+      maxMetricsMessageBytes: valid(parseSize(grpc?.max_metrics_message ?? "64MiB")),
       maxStreamAgeMs: valid(parseDuration(grpc?.max_stream_age ?? "5m")),
       tls: tlsFiles(grpc?.tls, folder),
     },

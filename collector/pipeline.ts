@@ -8,14 +8,15 @@
 //                       |
 //   Envoy --ALS--> AlsReceiver --AccessRecord, ConnectionRecord--.                  .--> WebServer /metrics
 //                                                                 >-- SeriesStore --<
-//   Envoy <--scrape-- Scraper ---------------------StatsReport----'                 |--> ServiceGraph --> /api/v1/graph
-//   files, HTTP <---- Discovery: which targets there are                            '--> Completeness --> /metrics, /api/v1/graph, /api/v1/receivers
+//   Envoy <--scrape-- Scraper ---------------------StatsReport----|                 |--> ServiceGraph --> /api/v1/graph
+//   Envoy --EMS--> MetricsService -----------------StatsReport----'                 '--> Completeness --> /metrics, /api/v1/graph, /api/v1/receivers
+//   files, HTTP <---- Discovery: which targets there are
 //
 //   Readings (SeriesStore, Indicators) --> Receivers: points, batches, queue --> Prometheus remote write
 //
 //   Checkpoints: what SeriesStore and Scraper know, saved every so often; what is shown of SeriesStore is what was saved
 //
-//   ProxyAccount of each proxy (AlsReceiver), ScrapeStatus of each target (Scraper) --> /api/v1/receivers
+//   ProxyAccount of each proxy (AlsReceiver), ScrapeStatus of each target (Scraper), MetricsAccount (MetricsService) --> /api/v1/receivers
 //
 // AlsReceiver, Indicators, SeriesStore and Completeness are a Shard: one in this thread, or one in each of `threads` others, and Readings
 // of all.
@@ -29,6 +30,7 @@ import { DuckdbLogStore } from "./logs/duckdb-store.ts";
 import type { LogStore } from "./logs/store.ts";
 import { Receivers } from "./out/receivers.ts";
 import { GrpcServer } from "./receiver/grpc.ts";
+import { MetricsService } from "./receiver/metrics-service.ts";
 import { Discovery } from "./receiver/scrape/discovery.ts";
 import { Scraper } from "./receiver/scrape.ts";
 import { SelfMetrics } from "./self.ts";
@@ -122,6 +124,17 @@ export async function startCollector(config: Config, logOf: (component: string) 
       ? new LocalShard({ ...common, lookup: objects }, restored)
       : await startThreads({ ...common, grpc, restored, onFailure: fail });
   shards.register(grpc);
+  const metricsService = new MetricsService({
+    messages: { bytes: config.grpc.maxMetricsMessageBytes, key: "grpc.max_metrics_message" },
+    maxStreams: config.limits.streams,
+    maxProxies: config.limits.proxies,
+    maxLabelSets: config.limits.cells,
+    forgetAfterMs: config.limits.retireAfterMs,
+    sink: (report) => shards.report(report),
+    self,
+    log: logOf("metrics_service"),
+  });
+  metricsService.register(grpc);
   const { readings } = shards;
   const graph = new ServiceGraph(readings.series, config.limits.edges, undefined, config.metrics.expireAfterMs);
   const scraper = new Scraper({
@@ -153,6 +166,7 @@ export async function startCollector(config: Config, logOf: (component: string) 
     logs: logStore,
     identities: objects,
     scrapeStatuses: () => scraper.statuses,
+    metricsAccounts: metricsService.accounts,
     self,
     pending,
     version: VERSION,

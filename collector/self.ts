@@ -76,9 +76,32 @@ export const SCRAPE_RESULTS = [
 ] as const;
 export type ScrapeResult = (typeof SCRAPE_RESULTS)[number];
 
-/** Why a line of a scrape was passed over; the label `reason`. */
+/** What became of what a proxy's metrics service reported; the label `result`. Those of scrapes mean the same. */
+export const METRICS_RESULTS = [
+  "ok",
+  /** The message is no StreamMetricsMessage: broken wire bytes. */
+  "message_malformed",
+  /** No message of the stream has named a node yet. */
+  "node_missing",
+  /** More stats of ours than a proxy has, before the gauge that says which process they are of. */
+  "too_large",
+  /** Another stream of the same process has reported it. */
+  "duplicate",
+  /** Counters are said to be deltas, and none of them rests: they stand as they are, and adding them up would count again and again. */
+  "not_deltas",
+  "restarted",
+  "hot_restarted",
+  "no_start_time",
+  "life_retired",
+  "proxies_full",
+  "cells_full",
+  "internal",
+] as const;
+export type MetricsResult = (typeof METRICS_RESULTS)[number];
+
+/** Why a line of a scrape was passed over, or a metric of a metrics service; the label `reason`. */
 export const SCRAPE_SKIP_REASONS = [
-  /** No sample in Prometheus' text format. */
+  /** No sample in Prometheus' text format; of a metrics service, no MetricFamily, or no count. */
   "malformed",
   /** In one of our families, but without any of our labels: another writer's. Counted once per label set and scrape. */
   "foreign",
@@ -343,6 +366,39 @@ export class SelfMetrics {
     labelNames: ["source", "result"] as const,
     registers: [this.registry],
   });
+  readonly metricsStreams = new Gauge({
+    name: "meshtally_metrics_service_streams",
+    help: "Streams of proxies' metrics services open now.",
+    registers: [this.registry],
+  });
+  readonly metricsStreamsEnded = new Counter({
+    name: "meshtally_metrics_service_streams_ended_total",
+    help: "Streams of proxies' metrics services that ended, by how.",
+    labelNames: ["how"] as const,
+    registers: [this.registry],
+  });
+  readonly metricsMessages = new Counter({
+    name: "meshtally_metrics_service_messages_total",
+    help: "Messages of proxies' metrics services received.",
+    registers: [this.registry],
+  });
+  readonly metricsReports = new Counter({
+    name: "meshtally_metrics_service_reports_total",
+    help: "Reports of proxies' metrics services, by result.",
+    labelNames: ["result"] as const,
+    registers: [this.registry],
+  });
+  readonly metricsSkipped = new Counter({
+    name: "meshtally_metrics_service_metrics_skipped_total",
+    help: "Metrics of proxies' metrics services that were passed over, by reason.",
+    labelNames: ["reason"] as const,
+    registers: [this.registry],
+  });
+  readonly metricsCounterResets = new Counter({
+    name: "meshtally_metrics_service_counter_resets_total",
+    help: "Counters of proxies' metrics services that began anew, from 0, while the process went on.",
+    registers: [this.registry],
+  });
   readonly taps = new Gauge({
     name: "meshtally_taps",
     help: "Readers of /api/v1/tap now.",
@@ -561,7 +617,11 @@ export class SelfMetrics {
     if (version !== null) this.describeProcess(version);
     // Every reason exists from the start, so that a first drop is an increase and not a new series.
     for (const reason of DROP_REASONS) this.accessLogDropped.inc({ reason }, 0);
-    for (const how of STREAM_ENDS) this.accessLogStreamsEnded.inc({ how }, 0);
+    for (const how of STREAM_ENDS) {
+      this.accessLogStreamsEnded.inc({ how }, 0);
+      this.metricsStreamsEnded.inc({ how }, 0);
+    }
+    for (const result of METRICS_RESULTS) this.metricsReports.inc({ result }, 0);
     for (const result of SCRAPE_RESULTS) this.scrapes.inc({ result }, 0);
     for (const result of RELOAD_RESULTS) this.identityReloads.inc({ result }, 0);
     for (const reason of LOG_FAULT_REASONS) this.logStoreFaults.inc({ reason }, 0);
@@ -571,7 +631,10 @@ export class SelfMetrics {
       this.logRecordsStored.inc({ rule }, 0);
       for (const reason of LOG_DROP_REASONS) this.logRecordsDropped.inc({ rule, reason }, 0);
     }
-    for (const reason of SCRAPE_SKIP_REASONS) this.scrapeSkipped.inc({ reason }, 0);
+    for (const reason of SCRAPE_SKIP_REASONS) {
+      this.scrapeSkipped.inc({ reason }, 0);
+      this.metricsSkipped.inc({ reason }, 0);
+    }
   }
 
   /**

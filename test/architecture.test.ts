@@ -136,6 +136,7 @@ const ALLOWED: Record<string, readonly string[]> = {
     "collector/resolver",
     "collector/receiver/accounts.ts",
     "collector/receiver/entry-delay.ts",
+    "collector/receiver/metrics-accounts.ts",
     "collector/receiver/scrape.ts",
     "collector/receiver/scrape/exposition.ts",
     "collector/series",

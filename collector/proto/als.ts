@@ -4,7 +4,7 @@
 //   StreamAccessLogsMessage { Identifier 1 { Node 1 { string id 1, string cluster 2, Struct metadata 3 }, string log_name 2 },
 //                             HTTPAccessLogEntries 2 { HTTPAccessLogEntry 1 ... }, TCPAccessLogEntries 3 { ... 1 ... } }
 
-import { type Metadata, mergeMetadata } from "./struct.ts";
+import { mergeNode, type NodeFields, newNode } from "./node.ts";
 import { bytesTag, WireReader } from "./wire.ts";
 
 const IDENTIFIER = bytesTag(1);
@@ -13,20 +13,14 @@ const TCP_LOGS = bytesTag(3);
 const LOG_ENTRY = bytesTag(1);
 const NODE = bytesTag(1);
 const LOG_NAME = bytesTag(2);
-const NODE_ID = bytesTag(1);
-const NODE_METADATA = bytesTag(3);
 
 /** Bounds on what one message makes us do and hold. An entry of Envoy's is longer than 64 bytes: 4 MiB hold fewer than these. */
 const MAX_ENTRIES = 65_536;
-const MAX_NODE_ID_BYTES = 1024;
 
 /** The sender, which a stream's first message names. Absent text is "". */
-export interface AlsIdentifier {
-  /** `sidecar~127.0.1.4~reviews-v1.default~default.svc.cluster.local` */
-  nodeId: string;
+export interface AlsIdentifier extends NodeFields {
   /** `common_config.log_name` of the access logger. */
   logName: string;
-  readonly metadata: Metadata;
 }
 
 export interface AlsMessage {
@@ -40,7 +34,6 @@ export interface AlsMessage {
 
 const message = new WireReader();
 const nested = new WireReader();
-const node = new WireReader();
 
 /** Whether a message may name a sender, at the cost of a few bytes: what it holds besides is passed over. */
 export function hasIdentifier(bytes: Buffer): boolean {
@@ -61,7 +54,7 @@ export function decodeAlsMessage(bytes: Buffer): AlsMessage | null {
   while (message.next()) {
     switch (message.tag) {
       case IDENTIFIER:
-        identifier ??= { nodeId: "", logName: "", metadata: { texts: new Map(), labels: new Map() } };
+        identifier ??= { ...newNode(), logName: "" };
         if (!mergeIdentifier(bytes, message.start, message.stop, identifier)) return null;
         break;
       case HTTP_LOGS:
@@ -86,17 +79,4 @@ function mergeIdentifier(bytes: Buffer, start: number, stop: number, identifier:
     else if (nested.tag === NODE && !mergeNode(bytes, nested.start, nested.stop, identifier)) return false;
   }
   return !nested.isMalformed;
-}
-
-function mergeNode(bytes: Buffer, start: number, stop: number, identifier: AlsIdentifier): boolean {
-  node.open(bytes, start, stop);
-  while (node.next()) {
-    if (node.tag === NODE_ID) {
-      if (node.stop - node.start > MAX_NODE_ID_BYTES) return false;
-      identifier.nodeId = node.text();
-    } else if (node.tag === NODE_METADATA) {
-      if (!mergeMetadata(bytes, node.start, node.stop, identifier.metadata)) return false;
-    }
-  }
-  return !node.isMalformed;
 }

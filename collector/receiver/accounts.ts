@@ -61,24 +61,39 @@ export class ProxyAccount {
   }
 }
 
+/** What every account of streams has. */
+export interface StreamAccount {
+  /** Node id; "" where proxies are not told apart. */
+  readonly proxy: string;
+  openStreams: number;
+  /** Unix ms; 0 without an open stream. */
+  connectedSinceMs: number;
+}
+
 /** The accounts of at most `limit` proxies. Beyond it, the proxy whose last stream ended first makes room for another. */
-export class ProxyAccounts implements Accounts {
+export class StreamAccounts<Account extends StreamAccount> {
   /** Of streams that have named no node (yet). */
-  readonly unnamed = new ProxyAccount("");
+  readonly unnamed: Account;
   /** Of all proxies for which there was no room: as many others had a stream open. */
-  readonly beyondLimit = new ProxyAccount("");
-  private readonly open = new Map<string, ProxyAccount>();
+  readonly beyondLimit: Account;
+  private readonly open = new Map<string, Account>();
   /** Those without a stream, longest first. */
-  private readonly idle = new Map<string, ProxyAccount>();
+  private readonly idle = new Map<string, Account>();
 
-  constructor(private readonly limit: number) {}
+  constructor(
+    private readonly limit: number,
+    private readonly create: (proxy: string) => Account,
+  ) {
+    this.unnamed = create("");
+    this.beyondLimit = create("");
+  }
 
-  get named(): ProxyAccount[] {
+  get named(): Account[] {
     return [...this.open.values(), ...this.idle.values()];
   }
 
   /** The account to which one more stream belongs from now on; "" names no proxy. */
-  enter(proxy: string): ProxyAccount {
+  enter(proxy: string): Account {
     const account = proxy === "" ? this.unnamed : this.find(proxy);
     if (account.openStreams === 0) account.connectedSinceMs = Date.now();
     account.openStreams++;
@@ -86,7 +101,7 @@ export class ProxyAccounts implements Accounts {
   }
 
   /** That stream belongs to it no more. */
-  leave(account: ProxyAccount): void {
+  leave(account: Account): void {
     account.openStreams--;
     if (account.openStreams > 0) return;
     account.connectedSinceMs = 0;
@@ -94,7 +109,7 @@ export class ProxyAccounts implements Accounts {
     this.idle.set(account.proxy, account);
   }
 
-  private find(proxy: string): ProxyAccount {
+  private find(proxy: string): Account {
     const known = this.open.get(proxy);
     if (known) return known;
     const account = this.idle.get(proxy) ?? this.admit(proxy);
@@ -104,11 +119,18 @@ export class ProxyAccounts implements Accounts {
     return account;
   }
 
-  private admit(proxy: string): ProxyAccount {
-    if (this.open.size + this.idle.size < this.limit) return new ProxyAccount(proxy);
+  private admit(proxy: string): Account {
+    if (this.open.size + this.idle.size < this.limit) return this.create(proxy);
     const [longestIdle] = this.idle.keys();
     if (longestIdle === undefined) return this.beyondLimit;
     this.idle.delete(longestIdle);
-    return new ProxyAccount(proxy);
+    return this.create(proxy);
+  }
+}
+
+/** Those of access-log streams. */
+export class ProxyAccounts extends StreamAccounts<ProxyAccount> implements Accounts {
+  constructor(limit: number) {
+    super(limit, (proxy) => new ProxyAccount(proxy));
   }
 }

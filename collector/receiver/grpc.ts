@@ -29,8 +29,7 @@ const MAX_REFLECTION_MS = 60_000;
 /** So often it is told how long it was paused, while it is. */
 const PAUSE_TICK_MS = 250;
 
-const FRAME_FAULTS: Readonly<Record<FrameFault, { code: grpc.status; details: string }>> = {
-  too_large: { code: grpc.status.RESOURCE_EXHAUSTED, details: "message larger than grpc.max_message" },
+const FRAME_FAULTS: Readonly<Record<Exclude<FrameFault, "too_large">, { code: grpc.status; details: string }>> = {
   malformed: { code: grpc.status.INTERNAL, details: "compressed message cannot be unpacked" },
   encoding_unknown: { code: grpc.status.UNIMPLEMENTED, details: "expected grpc-encoding identity, gzip or deflate" },
 };
@@ -51,6 +50,19 @@ export interface GrpcOptions {
   /** Told of the seconds for which it was paused, while it is and at the end; their sum is all. */
   readonly onPaused?: (seconds: number) => void;
   readonly log: Log;
+}
+
+/** How long the messages of a service may be. */
+export interface MessageLimit {
+  readonly bytes: number;
+  /** The configuration's key, for whoever exceeds it: "grpc.max_message". */
+  readonly key: string;
+}
+
+/** What a client says of its stream before it sends: HTTP/2 headers. */
+export interface StreamHeaders {
+  /** The text of the header, the first where it stands twice; "" when there is none. Names are in lower case. */
+  text(name: string): string;
 }
 
 export class GrpcServer {
@@ -92,12 +104,13 @@ export class GrpcServer {
    * for which there is none is answered with RESOURCE_EXHAUSTED, and nothing of it is read.
    * A stream is read no faster than its reader takes messages: HTTP/2 flow control holds the client back. One that is old enough is
    * answered, too, and read on until its client, which knows then, has ended it: what was under way is not lost.
+   * `limit`: of its messages; by default `maxMessageBytes`.
    */
-  addClientStream(service: string, method: string, open: () => StreamReader | null): void {
+  addClientStream(service: string, method: string, open: OpenStream, limit = this.messageLimit()): void {
     this.health.add(service);
     this.reflection.add(service);
     const definition = { ...rawMethod(service, method), requestStream: true, responseStream: false };
-    this.server.addService({ [method]: definition }, { [method]: this.clientStream(open) });
+    this.server.addService({ [method]: definition }, { [method]: this.clientStream(open, limit) });
   }
 
   /** Resolves to the port; rejects when the address cannot be listened on. */
@@ -190,15 +203,19 @@ export class GrpcServer {
     this.pausedSinceMs = nowMs;
   }
 
-  private clientStream(open: () => StreamReader | null): grpc.handleClientStreamingCall<Buffer, Buffer> {
+  private messageLimit(): MessageLimit {
+    return { bytes: this.options.maxMessageBytes ?? DEFAULT_MAX_MESSAGE_BYTES, key: "grpc.max_message" };
+  }
+
+  private clientStream(open: OpenStream, limit: MessageLimit): grpc.handleClientStreamingCall<Buffer, Buffer> {
     return (call, respond) => {
-      const reader = open();
+      const reader = open(headersOf(call.metadata));
       if (reader === null) {
         respond({ code: grpc.status.RESOURCE_EXHAUSTED, details: "too many streams" });
         return;
       }
-      const stream = new ClientStream(clientCall(call, respond), reader, {
-        maxMessageBytes: this.options.maxMessageBytes ?? DEFAULT_MAX_MESSAGE_BYTES,
+      const stream = new ClientStream(clientCall(call, respond, limit), reader, {
+        maxMessageBytes: limit.bytes,
         maxAgeMs: this.options.maxStreamAgeMs ?? 0,
         isPaused: this.isPaused,
         faults: this.faults,
@@ -277,13 +294,24 @@ interface CallInternals {
   wantTrailers: boolean;
 }
 
-function clientCall(call: grpc.ServerReadableStream<Buffer, Buffer>, respond: grpc.sendUnaryData<Buffer>): ClientCall {
+/** Null when there are too many. */
+type OpenStream = (headers: StreamHeaders) => StreamReader | null;
+
+function headersOf(metadata: grpc.Metadata): StreamHeaders {
+  return { text: (name) => String(metadata.get(name)[0] ?? "") };
+}
+
+function clientCall(
+  call: grpc.ServerReadableStream<Buffer, Buffer>,
+  respond: grpc.sendUnaryData<Buffer>,
+  limit: MessageLimit,
+): ClientCall {
   const internals = (call as unknown as { call: CallInternals }).call;
   const { stream, incomingEncoding } = internals;
   return {
     stream,
     encoding: incomingEncoding,
-    refuse: (fault) => respond(FRAME_FAULTS[fault]),
+    refuse: (fault) => respond(fault === "too_large" ? tooLarge(limit) : FRAME_FAULTS[fault]),
     // Without a word to grpc-js, which would read no further.
     answer: () => {
       if (stream.closed) return;
@@ -295,6 +323,10 @@ function clientCall(call: grpc.ServerReadableStream<Buffer, Buffer>, respond: gr
       stream.end(EMPTY_FRAME);
     },
   };
+}
+
+function tooLarge({ bytes, key }: MessageLimit) {
+  return { code: grpc.status.RESOURCE_EXHAUSTED, details: `message larger than ${key}, ${bytes} bytes` };
 }
 
 function rawMethod(service: string, method: string) {

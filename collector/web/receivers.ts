@@ -4,6 +4,7 @@ import { roleOf } from "../analysis/role.ts";
 import { type CompletenessReading, type ProxyCompared, ratiosOf } from "../completeness/compared.ts";
 import type { Accounts, ProxyCounts, Taken } from "../receiver/accounts.ts";
 import { readDelay } from "../receiver/entry-delay.ts";
+import type { MetricsAccount, MetricsAccounts } from "../receiver/metrics-accounts.ts";
 import type { ScrapeStatus } from "../receiver/scrape.ts";
 import { type Answer, renderRatios } from "./api.ts";
 
@@ -17,6 +18,7 @@ const MAX_BEHIND_MS = 30_000;
 /** All sentences of `hint`; docs/api.md explains each. */
 export const HINTS = {
   noAccessLog: "It is scraped, and has sent no access log.",
+  metricsAlone: "It reports to the metrics service, and has sent no access log.",
   noLogger: "Its stats show no entry that a gRPC access logger wrote.",
   logsElsewhere: "Its access logger writes entries, and none comes here.",
   brokenOff: "Its last access-log stream broke off, and it has opened none since.",
@@ -31,59 +33,62 @@ export const HINTS = {
   noFilter: "Its stats show no filter.",
   scrapeFailed: "Its last scrape came to nothing.",
   dropped: "It dropped access-log entries itself.",
+  noReportTaken: "None of its metrics reports was taken.",
+  looksLikeDeltas: "Its counters look like deltas, which it does not say.",
+  looksCumulative: "Its counters are said to be deltas, and do not look like it.",
 } as const;
 type Hint = keyof typeof HINTS;
 
 /** Scrapes that ended so have read the target's stats. */
 const IS_READ: ReadonlySet<string> = new Set(["ok", "no_start_time", "no_filter"]);
 
-/** What is known of one proxy; either may be missing, not both. */
+/** What all sources know. */
+export interface Sources {
+  readonly accounts: Accounts;
+  readonly scrapes: readonly ScrapeStatus[];
+  readonly metrics: MetricsAccounts;
+  readonly completeness: CompletenessReading;
+}
+
+/** What is known of one proxy; any may be missing, not all. */
 interface Sender {
   /** Null when it has not said who it is. */
   readonly proxy: string | null;
   readonly account: ProxyCounts | null;
   readonly scrapes: readonly ScrapeStatus[];
-}
-
-/** What the page is made of. */
-export interface ReceiversReading {
-  readonly accounts: Accounts;
-  readonly scrapes: readonly ScrapeStatus[];
-  readonly completeness: CompletenessReading;
+  readonly metrics: MetricsAccount | null;
 }
 
 /** GET /api/v1/receivers?proxy=TEXT: those whose node id has TEXT in it; by default all. */
-export function readReceivers(
-  { accounts, scrapes, completeness }: ReceiversReading,
-  query: URLSearchParams,
-  maxRows = MAX_ROWS,
-): Answer {
+export function readReceivers(sources: Sources, query: URLSearchParams, maxRows = MAX_ROWS): Answer {
   const text = query.get("proxy") ?? "";
-  const senders = [...sendersOf(accounts, scrapes)].filter(({ proxy }) => text === "" || proxy?.includes(text));
+  const senders = [...sendersOf(sources)].filter(({ proxy }) => text === "" || proxy?.includes(text));
   senders.sort(byProxy);
-  const { unnamed, beyondLimit } = accounts;
+  const { accounts, metrics, completeness } = sources;
   const compared = new Map(completeness.proxies.map((each) => [each.proxy, each]));
   const body = {
     proxies: senders.slice(0, maxRows).map((sender) => renderSender(sender, compared.get(sender.proxy ?? "") ?? null)),
     left_out: Math.max(0, senders.length - maxRows),
-    unnamed: renderAccount(unnamed),
-    beyond_limit: renderAccount(beyondLimit),
+    unnamed: renderAccount(accounts.unnamed),
+    beyond_limit: renderAccount(accounts.beyondLimit),
+    metrics_unnamed: renderMetrics(metrics.unnamed),
+    metrics_beyond_limit: renderMetrics(metrics.beyondLimit),
   };
   return { status: 200, body };
 }
 
-function* sendersOf(accounts: Accounts, scrapes: readonly ScrapeStatus[]): Generator<Sender> {
+function* sendersOf({ accounts, scrapes, metrics }: Sources): Generator<Sender> {
   const scrapesOf = new Map<string, ScrapeStatus[]>();
   for (const scrape of scrapes) {
-    if (scrape.proxy === null) yield { proxy: null, account: null, scrapes: [scrape] };
+    if (scrape.proxy === null) yield { proxy: null, account: null, scrapes: [scrape], metrics: null };
     else scrapesOf.set(scrape.proxy, [...(scrapesOf.get(scrape.proxy) ?? []), scrape]);
   }
-  for (const account of accounts.named) {
-    const { proxy } = account;
-    yield { proxy, account, scrapes: scrapesOf.get(proxy) ?? [] };
-    scrapesOf.delete(proxy);
+  const accountOf = new Map([...accounts.named].map((account) => [account.proxy, account]));
+  const metricsOf = new Map(metrics.named.map((account) => [account.proxy, account]));
+  for (const proxy of new Set([...accountOf.keys(), ...scrapesOf.keys(), ...metricsOf.keys()])) {
+    const account = accountOf.get(proxy) ?? null;
+    yield { proxy, account, scrapes: scrapesOf.get(proxy) ?? [], metrics: metricsOf.get(proxy) ?? null };
   }
-  for (const [proxy, own] of scrapesOf) yield { proxy, account: null, scrapes: own };
 }
 
 /** By node id; those without one last, by target. */
@@ -100,13 +105,14 @@ function compare(a: string, b: string): number {
 }
 
 function renderSender(sender: Sender, compared: ProxyCompared | null): object {
-  const { proxy, account, scrapes } = sender;
+  const { proxy, account, scrapes, metrics } = sender;
   return {
     proxy,
     role: proxy === null ? null : roleOf(proxy),
     access_log: account === null ? null : renderAccount(account),
     scrapes: scrapes.map(renderScrape),
     completeness: compared === null ? null : renderRatios(ratiosOf(compared)),
+    metrics_service: metrics === null ? null : renderMetrics(metrics),
     hint: hintOf(sender),
   };
 }
@@ -139,6 +145,21 @@ function renderScrape({ target, result, atMs, okAtMs, detail, logsWritten, logsD
   };
 }
 
+function renderMetrics(account: MetricsAccount): object {
+  const { lastError } = account;
+  return {
+    streams: account.openStreams,
+    connected_since: time(account.connectedSinceMs),
+    streams_ended: account.ended,
+    last_report: time(account.lastReportMs),
+    reports: account.reports,
+    reports_not_taken: account.notTaken,
+    label_sets: account.labelSets,
+    counters: account.counters,
+    last_error: lastError === null ? null : { text: lastError.text, time: time(lastError.atMs) },
+  };
+}
+
 function delayOf({ delay }: ProxyCounts): object | null {
   const range = readDelay(delay, Date.now());
   return range === null ? null : { least: range.leastMs, most: range.mostMs };
@@ -151,13 +172,13 @@ function time(ms: number): string | null {
 
 /** What an operator should know or do, in sentences; null when all is as it should be. */
 function hintOf(sender: Sender): string | null {
-  const hints = [...accessLogHints(sender), ...scrapeHints(sender)];
+  const hints = [...accessLogHints(sender), ...scrapeHints(sender), ...metricsHints(sender)];
   return hints.length === 0 ? null : hints.map((hint) => HINTS[hint]).join(" ");
 }
 
 function* accessLogHints({ account, scrapes }: Sender): Generator<Hint> {
   if (account === null) {
-    yield "noAccessLog";
+    yield scrapes.length === 0 ? "metricsAlone" : "noAccessLog";
     if (scrapes.some(({ logsWritten }) => logsWritten !== null)) yield "logsElsewhere";
     else if (scrapes.some(({ result }) => result !== null && IS_READ.has(result))) yield "noLogger";
     return;
@@ -176,8 +197,14 @@ function* clockHints({ delay }: ProxyCounts): Generator<Hint> {
   if (leastMs > MAX_BEHIND_MS) yield "clockBehind";
 }
 
-function* scrapeHints({ scrapes }: Sender): Generator<Hint> {
-  if (scrapes.length === 0) yield "notScraped";
+function* metricsHints({ metrics }: Sender): Generator<Hint> {
+  if (metrics === null) return;
+  if (metrics.reports === 0 && Object.keys(metrics.notTaken).length > 0) yield "noReportTaken";
+  if (metrics.isFormDoubted) yield metrics.counters === "delta" ? "looksCumulative" : "looksLikeDeltas";
+}
+
+function* scrapeHints({ scrapes, metrics }: Sender): Generator<Hint> {
+  if (scrapes.length === 0 && (metrics?.reports ?? 0) === 0) yield "notScraped";
   if (scrapes.length > 1) yield "sameName";
   const results = scrapes.map(({ result }) => result);
   if (results.includes(null)) yield "notScrapedYet";

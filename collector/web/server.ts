@@ -14,6 +14,7 @@ import { expositionSpans, renderIndicators } from "../indicators/exposition.ts";
 import type { Span } from "../indicators/slots.ts";
 import type { Log } from "../log.ts";
 import type { LogStore } from "../logs/store.ts";
+import type { MetricsAccounts } from "../receiver/metrics-accounts.ts";
 import { renderTargets } from "../receiver/scrape/exposition.ts";
 import type { ScrapeStatus } from "../receiver/scrape.ts";
 import type { Holdings, SelfMetrics } from "../self.ts";
@@ -59,6 +60,7 @@ export interface WebOptions {
   /** Who is behind an address. */
   readonly identities: AddressLookup;
   readonly scrapeStatuses: () => readonly ScrapeStatus[];
+  readonly metricsAccounts: MetricsAccounts;
   readonly self: SelfMetrics;
   /** What is not ready yet; empty when all is. */
   readonly pending: () => readonly string[];
@@ -165,9 +167,12 @@ export class WebServer {
     "/api/v1/tap": (request, response, query) => this.tap(request, response, query),
     "/api/v1/logs": async (_, response, query) => sendJson(response, await readLogs(this.options.logs, query)),
     "/api/v1/receivers": async (_, response, query) => {
-      const { readings, scrapeStatuses } = this.options;
+      const { readings, scrapeStatuses, metricsAccounts } = this.options;
       const [accounts, completeness] = await Promise.all([readings.accounts(), readings.completeness()]);
-      sendJson(response, readReceivers({ accounts, scrapes: scrapeStatuses(), completeness }, query));
+      sendJson(
+        response,
+        readReceivers({ accounts, scrapes: scrapeStatuses(), metrics: metricsAccounts, completeness }, query),
+      );
     },
     "/api/v1/cardinality": async (_, response, query) => {
       const { holdings } = await this.options.readings.metrics([]);

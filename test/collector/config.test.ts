@@ -42,6 +42,7 @@ describe("loadConfig", () => {
       grpc: {
         address: { host: "127.0.0.1", port: 11800 },
         maxMessageBytes: 4 * 2 ** 20,
+        maxMetricsMessageBytes: 64 * 2 ** 20,
         maxStreamAgeMs: 300_000,
         tls: null,
       },
@@ -107,7 +108,7 @@ describe("loadConfig", () => {
   it("reads every key", () => {
     writeFileSync(join(folder, "api.yaml"), "openapi: 3.0.0\npaths: { /h: {} }");
     const config = load(`
-grpc: { address: "[::1]:0", max_message: 1KiB, max_stream_age: 0s }
+grpc: { address: "[::1]:0", max_message: 1KiB, max_metrics_message: 2KiB, max_stream_age: 0s }
 http: { address: 0.0.0.0:80, insecure: true }
 scrape:
   targets: ["127.0.0.1:15000", "https://a.example/envoy/"]
@@ -161,7 +162,13 @@ log: { level: warn }
 shutdown: { drain: 0s }
 threads: 64`);
     expect(config).toEqual({
-      grpc: { address: { host: "::1", port: 0 }, maxMessageBytes: 1024, maxStreamAgeMs: 0, tls: null },
+      grpc: {
+        address: { host: "::1", port: 0 },
+        maxMessageBytes: 1024,
+        maxMetricsMessageBytes: 2048,
+        maxStreamAgeMs: 0,
+        tls: null,
+      },
       http: { address: { host: "0.0.0.0", port: 80 }, tls: null },
       scrape: {
         targets: ["http://127.0.0.1:15000", "https://a.example/envoy"],

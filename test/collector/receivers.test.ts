@@ -7,6 +7,7 @@ import type { CompletenessReading } from "../../collector/completeness/compared.
 import { silentLog } from "../../collector/log.ts";
 import { AlsReceiver } from "../../collector/receiver/als.ts";
 import type { StreamReader } from "../../collector/receiver/client-stream.ts";
+import { type MetricsAccount, MetricsAccounts } from "../../collector/receiver/metrics-accounts.ts";
 import type { ScrapeStatus } from "../../collector/receiver/scrape.ts";
 import { type DropReason, SelfMetrics } from "../../collector/self.ts";
 import { OBSERVATION_KIND_OFFSET, TCP_METRICS } from "../../collector/vocabulary.ts";
@@ -19,10 +20,12 @@ const NOW = "2026-01-02T03:04:05.678Z";
 const WEB = "sidecar~10.0.0.1~web-1.default~default.svc.cluster.local";
 
 let receiver: AlsReceiver;
+let metrics: MetricsAccounts;
 let refusal: DropReason | null;
 beforeEach(() => {
   vi.useFakeTimers({ now: new Date(NOW), toFake: ["Date"] });
   refusal = null;
+  metrics = new MetricsAccounts(10);
   receiver = newReceiver();
 });
 afterEach(() => {
@@ -53,6 +56,7 @@ interface Row {
   access_log: AccessLog | null;
   scrapes: object[];
   completeness: object | null;
+  metrics_service: object | null;
   hint: string | null;
 }
 
@@ -76,8 +80,8 @@ function page(
   maxRows?: number,
   completeness: CompletenessReading = { proxies: [], edges: [] },
 ): Page {
-  const reading = { accounts: receiver.accounts, scrapes, completeness };
-  const { status, body } = readReceivers(reading, new URLSearchParams(query), maxRows);
+  const sources = { accounts: receiver.accounts, scrapes, metrics, completeness };
+  const { status, body } = readReceivers(sources, new URLSearchParams(query), maxRows);
   expect(status).toBe(200);
   return JSON.parse(JSON.stringify(body)) as Page;
 }
@@ -153,22 +157,67 @@ test("all that is known of a proxy that is scraped and logs", () => {
           },
         ],
         completeness: { access_log: 0.75, stats: 1 },
+        metrics_service: null,
         hint: null,
       },
     ],
     left_out: 0,
     unnamed: expect.objectContaining({ streams: 0, entries_not_taken: {} }),
     beyond_limit: expect.objectContaining({ streams: 0 }),
+    metrics_unnamed: expect.objectContaining({ streams: 0 }),
+    metrics_beyond_limit: expect.objectContaining({ streams: 0 }),
   });
+});
+
+test("all that is known of a proxy that reports to the metrics service, which stands beside its access log", () => {
+  const account = metrics.enter(WEB);
+  metrics.enter("sidecar~10.0.0.3~db-1.default~default.svc.cluster.local").addNotTaken("no_start_time");
+  open();
+  account.addReport(7);
+  account.addNotTaken("duplicate");
+  account.addEnded("aged");
+  account.fail("report not taken: cells_full");
+  expect(page().proxies).toMatchObject([
+    {
+      proxy: WEB,
+      metrics_service: {
+        streams: 1,
+        connected_since: NOW,
+        streams_ended: { aged: 1 },
+        last_report: NOW,
+        reports: 1,
+        reports_not_taken: { duplicate: 1 },
+        label_sets: 7,
+        counters: "cumulative",
+        last_error: { text: "report not taken: cells_full", time: NOW },
+      },
+      access_log: { streams: 1 },
+      scrapes: [],
+      hint: HINTS.noEntry,
+    },
+    { access_log: null, hint: [HINTS.metricsAlone, HINTS.notScraped, HINTS.noReportTaken].join(" ") },
+  ]);
+});
+
+test.each([
+  ["cumulative", HINTS.looksLikeDeltas],
+  ["delta", HINTS.looksCumulative],
+] as const)("counters that are said to be %s and look otherwise are told of", (counters, hint) => {
+  const account = metrics.enter(WEB);
+  account.addReport(1);
+  Object.assign(account, { counters, isFormDoubted: true } satisfies Partial<MetricsAccount>);
+  expect(page().proxies[0]?.hint).toContain(hint);
 });
 
 test("docs/api.md has each field of the answer", () => {
   open().message(BROKEN);
+  metrics.enter(WEB);
   const api = readFileSync(resolve(import.meta.dirname, "../../docs/api.md"), "utf8");
   const [, section = ""] = /^## The receivers\n(.*?)^### Hints$/ms.exec(api) ?? [];
   const { proxies, ...rest } = page([scrape()]);
   const [{ access_log, ...row } = {} as Row] = proxies;
-  const fields = [{ proxies, access_log, ...rest }, row, access_log ?? {}, row.scrapes[0] ?? {}].flatMap(Object.keys);
+  const parts = [row, access_log ?? {}, row.scrapes[0] ?? {}, row.metrics_service ?? {}];
+  const fields = [{ proxies, access_log, ...rest }, ...parts].flatMap(Object.keys);
   expect(fields.length).toBeGreaterThan(20);
   expect(fields.filter((field) => !section.includes(`\`${field}\``))).toEqual([]);
 });
