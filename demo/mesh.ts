@@ -12,9 +12,10 @@ import { type CollectorProcess, startCollector } from "./collector-process.ts";
 import { EnvoyProcess } from "./envoy-process.ts";
 import { type Answer, httpCall } from "./http-call.ts";
 import { backUp, RatingsDb, startBackups, startRatingsDb } from "./ratings-db.ts";
-import { proxyConfig } from "./sidecar-config.ts";
+import { type ProxySettings, proxyConfig } from "./sidecar-config.ts";
 import { claimSubnet, pickPort } from "./subnet.ts";
 import { type EdgeCount, type Exchange, Tally, type TcpEdgeCount } from "./tally.ts";
+import type { MetricsSink } from "./telemetry-config.ts";
 import { addressOf, DATABASE, GATEWAY, nodeId, PORTS, WORKLOADS, type Workload } from "./topology.ts";
 import { startTraffic } from "./traffic.ts";
 import { Watchdog } from "./watchdog.ts";
@@ -30,6 +31,8 @@ export interface MeshOptions {
   readonly collector?: boolean;
   /** Proxies stream access logs to the collector. Default true. */
   readonly als?: boolean;
+  /** Proxies stream their stats to the collector's metrics service. Default: they do not. */
+  readonly metricsSink?: MetricsSink;
   /** The collector scrapes the proxies. Default true. */
   readonly scrape?: boolean;
   /** Sidecars take plain text beside mTLS, so that a client without a sidecar can call. Default false. */
@@ -148,7 +151,9 @@ async function start(options: MeshOptions, resources: Resources): Promise<Mesh> 
   const collector = (options.collector ?? true) ? await launchCollector(options, site, resources) : null;
   const gatewayPort = await pickPort(addressOf(GATEWAY, subnet), GATEWAY_PORT);
   const accessLogTo = collector !== null && (options.als ?? true) ? collector.grpcAddress : null;
-  const proxies = await createProxies(options, site, accessLogTo, gatewayPort);
+  const { metricsSink } = options;
+  const metricsTo = collector && metricsSink ? { address: collector.grpcAddress, sink: metricsSink } : null;
+  const proxies = await createProxies(options, site, { accessLogTo, metricsTo }, gatewayPort);
   resources.add(() => Promise.all([...proxies.values()].map((proxy) => proxy.close())));
   await startAll([...proxies.values()], signal);
 
@@ -173,7 +178,7 @@ async function claimSite(resources: Resources): Promise<Site> {
 async function createProxies(
   options: MeshOptions,
   site: Site,
-  accessLogTo: string | null,
+  telemetry: Pick<ProxySettings, "accessLogTo" | "metricsTo">,
   gatewayPort: number,
 ): Promise<Map<string, EnvoyProcess>> {
   const { folder, watchdog, subnet } = site;
@@ -186,7 +191,7 @@ async function createProxies(
   const proxies = new Map<string, EnvoyProcess>();
   for (const workload of WORKLOADS) {
     const configFile = join(folder, `${workload.name}.json`);
-    const own = { certificates: certificates(workload), subnet, accessLogTo, wasmFile, plaintext, gatewayPort };
+    const own = { certificates: certificates(workload), subnet, ...telemetry, wasmFile, plaintext, gatewayPort };
     await writeFile(configFile, JSON.stringify(proxyConfig(workload, own), null, 2));
     const title = `the proxy of ${workload.name}`;
     const onCrash = (failure: Error) => options.onCrash?.(workload.name, failure);

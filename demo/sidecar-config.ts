@@ -28,6 +28,8 @@ import {
   collectorClusterConfig,
   type Direction,
   filterConfig,
+  type MetricsSink,
+  metricsSinkConfig,
   socketAddress,
   statsConfig,
   tcpAccessLogConfig,
@@ -65,6 +67,8 @@ export interface ProxySettings {
   readonly certificates: CertificateFiles;
   /** The collector's gRPC address, "127.0.0.1:11800"; null for no access log. */
   readonly accessLogTo: string | null;
+  /** The same address and how its metrics service is told the stats; null for none. */
+  readonly metricsTo: { readonly address: string; readonly sink: MetricsSink } | null;
   /** The filter's file; null for a proxy without it. */
   readonly wasmFile: string | null;
   /** Take plain text beside mTLS on the inbound listener (Istio's PERMISSIVE). */
@@ -80,7 +84,8 @@ export function proxyConfig(workload: Workload, settings: ProxySettings): Config
   if (workload === RATINGS) clusters.push(outboundCluster(DATABASE_SERVICE, DATABASE_PORT, address, settings));
   if (workload === DATABASE) clusters.push(inboundCluster(DATABASE_SERVICE, DATABASE_PORT, address));
   else if (workload.role === "sidecar") clusters.push(inboundCluster(serviceOf(workload), SERVICE_PORT, address));
-  if (settings.accessLogTo !== null) clusters.push(collectorClusterConfig(settings.accessLogTo));
+  const collector = settings.accessLogTo ?? settings.metricsTo?.address;
+  if (collector !== undefined) clusters.push(collectorClusterConfig(collector));
   return {
     node: nodeConfig(workload, address),
     admin: { address: socketAddress(`${address}:${PORTS.admin}`) },
@@ -90,6 +95,7 @@ export function proxyConfig(workload: Workload, settings: ProxySettings): Config
     },
     stats_flush_interval: "1s",
     stats_config: statsConfig(),
+    stats_sinks: settings.metricsTo === null ? [] : [metricsSinkConfig(settings.metricsTo.sink)],
   };
 }
 

@@ -144,6 +144,32 @@ export function collectorClusterConfig(address: string): Config {
   };
 }
 
+/** How a proxy sends its stats to the collector's metrics service. */
+export interface MetricsSink {
+  /** `emit_tags_as_labels`. Default: false. */
+  readonly tags?: boolean;
+  /** `report_counters_as_deltas`. Default: false. */
+  readonly deltas?: boolean;
+  /** `batch_size`. Default: all in one message. */
+  readonly batchSize?: number;
+}
+
+/** The sink that streams all stats to the collector at each flush. One that sends deltas has to say so. */
+export function metricsSinkConfig({ tags = false, deltas = false, batchSize = 0 }: MetricsSink): Config {
+  const header = { key: "x-meshtally-counters", value: deltas ? "delta" : "cumulative" };
+  return {
+    name: "envoy.stat_sinks.metrics_service",
+    typed_config: {
+      "@type": "type.googleapis.com/envoy.config.metrics.v3.MetricsServiceConfig",
+      transport_api_version: "V3",
+      grpc_service: { envoy_grpc: { cluster_name: COLLECTOR_CLUSTER }, initial_metadata: [header] },
+      emit_tags_as_labels: tags,
+      report_counters_as_deltas: deltas,
+      batch_size: batchSize,
+    },
+  };
+}
+
 /** `stats_config`: one tag for each label, in the order in which Prometheus is to show them. `added`: labels of the user's own. */
 export function statsConfig(added: readonly string[] = []): Config {
   const tags = [...STATS_TAGS, ...added.map(labelTag)];

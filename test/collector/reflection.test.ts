@@ -8,6 +8,7 @@ import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import { silentLog } from "../../collector/log.ts";
 import { AlsReceiver } from "../../collector/receiver/als.ts";
 import { GrpcServer } from "../../collector/receiver/grpc.ts";
+import { MetricsService } from "../../collector/receiver/metrics-service.ts";
 import { SelfMetrics } from "../../collector/self.ts";
 import { encodeMessage } from "../fixtures/als.ts";
 
@@ -16,6 +17,8 @@ const V2 = "envoy.service.accesslog.v2.AccessLogService";
 const SERVICES = [
   V2,
   V3,
+  "envoy.service.metrics.v2.MetricsService",
+  "envoy.service.metrics.v3.MetricsService",
   "grpc.health.v1.Health",
   "grpc.reflection.v1.ServerReflection",
   "grpc.reflection.v1alpha.ServerReflection",
@@ -30,7 +33,13 @@ let port: number;
 beforeAll(async () => {
   server = new GrpcServer({ address: "127.0.0.1:0", log: silentLog });
   const sink = () => null;
-  new AlsReceiver({ sink, connectionSink: sink, self: new SelfMetrics("test"), log: silentLog }).register(server);
+  const self = new SelfMetrics("test");
+  new AlsReceiver({ sink, connectionSink: sink, self, log: silentLog }).register(server);
+  new MetricsService({
+    messages: { bytes: 1024, key: "grpc.max_metrics_message" },
+    ...{ maxStreams: 1, maxProxies: 1, maxLabelSets: 1, forgetAfterMs: 1 },
+    ...{ sink: () => "ok" as const, self, log: silentLog },
+  }).register(server);
   port = await server.start();
 });
 afterAll(() => server.stop(0));

@@ -39,6 +39,7 @@ const settings: ProxySettings = {
   subnet: "127.0.7",
   certificates: { authority: "/c/authority.pem", certificate: "/c/own.pem", privateKey: "/c/own.key" },
   accessLogTo: "127.0.0.1:11800",
+  metricsTo: null,
   wasmFile: "/build/filter.wasm",
   plaintext: false,
   gatewayPort: 8080,
