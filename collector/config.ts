@@ -49,6 +49,8 @@ export interface Config {
   readonly metrics: MetricsConfig;
   readonly remoteWrite: readonly RemoteWriteSettings[];
   readonly state: StateConfig;
+  /** Envoy's own stats on /metrics; `maxSeries` 0: none. */
+  readonly proxyStats: { readonly maxSeries: number };
   readonly limits: LimitsConfig;
   readonly log: { readonly level: LogLevel };
   readonly shutdown: { readonly drainMs: number };
@@ -462,6 +464,7 @@ export const FILE_SCHEMA = section({
   metrics: section({ destinations, labels, expire_after: expiry }),
   remote_write: listOf(remoteWrite, "receivers"),
   state: section({ folder: path, interval }),
+  proxy_stats: section({ enabled: flag, max_series: upTo(1_000_000) }),
   limits: section({
     proxies: upTo(1_000_000),
     label_sets: upTo(1_000_000),
@@ -520,6 +523,7 @@ function withDefaults(
       logs,
       metrics,
       state,
+      proxy_stats: proxyStats,
       limits,
       log,
       shutdown,
@@ -619,6 +623,7 @@ function withDefaults(
       folder: state?.folder === undefined ? null : resolve(folder, state.folder),
       intervalMs: valid(parseDuration(state?.interval ?? "10s")),
     },
+    proxyStats: { maxSeries: proxyStats?.enabled ? (proxyStats.max_series ?? 20_000) : 0 },
     limits: {
       proxies: limits?.proxies ?? 5000,
       labelSets: limits?.label_sets ?? 50_000,

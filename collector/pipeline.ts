@@ -29,6 +29,7 @@ import type { Log } from "./log.ts";
 import { DuckdbLogStore } from "./logs/duckdb-store.ts";
 import type { LogStore } from "./logs/store.ts";
 import { Receivers } from "./out/receivers.ts";
+import { ProxyStats } from "./proxy-stats/proxy-stats.ts";
 import { GrpcServer } from "./receiver/grpc.ts";
 import { MetricsService } from "./receiver/metrics-service.ts";
 import { Discovery } from "./receiver/scrape/discovery.ts";
@@ -124,6 +125,8 @@ export async function startCollector(config: Config, logOf: (component: string) 
       ? new LocalShard({ ...common, lookup: objects }, restored)
       : await startThreads({ ...common, grpc, restored, onFailure: fail });
   shards.register(grpc);
+  const { maxSeries } = config.proxyStats;
+  const proxyStats = maxSeries === 0 ? null : new ProxyStats(maxSeries);
   const metricsService = new MetricsService({
     messages: { bytes: config.grpc.maxMetricsMessageBytes, key: "grpc.max_metrics_message" },
     maxStreams: config.limits.streams,
@@ -131,6 +134,7 @@ export async function startCollector(config: Config, logOf: (component: string) 
     maxLabelSets: config.limits.cells,
     forgetAfterMs: config.limits.retireAfterMs,
     sink: (report) => shards.report(report),
+    proxyStats: proxyStats && { stats: proxyStats, rules: nameRulesOf(config) },
     self,
     log: logOf("metrics_service"),
   });
@@ -167,6 +171,7 @@ export async function startCollector(config: Config, logOf: (component: string) 
     identities: objects,
     scrapeStatuses: () => scraper.statuses,
     metricsAccounts: metricsService.accounts,
+    proxyStats,
     self,
     pending,
     version: VERSION,
@@ -179,7 +184,10 @@ export async function startCollector(config: Config, logOf: (component: string) 
     destinationRule: config.metrics.destinations,
     scrapeStatuses: () => scraper.statuses,
     renderSelf: (holdings, others) =>
-      self.render({ ...holdings, edges: graph.edgeCount, leftOut: web.leftOut }, others),
+      self.render(
+        { ...holdings, edges: graph.edgeCount, leftOut: web.leftOut, proxyStats: web.proxyStatsHeld },
+        others,
+      ),
     self,
     version: VERSION,
     log: logOf("out"),

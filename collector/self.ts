@@ -281,6 +281,8 @@ export interface Holdings {
   readonly leftOut: Readonly<Record<"http" | "tcp", Readonly<Record<string, number>>>>;
   readonly connections: number;
   readonly edges: number;
+  /** Of `proxy_stats`. */
+  readonly proxyStats: { readonly series: number; readonly refused: number };
   readonly indicators: {
     /** By kind of subject. */
     readonly subjects: Readonly<Record<string, number>>;
@@ -593,6 +595,17 @@ export class SelfMetrics {
     registers: [this.registry],
   });
 
+  private readonly proxyStatsSeries = new Gauge({
+    name: "meshtally_proxy_stats_series",
+    help: "Series of Envoy's own stats held: what proxy_stats.max_series bounds.",
+    registers: [this.registry],
+  });
+  private readonly proxyStatsRefused = new Counter({
+    name: "meshtally_proxy_stats_refused_total",
+    help: "Values of Envoy's own stats that found no room.",
+    registers: [this.registry],
+  });
+
   private readonly indicatorSubjects = new Gauge({
     name: "meshtally_indicator_subjects",
     help: "Services, instances, endpoints and edges whose calls are added up: what limits.indicators bounds for each kind.",
@@ -646,6 +659,9 @@ export class SelfMetrics {
     this.lives.set(holdings.lives);
     this.connections.set(holdings.connections);
     this.edges.set(holdings.edges);
+    this.proxyStatsSeries.set(holdings.proxyStats.series);
+    this.proxyStatsRefused.reset();
+    this.proxyStatsRefused.inc(holdings.proxyStats.refused);
     this.overflowed.reset();
     this.leftOut.reset();
     for (const metrics of ["http", "tcp"] as const) {

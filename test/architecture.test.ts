@@ -40,6 +40,7 @@ const ALLOWED: Record<string, readonly string[]> = {
   "collector/proto": ["collector/vocabulary.ts", "collector/error.ts"],
   "collector/record": [
     "collector/proto",
+    "collector/proxy-stats",
     "collector/resolver",
     "collector/series",
     "collector/vocabulary.ts",
@@ -58,6 +59,7 @@ const ALLOWED: Record<string, readonly string[]> = {
     "collector/self.ts",
   ],
   "collector/indicators": ["collector/label-value.ts"],
+  "collector/proxy-stats": ["collector/label-value.ts"],
   "collector/label-value.ts": [],
   "collector/logs": [
     "collector/analysis",
@@ -85,9 +87,12 @@ const ALLOWED: Record<string, readonly string[]> = {
   ],
   "collector/receiver": [
     "collector/analysis",
+    "collector/identity",
     "collector/indicators",
     "collector/proto",
+    "collector/proxy-stats",
     "collector/record",
+    "collector/resolver",
     "collector/tls",
     "collector/error.ts",
     "collector/label-value.ts",
@@ -133,6 +138,7 @@ const ALLOWED: Record<string, readonly string[]> = {
     "collector/logs/log-query.ts",
     "collector/logs/store.ts",
     "collector/proto",
+    "collector/proxy-stats",
     "collector/resolver",
     "collector/receiver/accounts.ts",
     "collector/receiver/entry-delay.ts",

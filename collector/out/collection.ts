@@ -21,7 +21,7 @@ export interface CollectionOptions {
   readonly scrapeStatuses: () => readonly ScrapeStatus[];
   /** The collector's own metrics, as text. */
   readonly renderSelf: (
-    holdings: Omit<Holdings, "edges" | "leftOut">,
+    holdings: Omit<Holdings, "edges" | "leftOut" | "proxyStats">,
     others: readonly SelfCounts[],
   ) => Promise<string>;
   readonly isWanted: IsWanted;

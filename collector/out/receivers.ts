@@ -25,7 +25,7 @@ export interface ReceiversOptions {
   readonly scrapeStatuses: () => readonly ScrapeStatus[];
   /** The collector's own metrics, as text. */
   readonly renderSelf: (
-    holdings: Omit<Holdings, "edges" | "leftOut">,
+    holdings: Omit<Holdings, "edges" | "leftOut" | "proxyStats">,
     others: readonly SelfCounts[],
   ) => Promise<string>;
   readonly self: SelfMetrics;

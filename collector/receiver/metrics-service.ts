@@ -1,11 +1,17 @@
 // Envoy's metrics service: StreamMetrics, v3 and its v2 alias. Stream -> messages -> flushes -> a report of each process -> sink.
 // https://www.envoyproxy.io/docs/envoy/latest/api-v3/service/metrics/v3/metrics_service.proto
 
+import type { NameRules } from "../identity/lookup.ts";
+import type { Subject } from "../identity/names.ts";
 import type { Log } from "../log.ts";
 import { MetricFamilyReader } from "../proto/metric-family.ts";
 import { MetricsMessageReader } from "../proto/metrics-message.ts";
-import { FamilyParser, Flush } from "../record/from-families.ts";
+import type { NodeFields } from "../proto/node.ts";
+import { type ProxyStats, proxyLabels } from "../proxy-stats/proxy-stats.ts";
+import { FamilyParser, Flush, type OtherMetrics } from "../record/from-families.ts";
+import { readProxyStat } from "../record/proxy-stats.ts";
 import type { StatsReport } from "../record/record.ts";
+import { subjectOfNode } from "../resolver/subject.ts";
 import type { MetricsResult, ScrapeResult, SelfMetrics } from "../self.ts";
 import type { StreamEnd, StreamReader } from "./client-stream.ts";
 import type { GrpcServer, MessageLimit, StreamHeaders } from "./grpc.ts";
@@ -38,6 +44,8 @@ export interface MetricsServiceOptions {
   readonly forgetAfterMs: number;
   /** Takes what a process has reported in all, or says why it does not. What it is given goes on growing. */
   readonly sink: (report: StatsReport) => ScrapeResult | Promise<ScrapeResult>;
+  /** Takes what proxies tell of Envoy's own stats; null: nobody does. */
+  readonly proxyStats?: { readonly stats: ProxyStats; readonly rules: NameRules } | null;
   readonly self: SelfMetrics;
   readonly log: Log;
 }
@@ -115,6 +123,7 @@ class MetricsStream implements StreamReader {
   private flush: Flush | null = null;
   /** Whose flush came last. */
   private process: MetricsProcess | null = null;
+  private others: OtherMetrics | null = null;
   /** Whether all gauges of a process were seen: one that is not shown then is not shown at all. */
   private hasSeenFlush = false;
 
@@ -142,10 +151,10 @@ class MetricsStream implements StreamReader {
       this.refuse("message_malformed");
       return;
     }
-    if (message.node !== null) this.identify(message.node.nodeId);
+    if (message.node !== null) this.identify(message.node);
     const flush = this.flushOf(bytes);
     while (message.nextFamily()) {
-      if (family.open(bytes, message.start, message.stop)) this.shared.parser.take(family, flush);
+      if (family.open(bytes, message.start, message.stop)) this.shared.parser.take(family, flush, this.others);
       else flush.malformed++;
     }
     this.countSkipped(flush);
@@ -167,13 +176,26 @@ class MetricsStream implements StreamReader {
     faults.warn(how, { proxy: this.proxy }, "metrics stream broken off");
   }
 
-  private identify(proxy: string): void {
+  private identify({ nodeId: proxy, metadata }: NodeFields): void {
     if (proxy === this.proxy) return;
-    const { accounts } = this.shared;
+    const { accounts, options } = this.shared;
     this.proxy = proxy;
+    if (options.proxyStats) this.others = this.otherMetrics(options.proxyStats, subjectOfNode(proxy, metadata));
     accounts.leave(this.account);
     this.account = accounts.enter(proxy);
     this.account.counters = this.form;
+  }
+
+  /** Counters that come as deltas would have to be added up, and of Envoy's own nothing says whose life they are of: they are passed over. */
+  private otherMetrics({ stats, rules }: { stats: ProxyStats; rules: NameRules }, subject: Subject): OtherMetrics {
+    const { proxy, form } = this;
+    const instance = subject.end.name === "" ? proxy : rules.instance.render(subject); // nothing else tells it from others
+    const labels = proxyLabels({ service: rules.service.render(subject), instance });
+    return (metric) => {
+      if (form === "delta" && metric.kind === "counter") return;
+      const told = readProxyStat(metric);
+      if (told !== null) stats.take(labels, told.stat, told.cluster, told.value);
+    };
   }
 
   /** The flush that the message is of: all messages of one have its time. */

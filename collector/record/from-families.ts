@@ -54,25 +54,28 @@ export class Flush {
   }
 }
 
+/** Takes a metric of which nothing is counted. */
+export type OtherMetrics = (family: MetricFamilyReader) => void;
+
 /** Reads families into flushes; remembers names over all proxies. */
 export class FamilyParser {
   private readonly names = new StatNames();
 
-  /** Takes all metrics of an opened family; those before a broken one were taken then. */
-  take(family: MetricFamilyReader, flush: Flush): void {
-    while (family.next()) this.takeMetric(family, flush);
+  /** Takes all metrics of an opened family; those before a broken one were taken then. Those of Envoy's own go to `others`. */
+  take(family: MetricFamilyReader, flush: Flush, others: OtherMetrics | null = null): void {
+    while (family.next()) this.takeMetric(family, flush, others);
     if (family.isMalformed) flush.malformed++;
   }
 
-  private takeMetric(family: MetricFamilyReader, flush: Flush): void {
+  private takeMetric(family: MetricFamilyReader, flush: Flush, others: OtherMetrics | null): void {
     const { kind, counter, gauge } = family;
     if (kind === "counter") {
       flush.counters++;
       if (counter === 0) flush.zeros++;
     }
     const name = this.names.resolve(family);
-    if (name === null) return; // fast: most are Envoy's own
-    if (name === "foreign") flush.foreign++;
+    if (name === null) others?.(family);
+    else if (name === "foreign") flush.foreign++;
     else if (typeof name === "object") this.takeStat(name, family, flush);
     else if (name === "start_time" && kind === "gauge") flush.startMs = isCount(gauge) ? gauge : 0;
     else if (name === "epoch" && kind === "gauge") flush.isHotRestarted = gauge > 0;

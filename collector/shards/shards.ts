@@ -56,4 +56,4 @@ export interface MetricsReading {
 }
 
 /** What the shards hold. */
-export type ShardHoldings = Omit<Holdings, "edges" | "leftOut">;
+export type ShardHoldings = Omit<Holdings, "edges" | "leftOut" | "proxyStats">;

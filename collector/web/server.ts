@@ -14,6 +14,7 @@ import { expositionSpans, renderIndicators } from "../indicators/exposition.ts";
 import type { Span } from "../indicators/slots.ts";
 import type { Log } from "../log.ts";
 import type { LogStore } from "../logs/store.ts";
+import type { ProxyStats } from "../proxy-stats/proxy-stats.ts";
 import type { MetricsAccounts } from "../receiver/metrics-accounts.ts";
 import { renderTargets } from "../receiver/scrape/exposition.ts";
 import type { ScrapeStatus } from "../receiver/scrape.ts";
@@ -61,6 +62,8 @@ export interface WebOptions {
   readonly identities: AddressLookup;
   readonly scrapeStatuses: () => readonly ScrapeStatus[];
   readonly metricsAccounts: MetricsAccounts;
+  /** Null: not shown. */
+  readonly proxyStats: ProxyStats | null;
   readonly self: SelfMetrics;
   /** What is not ready yet; empty when all is. */
   readonly pending: () => readonly string[];
@@ -85,6 +88,11 @@ export class WebServer {
   /** What mesh_* leave out because nobody can know whether it is counted already. */
   get leftOut(): Holdings["leftOut"] {
     return this.traffic.leftOut();
+  }
+
+  get proxyStatsHeld(): Holdings["proxyStats"] {
+    const { proxyStats } = this.options;
+    return { series: proxyStats?.size ?? 0, refused: proxyStats?.refused ?? 0 };
   }
 
   private createServer(tls: ServerTls | null): Server {
@@ -233,8 +241,10 @@ export class WebServer {
     for (const piece of measures(reading, spans, this.options.scrapeStatuses())) {
       yield format === "openmetrics" ? toOpenMetrics(piece) : piece;
     }
-    const { self, graph } = this.options;
-    const holdings = { ...reading.holdings, edges: graph.edgeCount, leftOut: this.leftOut };
+    const { self, graph, proxyStats } = this.options;
+    if (proxyStats !== null) yield* proxyStats.render(format);
+    const { leftOut, proxyStatsHeld } = this;
+    const holdings = { ...reading.holdings, edges: graph.edgeCount, leftOut, proxyStats: proxyStatsHeld };
     const text = await self.render(holdings, reading.others);
     yield format === "openmetrics" ? `${toOpenMetrics(text)}# EOF\n` : text;
   }

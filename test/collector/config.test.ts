@@ -74,6 +74,7 @@ describe("loadConfig", () => {
       },
       metrics: { destinations: "certain", labels: LABELS, expireAfterMs: 0 },
       remoteWrite: [],
+      proxyStats: { maxSeries: 0 },
       limits: {
         proxies: 5000,
         labelSets: 50_000,
@@ -157,6 +158,7 @@ remote_write:
     external_labels: { cluster: east }
     metrics: istio_.*
 state: { folder: saved, interval: 1m }
+proxy_stats: { enabled: true, max_series: 9 }
 limits: { proxies: 1, label_sets: 2, cells: 4, retire_after: 1h, edges: 3, streams: 5, connections: 6, taps: 7, indicators: 8 }
 log: { level: warn }
 shutdown: { drain: 0s }
@@ -243,6 +245,7 @@ threads: 64`);
         },
       ],
       state: { folder: join(folder, "saved"), intervalMs: 60_000 },
+      proxyStats: { maxSeries: 9 },
       limits: {
         proxies: 1,
         labelSets: 2,
@@ -275,7 +278,7 @@ threads: 64`);
       "3:26: scrape.targets.1: found 7, expected host:port or http(s) URL without user of an Envoy's admin interface, such as 127.0.0.1:15000",
       '3:29: scrape.targets.2: found "ftp://x", expected host:port or http(s) URL without user of an Envoy\'s admin interface, such as 127.0.0.1:15000',
       "5:12: limits.proxies: found 0, expected a whole number from 1 to 1000000",
-      "6:1: loog: found an unknown key, expected log (known here: grpc, http, scrape, identity, health, indicators, endpoints, logs, metrics, remote_write, state, limits, log, shutdown, threads)",
+      "6:1: loog: found an unknown key, expected log (known here: grpc, http, scrape, identity, health, indicators, endpoints, logs, metrics, remote_write, state, proxy_stats, limits, log, shutdown, threads)",
       'LOG_LEVEL: found "loud", expected one of info, warn, error, silent',
     ]);
   });

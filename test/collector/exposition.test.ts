@@ -209,6 +209,7 @@ describe("toOpenMetrics", () => {
       leftOut: { http: { overflow: 3 }, tcp: { overflow: 0 } },
       connections: 8,
       edges: 4,
+      proxyStats: { series: 0, refused: 0 },
       indicators: { subjects: { service: 2 }, refused: { service: 0 }, late: 5, ahead: 0 },
     };
     const before = await self.render(holdings);

@@ -1,9 +1,11 @@
 // Messages as an Envoy's metrics service sends them -> MetricsService -> SeriesStore: what is counted of them.
 
 import { beforeEach, describe, expect, test } from "vitest";
+import { DEFAULT_INSTANCE_RULE, DEFAULT_SERVICE_RULE, nameRule } from "../../collector/identity/names.ts";
 import { type Log, silentLog } from "../../collector/log.ts";
+import { ProxyStats } from "../../collector/proxy-stats/proxy-stats.ts";
 import type { StreamReader } from "../../collector/receiver/client-stream.ts";
-import { MetricsService } from "../../collector/receiver/metrics-service.ts";
+import { MetricsService, type MetricsServiceOptions } from "../../collector/receiver/metrics-service.ts";
 import type { ScrapeResult } from "../../collector/self.ts";
 import { SelfMetrics } from "../../collector/self.ts";
 import { COUNTS_WIDTH, HISTOGRAM_COUNT, HISTOGRAM_SUM, histogramField } from "../../collector/series/counts.ts";
@@ -16,6 +18,12 @@ const WEB = "sidecar~10.0.0.1~web-1.default~default.svc.cluster.local";
 const START = Date.now() - 5000;
 const A = { source_workload: "a", destination_workload: "b" };
 const B = { source_workload: "a", destination_workload: "c;x=y é", response_code: "200" };
+
+const rules = {
+  service: nameRule(DEFAULT_SERVICE_RULE),
+  instance: nameRule(DEFAULT_INSTANCE_RULE),
+  domain: "cluster.local",
+};
 
 let store: SeriesStore;
 let self: SelfMetrics;
@@ -33,13 +41,31 @@ beforeEach(() => {
   service = newService();
 });
 
-function newService(limits: { maxStreams?: number; maxProxies?: number; maxLabelSets?: number } = {}): MetricsService {
+test("Envoy's own stats are handed on under the proxy's names, of deltas only gauges", () => {
+  for (const [header, deltas] of [["", false] as const, ["delta", true] as const]) {
+    const stats = new ProxyStats(10);
+    service = newService({}, { stats, rules });
+    const process = new SinkProcess(WEB, START);
+    process.own.set("cluster.b.upstream_rq_total", 5);
+    send(open(header), ...process.flush(1000, { deltas }, true), ...process.flush(2000, { deltas }));
+    const lines = [...stats.render("text")].join("").match(/^envoy.*/gm) ?? [];
+    const labels = 'service="-.default",instance="web-1.default"';
+    const counter = `envoy_cluster_upstream_rq_total{${labels},envoy_cluster_name="b"} 5`;
+    expect(lines).toEqual([...(deltas ? [] : [counter]), `envoy_server_concurrency{${labels}} 2`]);
+  }
+});
+
+function newService(
+  limits: { maxStreams?: number; maxProxies?: number; maxLabelSets?: number } = {},
+  proxyStats: MetricsServiceOptions["proxyStats"] = null,
+): MetricsService {
   const log: Log = { ...silentLog, warn: (fields, message) => warned.push({ fields, message }) };
   return new MetricsService({
     messages: { bytes: 1 << 20, key: "grpc.max_metrics_message" },
     ...{ maxStreams: 10, maxProxies: 10, maxLabelSets: 1000, ...limits },
     forgetAfterMs: 600_000,
     sink: (report) => refusal ?? store.report(report),
+    proxyStats,
     self,
     log,
   });

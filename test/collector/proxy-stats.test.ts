@@ -1,0 +1,116 @@
+// Envoy's own stats: families of the metrics service -> ProxyStats -> lines of /metrics.
+
+import { readFileSync } from "node:fs";
+import { resolve } from "node:path";
+import { describe, expect, test } from "vitest";
+import { MetricFamilyReader } from "../../collector/proto/metric-family.ts";
+import { ProxyStats, proxyLabels } from "../../collector/proxy-stats/proxy-stats.ts";
+import { PROXY_STATS } from "../../collector/proxy-stats/stats.ts";
+import { readProxyStat } from "../../collector/record/proxy-stats.ts";
+import { parseExposition } from "../e2e/exposition.ts";
+import type { Fields } from "../fixtures/als.ts";
+import { encodeFamily } from "../fixtures/metric-family.ts";
+
+const NAME = { service: "web.default", instance: "web-1.default" };
+const WEB = proxyLabels(NAME);
+const OUTBOUND = "outbound|80|v1|b.default.svc.cluster.local";
+const indexOf = (name: string) => PROXY_STATS.findIndex((stat) => stat.name === name);
+
+function read(name: string, value: Fields, label: Fields[] = []) {
+  const bytes = encodeFamily({ name, metric: [{ label, ...value }] });
+  const family = new MetricFamilyReader();
+  expect(family.open(bytes, 0, bytes.length) && family.next()).toBe(true);
+  const told = readProxyStat(family);
+  return told && { ...told, stat: PROXY_STATS[told.stat]?.name };
+}
+
+describe("a family of the metrics service", () => {
+  const gauge = { gauge: { value: 3 } };
+  const counter = { counter: { value: 3 } };
+  const tag = (value: string) => [
+    { name: "a", value: "b" },
+    { name: "envoy.cluster_name", value },
+  ];
+
+  test.each<[string, Fields, Fields[], string, string]>([
+    [`cluster.${OUTBOUND}.upstream_cx_active`, gauge, [], "envoy_cluster_upstream_cx_active", OUTBOUND],
+    ["cluster.xds-grpc.upstream_rq_total", counter, [], "envoy_cluster_upstream_rq_total", "xds-grpc"],
+    ["cluster.é.membership_healthy", gauge, [], "envoy_cluster_membership_healthy", "é"],
+    ["cluster.upstream_cx_active", gauge, tag(OUTBOUND), "envoy_cluster_upstream_cx_active", OUTBOUND],
+    ["server.memory_allocated", gauge, [], "envoy_server_memory_allocated", ""],
+    ["server.envoy_bug_failures", counter, [], "envoy_server_envoy_bug_failures", ""],
+  ])("%s", (name, value, label, stat, cluster) => {
+    expect(read(name, value, label)).toEqual({ stat, cluster, value: 3 });
+  });
+
+  test.each<[string, string, Fields, Fields[]]>([
+    ["a stat that is not shown", "cluster.a.upstream_rq_200", counter, []],
+    ["one of another kind", "cluster.a.upstream_cx_active", counter, []],
+    ["a cluster without a name", "cluster.upstream_cx_active", gauge, []],
+    ["a cluster with an empty one", "cluster..upstream_cx_active", gauge, []],
+    ["a server's stat of a cluster", "server.upstream_cx_active", gauge, []],
+    ["a name that goes on", "cluster.a.upstream_cx_active_and_a_long_rest_behind_it", gauge, []],
+    ["a name that only begins so", "clusters.a.upstream_cx_active", gauge, []],
+    ["no number", "server.memory_allocated", { gauge: { value: Number.NaN } }, []],
+    ["a histogram", "cluster.a.upstream_cx_total", { histogram: { sampleCount: 1 } }, []],
+    ["a name of nothing", "", gauge, []],
+  ])("%s is passed over", (_name, name, value, label) => {
+    expect(read(name, value, label)).toBeNull();
+  });
+});
+
+test("each proxy's last word is shown, hostile names as text", () => {
+  const stats = new ProxyStats(10);
+  stats.take(WEB, indexOf("envoy_cluster_upstream_cx_active"), 'x"\n\\}', 1);
+  stats.take(WEB, indexOf("envoy_cluster_upstream_cx_active"), 'x"\n\\}', 2);
+  stats.take(proxyLabels({ service: "b", instance: 'b"1' }), indexOf("envoy_server_concurrency"), "", 4);
+  const text = [...stats.render("text")].join("");
+  expect(parseExposition(text)).toEqual([
+    {
+      name: "envoy_cluster_upstream_cx_active",
+      labels: { service: NAME.service, instance: NAME.instance, envoy_cluster_name: 'x"\n\\}' },
+      value: 2,
+    },
+    { name: "envoy_server_concurrency", labels: { service: "b", instance: 'b"1' }, value: 4 },
+  ]);
+  expect(text.match(/^# TYPE .*/gm)).toEqual([
+    "# TYPE envoy_cluster_upstream_cx_active gauge",
+    "# TYPE envoy_server_concurrency gauge",
+  ]);
+});
+
+test("OpenMetrics has counters without _total as unknown", () => {
+  const stats = new ProxyStats(10);
+  for (const name of ["envoy_cluster_upstream_rq_total", "envoy_cluster_lb_healthy_panic"]) {
+    stats.take(WEB, indexOf(name), "c", 1);
+  }
+  expect([...stats.render("openmetrics")].join("").match(/^# TYPE .*/gm)).toEqual([
+    "# TYPE envoy_cluster_upstream_rq counter",
+    "# TYPE envoy_cluster_lb_healthy_panic unknown",
+  ]);
+});
+
+test("beyond the limit what is new is left out and counted, until something is stale", () => {
+  let nowMs = 0;
+  const stats = new ProxyStats(2, () => nowMs);
+  for (const cluster of ["a", "b", "c"]) stats.take(WEB, 0, cluster, 1);
+  expect([stats.size, stats.refused]).toEqual([2, 1]);
+  nowMs = 200_000;
+  stats.take(WEB, 0, "b", 2);
+  nowMs = 301_000;
+  stats.take(proxyLabels({ service: "q", instance: "q" }), 0, "c", 3);
+  expect([...stats.render("text")].join("").match(/envoy_cluster_name="."} \d/g)).toEqual([
+    'envoy_cluster_name="b"} 2',
+    'envoy_cluster_name="c"} 3',
+  ]);
+  nowMs = 700_000;
+  expect([...stats.render("text")]).toEqual([]);
+  expect(stats.size).toBe(0);
+});
+
+test("docs/metrics.md has a row for every stat, and no other", () => {
+  const docs = readFileSync(resolve(import.meta.dirname, "../../docs/metrics.md"), "utf8");
+  const [, section = ""] = /^## Envoy's own stats\n(.*)/ms.exec(docs) ?? [];
+  const rows = [...section.matchAll(/^\| `(envoy_\w+)` \|/gm)].map((row) => row[1]);
+  expect(rows).toEqual(PROXY_STATS.map(({ name }) => name));
+});
