@@ -2,7 +2,7 @@
 
 import { setTimeout as sleep } from "node:timers/promises";
 import { CounterRows } from "../record/counter-resets.ts";
-import { LabelTexts } from "../record/stats-labels.ts";
+import { LabelTexts, readLabelText } from "../record/stats-labels.ts";
 import { LabelMessages } from "../record/stats-protobuf.ts";
 import { Agents } from "./scrape/http-get.ts";
 import { Slots } from "./scrape/slots.ts";
@@ -50,7 +50,7 @@ export class Scraper {
     this.slots = new Slots(options.concurrency, PATIENCE_MS);
     this.shared = {
       agents: new Agents(Math.max(MIN_IDLE_MS, 2 * options.intervalMs)),
-      texts: new LabelTexts(),
+      texts: new LabelTexts(readLabelText),
       messages: new LabelMessages(),
       rows: new CounterRows(),
       untagged: new UntaggedLabels(options.self),

@@ -21,21 +21,21 @@ export interface LabelSet {
 }
 
 /** Bounded: when the young half is full, the old half is forgotten. */
-export class LabelTexts {
-  private young = new Map<string, LabelSet>();
-  private old = new Map<string, LabelSet>();
+export class LabelTexts<Set extends LabelSet = LabelSet> {
+  private young = new Map<string, Set>();
+  private old = new Map<string, Set>();
   private room: number;
 
   /** `read`: gives the label set of a text that is not known. */
   constructor(
-    private readonly read: (text: string) => LabelSet = readLabelText,
+    private readonly read: (text: string) => Set,
     private readonly maxCharacters = MAX_CHARACTERS,
   ) {
     this.room = maxCharacters / 2;
   }
 
   /** The same object for the same text, as long as it is remembered. */
-  find(text: string): LabelSet {
+  find(text: string): Set {
     const known = this.young.get(text);
     if (known !== undefined) return known; // fast
     const set = this.old.get(text) ?? this.read(text);
@@ -80,8 +80,8 @@ function pack(values: readonly string[]): string {
   return values.map((value) => String.fromCharCode(value.length) + value).join("");
 }
 
-/** Of `reporter="source",source_workload="web",...`. */
-function readLabelText(text: string): LabelSet {
+/** Of `reporter="source",source_workload="web",...`: what LabelTexts read with. */
+export function readLabelText(text: string): LabelSet {
   const labels = new LabelPacker();
   for (const label of eachLabel(text)) {
     if (!label) return foreign();

@@ -58,7 +58,7 @@ export function tcpMetricOf(family: string): number | undefined {
 export interface Group {
   readonly labelKey: string;
   requests: number;
-  /** As in StatsSample, but cumulative counts as they were read: NaN where there was none. */
+  /** As in StatsSample, but cumulative counts as they were read: 0 where there was none. */
   readonly histograms: (HistogramSample | null)[];
 }
 
@@ -189,7 +189,7 @@ export function isSum(value: number): boolean {
 export function histogramOf(group: Group, metric: HttpMetric): HistogramSample {
   let histogram = group.histograms[metric];
   if (!histogram) {
-    histogram = { cumulative: new Float64Array(INFINITE).fill(Number.NaN), count: 0, sum: 0 };
+    histogram = { cumulative: new Float64Array(INFINITE), count: 0, sum: 0 };
     group.histograms[metric] = histogram;
   }
   return histogram;

@@ -3,8 +3,10 @@
 // https://prometheus.io/docs/instrumenting/exposition_formats/#protobuf-format
 
 import { DelimitedReader } from "../proto/delimited.ts";
+import { EnvoyHistogram } from "../proto/envoy-histogram.ts";
 import { MetricFamilyReader } from "../proto/metric-family.ts";
-import { type HttpMetric, NODE_METRIC } from "../vocabulary.ts";
+import { bytesTag, WireReader } from "../proto/wire.ts";
+import { HISTOGRAM_BOUNDS, HttpMetric, NODE_METRIC } from "../vocabulary.ts";
 import { LabelPacker, type LabelSet, LabelTexts } from "./stats-labels.ts";
 import {
   boundIndex,
@@ -22,17 +24,32 @@ import {
   UNTAGGED_PREFIX,
 } from "./stats-page.ts";
 
+const NO_BYTES = Buffer.alloc(0);
+
+/** Fields: a family's metric, and a metric's value. */
+const METRIC = bytesTag(4);
+const COUNTER = bytesTag(3);
+const HISTOGRAM = bytesTag(7);
+/** Of a counter: field 1, eight bytes. */
+const DOUBLE = 0x09;
+
+/** A label set, and its labels as they stand in the message. */
+export interface LabelMessage extends LabelSet {
+  readonly bytes: Buffer;
+}
+
 /** Labels as they stand in the message -> label set, over readings and targets. */
 export class LabelMessages {
   private family = new MetricFamilyReader();
-  private readonly texts = new LabelTexts(() => this.pack());
+  private readonly texts = new LabelTexts((text) => ({ ...this.pack(), bytes: Buffer.from(text, "latin1") }));
 
   /** Of the family's current metric. */
-  find(family: MetricFamilyReader): LabelSet {
+  find(family: MetricFamilyReader): LabelMessage {
     this.family = family;
     const { bytes, labelsStart, labelsStop } = family;
     // slow: labels that do not stand together
-    return labelsStart < 0 ? this.pack() : this.texts.find(bytes.toString("latin1", labelsStart, labelsStop));
+    if (labelsStart < 0) return { ...this.pack(), bytes: NO_BYTES };
+    return this.texts.find(bytes.toString("latin1", labelsStart, labelsStop));
   }
 
   private pack(): LabelSet {
@@ -50,14 +67,24 @@ function textOf({ bytes, labelSpans }: MetricFamilyReader, label: number, part: 
   return bytes.toString("latin1", labelSpans[at], labelSpans[at + 1]);
 }
 
+/**
+ * The label sets of one target's metrics by their places within a family, from one reading to the next: Envoy keeps to its order, so
+ * mostly the labels need not be read, but compared.
+ */
+export type Places = LabelMessage[];
+
 export class StatsProtobuf {
   readonly page = new StatsPage();
   private readonly family = new MetricFamilyReader();
   private readonly families: DelimitedReader;
+  private readonly fields = new WireReader();
+  private readonly value = new WireReader();
+  private readonly histogram = new EnvoyHistogram(HISTOGRAM_BOUNDS);
 
   /** `maxBytes`: of one family, which is held until it is whole. */
   constructor(
     private readonly labels: LabelMessages,
+    private readonly places: Places,
     maxBytes: number,
   ) {
     this.families = new DelimitedReader(maxBytes, (bytes, start, stop) => this.readFamily(bytes, start, stop));
@@ -75,31 +102,87 @@ export class StatsProtobuf {
 
   private readFamily(bytes: Buffer, start: number, stop: number): void {
     const { family } = this;
-    if (family.open(bytes, start, stop)) this.readMetrics(bytes.toString("latin1", family.nameStart, family.nameStop));
+    if (!family.open(bytes, start, stop)) {
+      this.page.malformed++;
+      return;
+    }
+    const name = bytes.toString("latin1", family.nameStart, family.nameStop);
+    const http = httpMetricOf(name);
+    const tcp = tcpMetricOf(name);
+    if (http !== undefined) {
+      this.readHttpFamily(bytes, start, stop, http);
+      return;
+    }
+    if (tcp !== undefined) while (family.next()) this.readTcp(tcp);
+    else this.readOther(name);
     if (family.isMalformed) this.page.malformed++;
   }
 
-  private readMetrics(name: string): void {
-    const { family } = this;
-    const http = httpMetricOf(name);
-    const tcp = http === undefined ? tcpMetricOf(name) : undefined;
-    if (http !== undefined) while (family.next()) this.readHttp(http);
-    else if (tcp !== undefined) while (family.next()) this.readTcp(tcp);
-    else this.readOther(name);
+  private readHttpFamily(bytes: Buffer, start: number, stop: number, metric: HttpMetric): void {
+    const { fields, family } = this;
+    fields.open(bytes, start, stop);
+    let place = 0;
+    for (let from = fields.position; fields.next(); from = fields.position) {
+      if (fields.tag !== METRIC) continue;
+      if (!this.readKnown(metric, bytes, fields.start, fields.stop, this.places[place])) {
+        // slow: as a family of this one metric
+        family.open(bytes, from, fields.stop);
+        while (family.next()) this.readHttp(metric, place);
+        if (family.isMalformed) this.page.malformed++;
+      }
+      place++;
+    }
   }
 
-  private readHttp(metric: HttpMetric): void {
-    const group = this.page.groupOf(this.labels.find(this.family));
+  /** fast: a metric with the labels of its place, in the form in which Envoy writes it; false for any other. */
+  private readKnown(metric: HttpMetric, bytes: Buffer, start: number, stop: number, known?: LabelMessage): boolean {
+    if (known === undefined || known.bytes === NO_BYTES) return false;
+    const { value } = this;
+    const at = start + known.bytes.length;
+    if (at >= stop || bytes[at] !== (metric === HttpMetric.Requests ? COUNTER : HISTOGRAM)) return false;
+    if (bytes.compare(known.bytes, 0, known.bytes.length, start, at) !== 0) return false;
+    value.open(bytes, at, stop);
+    if (!value.next() || value.position !== stop) return false;
+    if (metric === HttpMetric.Requests) return this.takeCounter(known, bytes, value.start, stop);
+    return this.takeHistogram(known, metric, bytes, value.start, stop);
+  }
+
+  private takeCounter(labels: LabelSet, bytes: Buffer, start: number, stop: number): boolean {
+    if (stop - start !== 9 || bytes[start] !== DOUBLE) return false;
+    const count = bytes.readDoubleLE(start + 1);
+    if (!isCount(count)) return false;
+    const group = this.page.groupOf(labels);
+    if (group) group.requests = count;
+    return true;
+  }
+
+  private takeHistogram(labels: LabelSet, metric: HttpMetric, bytes: Buffer, start: number, stop: number): boolean {
+    const { histogram } = this;
+    if (!histogram.read(bytes, start, stop) || !isCount(histogram.count) || !isSum(histogram.sum)) return false;
+    if (!histogram.counts.every(isCount)) return false;
+    const group = this.page.groupOf(labels);
+    if (!group) return true;
+    const into = histogramOf(group, metric);
+    into.sum = histogram.sum;
+    noteCount(into, histogram.count);
+    into.cumulative.set(histogram.counts);
+    return true;
+  }
+
+  private readHttp(metric: HttpMetric, place: number): void {
+    const labels = this.labels.find(this.family);
+    this.places[place] = labels;
+    const group = this.page.groupOf(labels);
     if (group === null) return;
     if (this.family.kind === "histogram") this.readHistogram(group, metric);
-    else if (metric === 0 && isCount(this.value())) group.requests = this.value();
+    else if (metric === HttpMetric.Requests && isCount(this.number())) group.requests = this.number();
     else this.page.malformed++;
   }
 
   private readHistogram(group: Group, metric: HttpMetric): void {
     const { histogram } = this.family;
     const isWhole = isCount(histogram.count) && isSum(histogram.sum);
-    if (!isWhole || metric === 0) {
+    if (!isWhole || metric === HttpMetric.Requests) {
       this.page.malformed++;
       return;
     }
@@ -117,7 +200,7 @@ export class StatsProtobuf {
   private readTcp(metric: number): void {
     const sample = this.page.tcpSampleOf(this.labels.find(this.family));
     if (sample === null) return;
-    if (isCount(this.value())) sample.counts[metric] = this.value();
+    if (isCount(this.number())) sample.counts[metric] = this.number();
     else this.page.malformed++;
   }
 
@@ -132,12 +215,12 @@ export class StatsProtobuf {
   }
 
   private readGauge(name: string): void {
-    if (isCount(this.value())) this.page.noteGauge(name, this.value());
+    if (isCount(this.number())) this.page.noteGauge(name, this.number());
     else this.page.malformed++;
   }
 
   /** NaN of a metric that is none with a value alone. */
-  private value(): number {
+  private number(): number {
     const { family } = this;
     switch (family.kind) {
       case "counter":

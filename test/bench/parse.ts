@@ -2,8 +2,8 @@
 //
 // Run: npm run bench:parse
 
-import { LabelTexts } from "../../collector/record/stats-labels.ts";
-import { LabelMessages, StatsProtobuf } from "../../collector/record/stats-protobuf.ts";
+import { LabelTexts, readLabelText } from "../../collector/record/stats-labels.ts";
+import { LabelMessages, type Places, StatsProtobuf } from "../../collector/record/stats-protobuf.ts";
 import { StatsText } from "../../collector/record/stats-text.ts";
 import { LABEL_SETS, proxyStats } from "./proxy-stats.ts";
 
@@ -26,11 +26,11 @@ function read(reader: Reader, body: Buffer): void {
 }
 
 /** The median of the rounds, each of which reads every body once; one round before does not count. */
-function measure(what: string, bodies: readonly Buffer[], readerOf: () => Reader): void {
+function measure(what: string, bodies: readonly Buffer[], readerOf: (body: number) => Reader): void {
   const times: number[] = [];
   for (let round = 0; round <= ROUNDS; round++) {
     const began = performance.now();
-    for (const body of bodies) read(readerOf(), body);
+    for (const [index, body] of bodies.entries()) read(readerOf(index), body);
     times.push((performance.now() - began) / bodies.length);
   }
   const ms = times.slice(1).sort((a, b) => a - b)[Math.floor(ROUNDS / 2)] as number;
@@ -41,8 +41,9 @@ function measure(what: string, bodies: readonly Buffer[], readerOf: () => Reader
   );
 }
 
-const texts = new LabelTexts();
+const texts = new LabelTexts(readLabelText);
 const messages = new LabelMessages();
+const places = Array.from({ length: PROXIES }, (): Places => []);
 // Of the text, fewer bodies, each with labels of its own: a hundred of them take 1 GB.
 const count = (proxies: number) => Array.from({ length: proxies }, (_, proxy) => proxy);
 measure(
@@ -53,5 +54,5 @@ measure(
 measure(
   "protobuf",
   count(PROXIES).map((proxy) => proxyStats("protobuf", proxy, 7)),
-  () => new StatsProtobuf(messages, 1 << 26),
+  (proxy) => new StatsProtobuf(messages, places[proxy] as Places, 1 << 26),
 );

@@ -33,8 +33,11 @@ function labelValues(proxy: number, index: number): string[] {
 
 /** The series, the same for one proxy at all times; every count is `requests` or a part of it. */
 export function proxyStats(form: StatsForm, proxy: number, requests: number): Buffer {
-  const sets = Array.from({ length: LABEL_SETS }, (_, index) => labelValues(proxy, index));
-  return form === "text" ? textStats(sets, requests) : protobufStats(sets, requests);
+  return form === "text" ? textStats(labelSetsOf(proxy), requests) : protobufStats(labelBytesOf(proxy), requests);
+}
+
+function labelSetsOf(proxy: number): string[][] {
+  return Array.from({ length: LABEL_SETS }, (_, index) => labelValues(proxy, index));
 }
 
 /** Who it is: what stands beside the series. */
@@ -88,19 +91,25 @@ function histogramLines(name: string, labels: string, requests: number): string[
 
 // === protobuf ===
 
-function protobufStats(sets: readonly string[][], requests: number): Buffer {
-  const labels = sets.map((values) => values.map((value, index) => [LABELS[index] as string, value] as const));
-  const counts = bucketsOf(requests);
-  const histogram = field(
-    7,
-    Buffer.concat([
-      integer(1, requests),
-      double(2, requests * 17.5),
-      ...HISTOGRAM_BOUNDS.map((bound, index) =>
-        field(3, Buffer.concat([integer(1, counts[index] as number), double(2, bound)])),
-      ),
-    ]),
+const labelBytes = new Map<number, readonly Buffer[]>();
+
+/** Made once for each proxy: of every label set the labels, as they stand in a metric. */
+function labelBytesOf(proxy: number): readonly Buffer[] {
+  const known = labelBytes.get(proxy);
+  if (known !== undefined) return known;
+  const made = labelSetsOf(proxy).map((values) =>
+    labelsField(values.map((value, index) => [LABELS[index] as string, value] as const)),
   );
+  labelBytes.set(proxy, made);
+  return made;
+}
+
+function protobufStats(labels: readonly Buffer[], requests: number): Buffer {
+  const counts = bucketsOf(requests);
+  const buckets = HISTOGRAM_BOUNDS.map((bound, index) =>
+    field(3, Buffer.concat([integer(1, counts[index] as number), double(2, bound)])),
+  );
+  const histogram = field(7, Buffer.concat([integer(1, requests), double(2, requests * 17.5), ...buckets]));
   const counter = field(3, double(1, requests));
   return Buffer.concat(
     HTTP_METRICS.map(({ name }) => {
@@ -109,7 +118,7 @@ function protobufStats(sets: readonly string[][], requests: number): Buffer {
       return family(
         name,
         isCounter ? 0 : 4,
-        labels.map((pairs) => metric(pairs, value)),
+        labels.map((bytes) => field(4, Buffer.concat([bytes, value]))),
       );
     }),
   );
@@ -121,10 +130,14 @@ function family(name: string, type: number, metrics: readonly Buffer[]): Buffer 
 }
 
 function metric(labels: readonly (readonly [string, string])[], value: Buffer): Buffer {
+  return field(4, Buffer.concat([labelsField(labels), value]));
+}
+
+function labelsField(labels: readonly (readonly [string, string])[]): Buffer {
   const pairs = labels.map(([name, text]) =>
     field(1, Buffer.concat([field(1, Buffer.from(name)), field(2, Buffer.from(text))])),
   );
-  return field(4, Buffer.concat([...pairs, value]));
+  return Buffer.concat(pairs);
 }
 
 function field(number: number, bytes: Buffer): Buffer {

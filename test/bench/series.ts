@@ -5,7 +5,7 @@
 
 import { Counter, Histogram, Registry } from "prom-client";
 import type { AccessRecord, StatsReport } from "../../collector/record/record.ts";
-import { LabelTexts } from "../../collector/record/stats-labels.ts";
+import { LabelTexts, readLabelText } from "../../collector/record/stats-labels.ts";
 import { StatsText } from "../../collector/record/stats-text.ts";
 import { packLabels } from "../../collector/series/key.ts";
 import { SeriesStore } from "../../collector/series/store.ts";
@@ -189,7 +189,7 @@ async function measure(): Promise<void> {
   print("longest piece in which nothing else runs, ms", "all of it", longest.toFixed(2));
 
   const body = Buffer.from([...exposition.render("text")].join(""));
-  const texts = new LabelTexts();
+  const texts = new LabelTexts(readLabelText);
   const parse = median(() =>
     milliseconds(() => {
       const parser = new StatsText(texts);

@@ -2,6 +2,7 @@ import { readFileSync } from "node:fs";
 import { join } from "node:path";
 import protobuf from "protobufjs";
 import { describe, expect, it } from "vitest";
+import type { Places } from "../../collector/record/stats-protobuf.ts";
 import { HISTOGRAM_BOUNDS, HttpMetric, LABELS } from "../../collector/vocabulary.ts";
 import { readProtobufStats, readStats } from "../fixtures/stats.ts";
 import { key, values } from "./labels.ts";
@@ -50,6 +51,85 @@ describe("StatsProtobuf", () => {
   it.each([1, 7, 1000])("gives the same however the answer is cut: chunks of %i bytes", (chunkBytes) => {
     const whole = readProtobufStats(RECORDED_BYTES)?.report("p");
     expect(readProtobufStats(RECORDED_BYTES, chunkBytes)?.report("p")).toEqual(whole);
+  });
+
+  describe("with what is known of the target's reading before", () => {
+    const counter = (labelsOf: object, value: number) => ({
+      name: "istio_requests_total",
+      metric: [{ label: labels(labelsOf as Record<string, string>), counter: { value } }],
+    });
+    const histogramOf = (labelsOf: Record<string, string>, sampleCount: number, bounds: readonly number[]) => ({
+      name: "istio_request_bytes",
+      type: 4,
+      metric: [
+        {
+          label: labels(labelsOf),
+          histogram: {
+            sampleCount,
+            sampleSum: 1.5,
+            bucket: bounds.map((upperBound, index) => ({ upperBound, cumulativeCount: Math.min(index, sampleCount) })),
+          },
+        },
+      ],
+    });
+
+    it("says the same, of a real Envoy's answer and wherever it is cut", () => {
+      const places: Places = [];
+      const first = readProtobufStats(RECORDED_BYTES, undefined, places)?.report("p");
+      for (const chunkBytes of [undefined, 1, 999]) {
+        expect(readProtobufStats(RECORDED_BYTES, chunkBytes, places)?.report("p")).toEqual(first);
+      }
+    });
+
+    it("sees label sets that came in between, changed places, or are there no more", () => {
+      const places: Places = [];
+      const [a, b, c] = ["a", "b", "c"].map((name) => ({ source_workload: name })) as [object, object, object];
+      const read = (...sets: object[]) => {
+        const metric = sets.flatMap((set, index) => counter(set, 10 + index).metric);
+        const page = readProtobufStats(delimited({ name: "istio_requests_total", metric }), undefined, places);
+        return page?.report("p").samples.map(({ labelKey, requests }) => [labelKey, requests]);
+      };
+      const expected = (...sets: object[]) =>
+        sets.map((set, index) => [key(set as Record<string, string>), 10 + index]);
+      for (const sets of [[a, b], [a, c, b], [b, a], [c], [a, b, c], []])
+        expect(read(...sets)).toEqual(expected(...sets));
+    });
+
+    it.each<[string, readonly number[], number]>([
+      ["as Envoy writes it", HISTOGRAM_BOUNDS, 5_000_000_000],
+      ["with fewer buckets", [5, 10], 3],
+      ["with other bounds", HISTOGRAM_BOUNDS.map((bound) => bound + 0.25), 3],
+      ["with one more, +Inf", [...HISTOGRAM_BOUNDS, Number.POSITIVE_INFINITY], 40],
+      ["without any", [], 7],
+    ])("reads a histogram %s as without it", (_, bounds, count) => {
+      const places: Places = [];
+      const body = delimited(counter(WEB, 1), histogramOf(WEB, count, bounds));
+      const plain = readProtobufStats(body)?.report("p");
+      expect(plain?.samples[0]?.histograms[HttpMetric.RequestBytes]?.count).toBe(count);
+      expect(readProtobufStats(body, undefined, places)?.report("p")).toEqual(plain);
+      expect(readProtobufStats(body, undefined, places)?.report("p")).toEqual(plain);
+      expect(places).toHaveLength(1);
+    });
+
+    it("never throws and never differs from reading without it, whatever bytes come", () => {
+      let state = 20260102;
+      const random = (below: number): number => {
+        state = (Math.imul(state, 1103515245) + 12345) >>> 0;
+        return Math.floor((state / 2 ** 32) * below);
+      };
+      const places: Places = [];
+      readProtobufStats(RECORDED_BYTES, undefined, places);
+      let read = 0;
+      for (let round = 0; round < 2000; round++) {
+        const bytes = Buffer.from(RECORDED_BYTES);
+        for (let flips = random(4); flips > 0; flips--) bytes[random(bytes.length)] = random(256);
+        const known = readProtobufStats(bytes, undefined, [...places]);
+        const plain = readProtobufStats(bytes);
+        expect([round, known?.report("p"), known?.malformed]).toEqual([round, plain?.report("p"), plain?.malformed]);
+        read += Number(plain !== null);
+      }
+      expect(read).toBeGreaterThan(500);
+    });
   });
 
   it("is nothing to rely on when it breaks off, wherever that is within a family", () => {

@@ -1,6 +1,6 @@
 import { describe, expect, it } from "vitest";
 import type { StatsReport } from "../../collector/record/record.ts";
-import { LabelTexts } from "../../collector/record/stats-labels.ts";
+import { LabelTexts, readLabelText } from "../../collector/record/stats-labels.ts";
 import { HISTOGRAM_BOUNDS, HttpMetric, isTcpLabel, LABELS } from "../../collector/vocabulary.ts";
 import { readStats } from "../fixtures/stats.ts";
 import { key, text, values } from "./labels.ts";
@@ -281,7 +281,7 @@ describe("StatsText", () => {
 
 describe("LabelTexts", () => {
   it("forgets the oldest texts beyond its bound and still answers", () => {
-    const texts = new LabelTexts(undefined, 10_000);
+    const texts = new LabelTexts(readLabelText, 10_000);
     const find = (index: number) => texts.find(text({ source_workload: `w${index}` }));
     for (let round = 0; round < 3; round++) {
       for (let index = 0; index < 20; index++) expect(find(index).key).toBe(key({ source_workload: `w${index}` }));

@@ -3,7 +3,7 @@
 
 import type { LabelTexts } from "../../record/stats-labels.ts";
 import type { StatsPage } from "../../record/stats-page.ts";
-import { type LabelMessages, StatsProtobuf } from "../../record/stats-protobuf.ts";
+import { type LabelMessages, type Places, StatsProtobuf } from "../../record/stats-protobuf.ts";
 import { StatsText } from "../../record/stats-text.ts";
 import {
   BUILD_PREFIX,
@@ -59,10 +59,11 @@ export interface Shared {
   readonly messages: LabelMessages;
 }
 
-/** Asks for the stats. Rejects with ScrapeFault. */
+/** Asks for the stats; `places` are the target's. Rejects with ScrapeFault. */
 export async function readStats(
   { statsUrl }: TargetSpec,
   { agents, texts, messages }: Shared,
+  places: Places,
   maxBytes: number,
   signal: AbortSignal,
 ): Promise<StatsPage> {
@@ -74,7 +75,7 @@ export async function readStats(
     maxBytes,
     signal,
     open: (contentType) => {
-      if (PROTOBUF.test(contentType)) reader = new StatsProtobuf(messages, maxBytes);
+      if (PROTOBUF.test(contentType)) reader = new StatsProtobuf(messages, places, maxBytes);
       return (chunk) => reader.write(chunk);
     },
   });

@@ -4,6 +4,7 @@ import type { Log } from "../../log.ts";
 import { CounterResets, type CounterRows } from "../../record/counter-resets.ts";
 import type { StatsReport } from "../../record/record.ts";
 import type { StatsPage } from "../../record/stats-page.ts";
+import type { Places } from "../../record/stats-protobuf.ts";
 import type { ScrapeResult, SelfMetrics } from "../../self.ts";
 import { tagRegex } from "../../vocabulary.ts";
 import { LogLimit } from "../log-limit.ts";
@@ -57,6 +58,7 @@ export class Target {
   private toldUntagged = "";
   /** Whether the log was told that there is no filter. */
   private isToldNoFilter = false;
+  private readonly places: Places = [];
   private readonly resets: CounterResets;
   private readonly faults: LogLimit;
 
@@ -156,7 +158,7 @@ export class Target {
   }
 
   private async readPage(signal: AbortSignal): Promise<StatsPage> {
-    const page = await readStats(this.spec, this.shared, this.options.maxBodyBytes, signal);
+    const page = await readStats(this.spec, this.shared, this.places, this.options.maxBodyBytes, signal);
     this.readLosses(page);
     const { scrapeSkipped } = this.options.self;
     if (page.malformed > 0) scrapeSkipped.inc({ reason: "malformed" }, page.malformed);
