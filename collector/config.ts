@@ -86,6 +86,8 @@ interface ScrapeConfig {
   /** Files of Prometheus' target groups; the last part of a path may have `*` for anything. */
   readonly fileSd: { readonly files: readonly string[]; readonly intervalMs: number };
   readonly httpSd: { readonly urls: readonly string[]; readonly intervalMs: number };
+  /** Whether pods with a proxy are targets, by `identity.kubernetes.objects`. */
+  readonly kubernetes: boolean;
 }
 
 interface IdentityConfig {
@@ -411,6 +413,7 @@ export const FILE_SCHEMA = section({
     max_body: size,
     concurrency: upTo(1000),
     max_targets: upTo(100_000),
+    kubernetes: flag,
     file_sd: section({ files: Type.Array(path, { description: "a list of paths" }), interval }),
     http_sd: section({ urls: Type.Array(sourceUrl, { description: "a list of URLs" }), interval }),
   }),
@@ -552,6 +555,7 @@ function withDefaults(
       maxBodyBytes: valid(parseSize(scrape?.max_body ?? "256MiB")),
       concurrency: scrape?.concurrency ?? 64,
       maxTargets: scrape?.max_targets ?? 10_000,
+      kubernetes: scrape?.kubernetes ?? false,
       fileSd: {
         files: (scrape?.file_sd?.files ?? []).map((text) => resolve(folder, text)),
         intervalMs: valid(parseDuration(scrape?.file_sd?.interval ?? "5s")),

@@ -95,7 +95,10 @@ export async function startCollector(config: Config, logOf: (component: string) 
     ...kubernetes,
     paths: kubernetes.objects,
     rules: nameRulesOf(config),
-    onRead: (read) => shards.useObjects(read),
+    onRead: (read) => {
+      shards.useObjects(read);
+      discovery.useObjects(read);
+    },
     self,
     log: logOf("identity"),
   });
@@ -228,7 +231,7 @@ export async function startCollector(config: Config, logOf: (component: string) 
     grpcAddress: formatAddress({ host: config.grpc.address.host, port: grpcPort }),
     httpAddress: formatAddress({ host: config.http.address.host, port: httpPort }),
     failed,
-    scrapeNow: () => scraper.scrapeNow(),
+    scrapeNow: () => scraping.then(() => scraper.scrapeNow()),
     stop: async () => {
       isStopping = true;
       const { drainMs } = config.shutdown;

@@ -18,6 +18,16 @@ export interface Pod extends ObjectName {
   readonly startTime: string;
   /** The deployment, stateful set and so on that runs it; the pod itself if none does. */
   readonly workload: string;
+  /** Where the stats of a proxy in it are; null where there is none, or its stats are not to be read. */
+  readonly proxyStats: ProxyStats | null;
+}
+
+export interface ProxyStats {
+  /** As the annotations have it, unchecked; "15090" of Istio's proxies. */
+  readonly port: string;
+  readonly path: string;
+  readonly scheme: string;
+  readonly hasFilter: boolean;
 }
 
 export interface Service extends ObjectName {
@@ -153,6 +163,28 @@ function readPod(name: ObjectName, fields: Fields): Pod {
     phase: status.text("phase"),
     startTime: status.text("startTime") || fields.section("metadata").text("creationTimestamp"),
     workload: workloadOf(name, fields.section("metadata")),
+    proxyStats: readProxyStats(spec, fields.section("metadata").section("annotations")),
+  };
+}
+
+const ISTIO_PROXY = "istio-proxy";
+/** Where Istio's proxies show their stats, and nothing else. */
+const ISTIO_STATS_PORT = "15090";
+const STATS_PATH = "/stats/prometheus";
+
+/** Of Istio's proxies, as containers or as native sidecars, and of pods that say by annotations that they have a proxy, and where. */
+function readProxyStats(spec: Fields, annotations: Fields): ProxyStats | null {
+  const told = annotations.text("meshtally.io/scrape");
+  const containers = [...spec.sections("containers"), ...spec.sections("initContainers")];
+  const isIstio = containers.some((container) => container.text("name") === ISTIO_PROXY);
+  if (told === "false" || (!isIstio && told !== "true")) return null;
+  const hasFilter = annotations.text("meshtally.io/filter") !== "false";
+  if (isIstio) return { port: ISTIO_STATS_PORT, path: STATS_PATH, scheme: "http", hasFilter };
+  return {
+    port: annotations.text("prometheus.io/port"),
+    path: annotations.text("prometheus.io/path") || STATS_PATH,
+    scheme: annotations.text("prometheus.io/scheme") || "http",
+    hasFilter,
   };
 }
 

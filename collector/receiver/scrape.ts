@@ -45,6 +45,7 @@ export class Scraper {
   private readonly left = new Map<string, { readonly target: Target; readonly untilMs: number }>();
   private isStarted = false;
   private isRoundTried = false;
+  private firstRound: Promise<void> = Promise.resolve();
 
   constructor(private readonly options: ScraperOptions) {
     this.slots = new Slots(options.concurrency, PATIENCE_MS);
@@ -72,7 +73,7 @@ export class Scraper {
     this.isStarted = true;
     const spreadMs = Math.min(this.options.intervalMs, this.active.size * SPREAD_MS);
     const firstTries = [...this.active.values()].map((each) => this.begin(each, spreadMs));
-    Promise.all(firstTries).then(() => {
+    this.firstRound = Promise.all(firstTries).then(() => {
       this.isRoundTried = true;
     });
   }
@@ -91,7 +92,7 @@ export class Scraper {
 
   /** Reads every target once more, from now on; for tests. */
   async scrapeNow(): Promise<void> {
-    await Promise.all([...this.active.values()].map((each) => this.scrape(each)));
+    await Promise.all([this.firstRound, ...[...this.active.values()].map((each) => this.scrape(each))]);
   }
 
   /** Breaks off what is under way. */

@@ -54,6 +54,7 @@ describe("loadConfig", () => {
         maxBodyBytes: 2 ** 28,
         concurrency: 64,
         maxTargets: 10_000,
+        kubernetes: false,
         fileSd: { files: [], intervalMs: 5000 },
         httpSd: { urls: [], intervalMs: 60_000 },
       },
@@ -118,6 +119,7 @@ scrape:
   max_body: 2GiB
   concurrency: 2
   max_targets: 7
+  kubernetes: true
   file_sd: { files: ["a/*.json", /b.yaml], interval: 1s }
   http_sd: { urls: ["https://a.example/envoys?x=1"], interval: 30s }
 identity:
@@ -179,6 +181,7 @@ threads: 64`);
         maxBodyBytes: 2 ** 31,
         concurrency: 2,
         maxTargets: 7,
+        kubernetes: true,
         fileSd: { files: [join(folder, "a/*.json"), "/b.yaml"], intervalMs: 1000 },
         httpSd: { urls: ["https://a.example/envoys?x=1"], intervalMs: 30_000 },
       },

@@ -5,6 +5,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
 import { afterEach, beforeEach, describe, expect, it } from "vitest";
+import { addObject, noObjects } from "../../collector/identity/objects.ts";
 import { type Log, silentLog } from "../../collector/log.ts";
 import { Discovery } from "../../collector/receiver/scrape/discovery.ts";
 import { readTargetGroups } from "../../collector/receiver/scrape/target-groups.ts";
@@ -37,6 +38,7 @@ class Found {
       targets,
       fileSd: { files, intervalMs: 20 },
       httpSd: { urls: options.urls ?? [], intervalMs: 20 },
+      kubernetes: true,
       maxTargets,
       use: (specs) => {
         this.specs = specs;
@@ -131,7 +133,7 @@ describe("targets from files", () => {
     expect(found.specs[0]).toEqual(adminSpec("http://127.0.0.1:9"));
     expect(urls(found.specs).map((url) => new URL(url).port)).toEqual(["9", "1", "2", "2", "3", "4"]);
     expect(await found.results()).toEqual({ "file_sd ok": 3 });
-    expect((await found.self.scrapeTargets.get()).values.map(({ value }) => value)).toEqual([1, 5, 0]);
+    expect((await found.self.scrapeTargets.get()).values.map(({ value }) => value)).toEqual([1, 0, 5, 0]);
   });
 
   it("change when a file does, come with a new one, and go with one that is not there any more", async () => {
@@ -244,6 +246,81 @@ describe("targets from HTTP servers", () => {
     await found.discovery.stop();
     await started;
     expect(found.told).toEqual([]);
+  });
+});
+
+describe("targets among pods", () => {
+  const pod = (
+    name: string,
+    { annotations = {}, containers = ["app"], init = [] as string[], phase = "Running", podIP = "10.0.0.1" },
+  ) => ({
+    apiVersion: "v1",
+    kind: "Pod",
+    metadata: { name, namespace: "default", annotations },
+    spec: {
+      containers: containers.map((each) => ({ name: each })),
+      initContainers: init.map((each) => ({ name: each })),
+    },
+    status: { phase, podIP },
+  });
+  const objectsOf = (...pods: object[]) => {
+    const objects = noObjects();
+    for (const each of pods) addObject(objects, each);
+    return objects;
+  };
+  const ISTIO = ["app", "istio-proxy"];
+  const TOLD = { "meshtally.io/scrape": "true" };
+
+  it.each<[string, object, string | null]>([
+    ["with Istio's proxy", { containers: ISTIO }, "http://10.0.0.1:15090/stats/prometheus"],
+    [
+      "with Istio's proxy as a native sidecar",
+      { init: ["istio-init", "istio-proxy"] },
+      "http://10.0.0.1:15090/stats/prometheus",
+    ],
+    ["with an IPv6 address", { containers: ISTIO, podIP: "fd00::1" }, "http://[fd00::1]:15090/stats/prometheus"],
+    [
+      "whose annotations say that and where there is a proxy",
+      {
+        annotations: {
+          ...TOLD,
+          "prometheus.io/port": "9901",
+          "prometheus.io/path": "/a",
+          "prometheus.io/scheme": "https",
+        },
+      },
+      "https://10.0.0.1:9901/a",
+    ],
+    ["whose annotations say only that there is one", { annotations: TOLD }, "http://10.0.0.1/stats/prometheus"],
+    [
+      "with Istio's proxy, whose annotations are of its merged metrics",
+      { containers: ISTIO, annotations: { "prometheus.io/scrape": "true", "prometheus.io/port": "15020" } },
+      "http://10.0.0.1:15090/stats/prometheus",
+    ],
+    ["without a proxy", {}, null],
+    ["without a proxy, that Prometheus reads", { annotations: { "prometheus.io/scrape": "true" } }, null],
+    ["that is not to be read", { containers: ISTIO, annotations: { "meshtally.io/scrape": "false" } }, null],
+    ["that does not run yet", { containers: ISTIO, phase: "Pending" }, null],
+    ["without an address", { containers: ISTIO, podIP: "" }, null],
+  ])("are one, or none, of a pod %s", async (_, spec, url) => {
+    const found = new Found({});
+    await found.discovery.start();
+    found.discovery.useObjects(objectsOf(pod("a", spec)));
+    expect(urls(found.specs)).toEqual(url === null ? [] : [url]);
+    expect(found.told).toEqual([]);
+  });
+
+  it("come and go with the pods, and one that cannot be read keeps no other away", async () => {
+    const found = new Found({ targets: ["http://127.0.0.1:9"] });
+    await found.discovery.start();
+    const annotations = { ...TOLD, "prometheus.io/port": "x", "meshtally.io/filter": "false" };
+    const plain = { containers: ISTIO, annotations: { "meshtally.io/filter": "false" } };
+    found.discovery.useObjects(objectsOf(pod("bad", { annotations }), pod("good", plain)));
+    expect(found.specs.map(({ hasFilter }) => hasFilter)).toEqual([true, false]);
+    expect(found.told).toMatchObject([{ from: "Pod default/bad" }]);
+    expect(await found.results()).toEqual({ "kubernetes malformed": 1, "kubernetes ok": 1 });
+    found.discovery.useObjects(objectsOf());
+    expect(urls(found.specs)).toEqual(["http://127.0.0.1:9/stats/prometheus"]);
   });
 });
 

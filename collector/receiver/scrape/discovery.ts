@@ -1,12 +1,14 @@
-// All targets that there are: those of the configuration, and those that files and HTTP servers name, as these change.
+// All targets that there are: those of the configuration, and those that Kubernetes objects, files and HTTP servers name, as these change.
 
 import { CollectorError } from "../../error.ts";
+import type { Objects } from "../../identity/objects.ts";
 import type { Log } from "../../log.ts";
 import type { ReloadResult, SelfMetrics } from "../../self.ts";
 import { LogLimit } from "../log-limit.ts";
 import { FileSd } from "./file-sd.ts";
 import { ScrapeFault } from "./http-get.ts";
 import { HttpSd } from "./http-sd.ts";
+import { podTargets } from "./kubernetes-sd.ts";
 import { adminSpec, type TargetSpec } from "./target-spec.ts";
 
 export interface DiscoveryOptions {
@@ -14,7 +16,9 @@ export interface DiscoveryOptions {
   readonly targets: readonly string[];
   readonly fileSd: { readonly files: readonly string[]; readonly intervalMs: number };
   readonly httpSd: { readonly urls: readonly string[]; readonly intervalMs: number };
-  /** More are left out: first of the HTTP servers', then of the files', then of the configuration's. */
+  /** Whether the pods that `useObjects` names are read. */
+  readonly kubernetes: boolean;
+  /** More are left out: first of the HTTP servers', then of the files', the pods and the configuration's. */
   readonly maxTargets: number;
   /** Told of all targets, whenever they change; several may have one URL. */
   readonly use: (specs: readonly TargetSpec[]) => void;
@@ -23,7 +27,7 @@ export interface DiscoveryOptions {
 }
 
 /** Where targets come from; the label `source`. */
-export type DiscoverySource = "static" | "file_sd" | "http_sd";
+export type DiscoverySource = "static" | "kubernetes" | "file_sd" | "http_sd";
 
 /** How looking for targets went. */
 export class DiscoveryReport {
@@ -40,7 +44,7 @@ export class DiscoveryReport {
     this.self.scrapeDiscovery.inc({ source, result });
   }
 
-  /** `from`: the file or URL. */
+  /** `from`: the file, URL or pod. */
   fail(source: DiscoverySource, from: string, error: unknown): void {
     const result = resultOf(error);
     this.count(source, result);
@@ -57,6 +61,8 @@ function resultOf(error: unknown): ReloadResult {
 
 export class Discovery {
   private readonly fixed: readonly TargetSpec[];
+  private pods: readonly TargetSpec[] = [];
+  private readonly report: DiscoveryReport;
   private readonly fileSd: FileSd;
   private readonly httpSd: HttpSd;
   private readonly faults: LogLimit;
@@ -65,7 +71,8 @@ export class Discovery {
     const { targets, fileSd, httpSd, self, log } = options;
     this.faults = new LogLimit(log);
     this.fixed = targets.map(adminSpec);
-    const common = { onChange: () => this.useAll(), report: new DiscoveryReport(self, log) };
+    this.report = new DiscoveryReport(self, log);
+    const common = { onChange: () => this.useAll(), report: this.report };
     this.fileSd = new FileSd({ ...fileSd, ...common });
     this.httpSd = new HttpSd({ ...httpSd, ...common });
   }
@@ -76,13 +83,26 @@ export class Discovery {
     await Promise.all([this.fileSd.start(), this.httpSd.start()]);
   }
 
+  /** These are the Kubernetes objects from now on. */
+  useObjects(objects: Objects): void {
+    if (!this.options.kubernetes) return;
+    this.pods = podTargets(objects, this.report);
+    this.report.count("kubernetes", "ok");
+    this.useAll();
+  }
+
   async stop(): Promise<void> {
     await Promise.all([this.fileSd.stop(), this.httpSd.stop()]);
   }
 
   private useAll(): void {
     const { self, maxTargets, use } = this.options;
-    const sources = { static: this.fixed, file_sd: this.fileSd.specs, http_sd: this.httpSd.specs };
+    const sources = {
+      static: this.fixed,
+      kubernetes: this.pods,
+      file_sd: this.fileSd.specs,
+      http_sd: this.httpSd.specs,
+    };
     for (const [source, { length }] of Object.entries(sources)) self.scrapeTargets.set({ source }, length);
     const specs = Object.values(sources).flat();
     const refused = Math.max(0, specs.length - maxTargets);
