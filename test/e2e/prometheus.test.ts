@@ -8,7 +8,7 @@ import { CLUSTER_ID } from "../../demo/topology.ts";
 import { ISTIO_QUERIES } from "../prometheus/istio-queries.ts";
 import { KIALI_LABELS, kialiQueries, kialiUnserved } from "../prometheus/kiali-queries.ts";
 import { type PanelQuery, panelQueries, readDashboards, variableQueries } from "../prometheus/panels.ts";
-import { PrometheusProcess } from "../prometheus/prometheus-process.ts";
+import { PrometheusProcess, type PromSample } from "../prometheus/prometheus-process.ts";
 import { type FoundProgram, findDebianProgram } from "../tools/debian-program.ts";
 import { settled, startTestMesh, total, truth } from "./observed.ts";
 
@@ -72,6 +72,16 @@ async function withoutData(queries: readonly PanelQuery[]): Promise<PanelQuery[]
   }
 }
 
+/** Asks until there are any: a scrape that took longer than its second leaves none behind. */
+async function samplesOf(expr: string): Promise<PromSample[]> {
+  const deadline = performance.now() + PATIENCE_MS;
+  for (;;) {
+    const samples = await prometheus.query(expr);
+    if (samples.length > 0 || performance.now() > deadline) return samples;
+    await sleep(500);
+  }
+}
+
 test("every panel of every dashboard has data", async ({ skip }) => {
   if (program.missing !== null) return skip(program.missing);
   const queries = readDashboards().flatMap((dashboard) => panelQueries(dashboard, RATE_INTERVAL));
@@ -108,13 +118,9 @@ test("every query of Kiali has data, with the labels that Kiali asks for", async
   // It asks for calls that reached no workload, too; of this mesh's services none is without one.
   expect(await prometheus.query(kialiUnserved(scope))).toEqual([]);
   for (const metric of ["istio_requests_total", "istio_tcp_sent_bytes_total"]) {
-    const [all, ...labelled] = await Promise.all(
-      [metric, ...KIALI_LABELS.map((label) => `${metric}{${label}!=""}`)].map((expr) => prometheus.query(expr)),
-    );
-    expect(all?.length).toBeGreaterThan(0);
-    expect(labelled.map((samples, i) => [KIALI_LABELS[i], samples.length])).toEqual(
-      KIALI_LABELS.map((label) => [label, all?.length]),
-    );
+    const lacking = (await samplesOf(metric)).map((sample) => KIALI_LABELS.filter((label) => !sample.metric[label]));
+    expect(lacking.length).toBeGreaterThan(0);
+    expect(lacking.flat()).toEqual([]);
   }
 });
 
@@ -126,7 +132,7 @@ test("every query of Istio's own dashboards has data", async ({ skip }) => {
 
 test("what Prometheus has of completeness is the whole, by both channels", async ({ skip }) => {
   if (program.missing !== null) return skip(program.missing);
-  const ratios = await prometheus.query('mesh_completeness_ratio{of="proxy"}');
+  const ratios = await samplesOf('mesh_completeness_ratio{of="proxy"}');
   expect(ratios.length).toBeGreaterThanOrEqual(2 * 6); // of all but the database, which has no HTTP
   expect(ratios.filter(({ value }) => value < 0.9)).toEqual([]);
 });
@@ -157,7 +163,7 @@ test("when the traffic has ended, mesh_requests_total is what the applications c
   const { collected, ruled, counted } = await settled(read, (now) => {
     return total(now.collected) >= total(now.counted) && total(now.ruled) >= total(now.counted);
   });
-  expect(total(counted)).toBeGreaterThan(500);
+  expect(total(counted)).toBeGreaterThan(100);
   expect(collected).toEqual(counted);
   expect(ruled).toEqual(counted);
 });
