@@ -144,7 +144,7 @@ describe("a queue on disk", () => {
     const next = random(20260131);
     let queue = await openQueue();
     let [pushed, taken, took] = [0, -1, 0];
-    for (const _ of range(0, 800)) {
+    for (const _ of range(0, 400)) {
       const dice = next();
       if (dice < 0.5) await queue.push(batch(pushed++ % 251, 200 + Math.floor(next() * 3000), 1));
       else if (dice < 0.98) {
