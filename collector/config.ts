@@ -18,6 +18,7 @@ import { ANALYZERS, type Analyzer } from "./identity/chain.ts";
 import { DEFAULT_INSTANCE_RULE, DEFAULT_SERVICE_RULE, parseNameRule } from "./identity/names.ts";
 import { DEFAULT_REDACTED_HEADERS, type RedactSettings } from "./logs/redact.ts";
 import type { LogRuleSettings } from "./logs/rules.ts";
+import { type RawOtlpReceiver, resourceAttributesOf, withEnvironment } from "./out/otel-environment.ts";
 import {
   accessOf,
   checkReceiver,
@@ -25,6 +26,9 @@ import {
   DEFAULT_METRICS,
   isReceiverUrl,
   nameOf,
+  OTLP_PROTOCOLS,
+  type OtlpExportSettings,
+  type OtlpProtocol,
   type RawReceiver,
   type ReceiverSettings,
   type RemoteWriteSettings,
@@ -51,6 +55,7 @@ export interface Config {
   readonly state: StateConfig;
   /** Envoy's own stats on /metrics; `maxSeries` 0: none. */
   readonly proxyStats: { readonly maxSeries: number };
+  readonly otlpExport: readonly OtlpExportSettings[];
   readonly limits: LimitsConfig;
   readonly log: { readonly level: LogLevel };
   readonly shutdown: { readonly drainMs: number };
@@ -394,6 +399,19 @@ const remoteWrite = element({
     ),
   ),
 });
+const otlpExport = element({
+  ...receiver,
+  url: Type.Optional(receiverUrl),
+  protocol: Type.Optional(
+    Type.Unsafe<OtlpProtocol>({ enum: OTLP_PROTOCOLS, description: `one of ${OTLP_PROTOCOLS.join(", ")}` }),
+  ),
+  resource_attributes: Type.Optional(
+    Type.Record(Type.String({ pattern: "^.+$" }), Type.String({ description: "a text" }), {
+      additionalProperties: false,
+      description: "attributes: names and texts",
+    }),
+  ),
+});
 
 /** What a file may hold; docs/configuration.md has a row for each key. */
 export const FILE_SCHEMA = section({
@@ -466,6 +484,7 @@ export const FILE_SCHEMA = section({
   }),
   metrics: section({ destinations, labels, expire_after: expiry }),
   remote_write: listOf(remoteWrite, "receivers"),
+  otlp_export: listOf(otlpExport, "receivers"),
   state: section({ folder: path, interval }),
   proxy_stats: section({ enabled: flag, max_series: upTo(1_000_000) }),
   limits: section({
@@ -628,6 +647,14 @@ function withDefaults(
       intervalMs: valid(parseDuration(state?.interval ?? "10s")),
     },
     proxyStats: { maxSeries: proxyStats?.enabled ? (proxyStats.max_series ?? 20_000) : 0 },
+    otlpExport: (rest.otlp_export ?? []).map((file) => {
+      const raw = withEnvironment(file as RawOtlpReceiver, around.env);
+      return {
+        ...receiverSettings(raw, around),
+        protocol: raw.protocol ?? "http/protobuf",
+        resourceAttributes: resourceAttributesOf(raw, around.env),
+      };
+    }),
     limits: {
       proxies: limits?.proxies ?? 5000,
       labelSets: limits?.label_sets ?? 50_000,
@@ -645,7 +672,10 @@ function withDefaults(
   };
 }
 
-type FileReceiver = Omit<Static<typeof remoteWrite>, "external_labels">;
+type FileReceiver = Pick<
+  Static<typeof remoteWrite>,
+  "url" | "interval" | "timeout" | "max_samples_per_send" | "queue" | "metrics"
+>;
 
 function receiverSettings(file: FileReceiver, around: Surroundings): ReceiverSettings {
   const raw = file as RawReceiver; // in which a key that is absent and one that is undefined are the same
@@ -763,31 +793,47 @@ class Source {
     this.checkNameRule(value, "instance");
     for (const [index, rule] of entriesAt(value, "endpoints", "rules")) this.checkEndpointRule(rule, index);
     for (const [index, { file }] of entriesAt(value, "endpoints", "openapi")) this.readOpenApi(file, index);
-    if (this.faults.length === 0) this.checkReceivers(value as FileConfig, "remote_write");
+    if (this.faults.length === 0) this.checkReceivers(value as FileConfig);
     return value as FileConfig;
   }
 
   /** Receivers of metrics are told apart by name, and each needs a folder of its own. */
-  private checkReceivers(values: FileConfig, key: "remote_write"): void {
-    const around = { folder: dirname(this.file), env: this.env };
-    const names = new Set<string>();
-    const folders = new Set<string>();
-    for (const [index, file] of (values[key] ?? []).entries()) {
-      const raw = file as RawReceiver;
-      const at = (path: Path, found: string, expected: string) => {
-        const whole = [key, index, ...path];
-        this.report(this.offsetOf(whole), whole, found, expected);
-      };
-      for (const { path, found, expected } of checkReceiver(raw, around)) at(path, found, expected);
-      const name = nameOf(raw);
-      if (names.has(name)) at(["name"], `${quote(name)} a second time`, "a name of its own");
-      names.add(name);
-      if (raw.queue?.folder === undefined) continue;
-      const folder = resolve(around.folder, raw.queue.folder);
-      if (folders.has(folder))
-        at(["queue", "folder"], `${quote(raw.queue.folder)} a second time`, "a folder of its own");
-      folders.add(folder);
+  private checkReceivers({ remote_write = [], otlp_export = [] }: FileConfig): void {
+    const known = { names: new Set<string>(), folders: new Set<string>() };
+    for (const [index, file] of remote_write.entries())
+      this.checkReceiver(["remote_write", index], file as RawReceiver, known);
+    for (const [index, file] of otlp_export.entries()) {
+      const raw = withEnvironment(file as RawOtlpReceiver, this.env);
+      if (isReceiverUrl(raw.url)) {
+        this.checkReceiver(["otlp_export", index], raw, known);
+        continue;
+      }
+      const found = raw.url === "" ? "none" : "in OTEL_EXPORTER_OTLP_ENDPOINT what is no URL";
+      const place = ["otlp_export", index, "url"];
+      this.report(
+        this.offsetOf(place.slice(0, 2)),
+        place,
+        found,
+        `${receiverUrl.description}, here or in the environment`,
+      );
     }
+  }
+
+  private checkReceiver(place: Path, raw: RawReceiver, known: { names: Set<string>; folders: Set<string> }): void {
+    const around = { folder: dirname(this.file), env: this.env };
+    const at = (path: Path, found: string, expected: string) => {
+      const whole = [...place, ...path];
+      this.report(this.offsetOf(whole), whole, found, expected);
+    };
+    for (const { path, found, expected } of checkReceiver(raw, around)) at(path, found, expected);
+    const name = nameOf(raw);
+    if (known.names.has(name)) at(["name"], `${quote(name)} a second time`, "a name of its own");
+    known.names.add(name);
+    if (raw.queue?.folder === undefined) return;
+    const folder = resolve(around.folder, raw.queue.folder);
+    if (known.folders.has(folder))
+      at(["queue", "folder"], `${quote(raw.queue.folder)} a second time`, "a folder of its own");
+    known.folders.add(folder);
   }
 
   /** Nothing here needs them, and they can name nothing, name themselves, or make a few lines into gigabytes. */
@@ -938,7 +984,7 @@ function entriesAt(value: unknown, name: string, key: string): [number, Section]
 
 /** What a fault says of a value. Of what goes to receivers of metrics only what can hold no secret. */
 function shown(path: Path, data: unknown): string {
-  if (path[0] !== "remote_write") return quote(withoutUser(data));
+  if (path[0] !== "remote_write" && path[0] !== "otlp_export") return quote(withoutUser(data));
   if (Array.isArray(data)) return "a list";
   if (isSection(data)) return "a section";
   if (path[2] === "headers" && path[4] !== "name") return `a ${typeof data} that it cannot be`;

@@ -12,7 +12,7 @@
 //   Envoy --EMS--> MetricsService -----------------StatsReport----'                 '--> Completeness --> /metrics, /api/v1/graph, /api/v1/receivers
 //   files, HTTP <---- Discovery: which targets there are
 //
-//   Readings (SeriesStore, Indicators) --> Receivers: points, batches, queue --> Prometheus remote write
+//   Readings (SeriesStore, Indicators) --> Receivers: points, batches, queue --> Prometheus remote write, OTLP
 //
 //   Checkpoints: what SeriesStore and Scraper know, saved every so often; what is shown of SeriesStore is what was saved
 //
@@ -183,6 +183,7 @@ export async function startCollector(config: Config, logOf: (component: string) 
 
   const receivers = await Receivers.open({
     remoteWrite: config.remoteWrite,
+    otlpExport: config.otlpExport,
     readings,
     destinationRule: config.metrics.destinations,
     scrapeStatuses: () => scraper.statuses,

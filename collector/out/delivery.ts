@@ -20,7 +20,7 @@ export interface Transport {
 export const DELIVERED: Delivery = { kind: "delivered", rejected: 0, detail: "" };
 
 /** A receiver may ask for a pause, but not for one without end. */
-const MAX_PAUSE_MS = 10 * 60_000;
+export const MAX_PAUSE_MS = 10 * 60_000;
 
 /** Milliseconds of a Retry-After, `120` or `Fri, 31 Dec 1999 23:59:59 GMT`; 0 for none and for any other text. */
 function parseRetryAfter(text: string | undefined, nowMs: number): number {

@@ -12,14 +12,18 @@ import { Collection } from "./collection.ts";
 import type { Transport } from "./delivery.ts";
 import { DiskQueue } from "./disk-queue.ts";
 import { Exporter } from "./exporter.ts";
+import { GrpcTransport } from "./grpc-transport.ts";
 import { HttpTransport } from "./http-transport.ts";
+import { isRetriedByOtlp, readOtlpAnswer } from "./otlp-answer.ts";
+import { OtlpRequestEncoder } from "./otlp-request.ts";
 import { MemoryQueue, type OnDropped, type Queue } from "./queue.ts";
-import type { ReceiverSettings, RemoteWriteSettings } from "./settings.ts";
+import type { OtlpExportSettings, ReceiverSettings, RemoteWriteSettings } from "./settings.ts";
 import { Told } from "./told.ts";
 import { REMOTE_WRITE_HEADERS, WriteRequestEncoder } from "./write-request.ts";
 
 export interface ReceiversOptions {
   readonly remoteWrite: readonly RemoteWriteSettings[];
+  readonly otlpExport: readonly OtlpExportSettings[];
   readonly readings: Readings;
   readonly destinationRule: DestinationRule;
   readonly scrapeStatuses: () => readonly ScrapeStatus[];
@@ -39,9 +43,12 @@ export class Receivers {
   /** Rejects with CollectorError `unavailable`, with nothing left open, when a queue's folder cannot be used. */
   static async open(options: ReceiversOptions): Promise<Receivers> {
     const startMs = Date.now();
-    const opened = await Promise.allSettled(
-      options.remoteWrite.map((settings) => openExporter(settings, remoteWrite(settings, options), startMs, options)),
-    );
+    const opened = await Promise.allSettled([
+      ...options.remoteWrite.map((settings) =>
+        openExporter(settings, remoteWrite(settings, options), startMs, options),
+      ),
+      ...options.otlpExport.map((settings) => openExporter(settings, otlp(settings, options), startMs, options)),
+    ]);
     const exporters = opened.flatMap((each) => (each.status === "fulfilled" ? [each.value] : []));
     const failed = opened.find((each) => each.status === "rejected");
     if (failed) {
@@ -80,6 +87,18 @@ function remoteWrite(settings: RemoteWriteSettings, { version }: ReceiversOption
       isRetried: (status) => status === 429 || status >= 500,
     }),
   };
+}
+
+function otlp(settings: OtlpExportSettings, { version }: ReceiversOptions): Protocol {
+  const { resourceAttributes, maxSamples } = settings;
+  const encoder = new OtlpRequestEncoder({ resourceAttributes, version, maxSamples });
+  const userAgent = `meshtally/${version}`;
+  const headers = { "content-type": "application/x-protobuf", "content-encoding": "gzip", "user-agent": userAgent };
+  const transport =
+    settings.protocol === "grpc"
+      ? new GrpcTransport({ ...settings, userAgent })
+      : new HttpTransport({ ...settings, headers, isRetried: isRetriedByOtlp, readAnswer: readOtlpAnswer });
+  return { format: "otlp", encoder, transport };
 }
 
 async function openExporter(

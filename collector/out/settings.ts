@@ -28,6 +28,14 @@ export interface RemoteWriteSettings extends ReceiverSettings {
   readonly externalLabels: Readonly<Record<string, string>>;
 }
 
+export const OTLP_PROTOCOLS = ["http/protobuf", "grpc"] as const;
+export type OtlpProtocol = (typeof OTLP_PROTOCOLS)[number];
+
+export interface OtlpExportSettings extends ReceiverSettings {
+  readonly protocol: OtlpProtocol;
+  readonly resourceAttributes: Readonly<Record<string, string>>;
+}
+
 /** As it stands in the file; values have passed the schema. */
 export interface RawReceiver {
   readonly name?: string;

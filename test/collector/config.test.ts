@@ -76,6 +76,7 @@ describe("loadConfig", () => {
       metrics: { destinations: "certain", labels: LABELS, expireAfterMs: 0 },
       remoteWrite: [],
       proxyStats: { maxSeries: 0 },
+      otlpExport: [],
       limits: {
         proxies: 5000,
         labelSets: 50_000,
@@ -161,6 +162,10 @@ remote_write:
     metrics: istio_.*
 state: { folder: saved, interval: 1m }
 proxy_stats: { enabled: true, max_series: 9 }
+otlp_export:
+  - url: https://b.example:4317
+    protocol: grpc
+    resource_attributes: { deployment.environment: test }
 limits: { proxies: 1, label_sets: 2, cells: 4, retire_after: 1h, edges: 3, streams: 5, connections: 6, taps: 7, indicators: 8 }
 log: { level: warn }
 shutdown: { drain: 0s }
@@ -249,6 +254,21 @@ threads: 64`);
       ],
       state: { folder: join(folder, "saved"), intervalMs: 60_000 },
       proxyStats: { maxSeries: 9 },
+      otlpExport: [
+        {
+          name: "b.example:4317",
+          url: "https://b.example:4317",
+          access: { headers: [], basic: null, bearer: null },
+          tls: { ca: null, certificate: null, key: null },
+          intervalMs: 15_000,
+          timeoutMs: 30_000,
+          maxSamples: 5000,
+          queue: { folder: null, maxBytes: 2 ** 26 },
+          metrics: "istio_.*|mesh_.*",
+          protocol: "grpc",
+          resourceAttributes: { "service.name": "meshtally", "deployment.environment": "test" },
+        },
+      ],
       limits: {
         proxies: 1,
         labelSets: 2,
@@ -281,7 +301,7 @@ threads: 64`);
       "3:26: scrape.targets.1: found 7, expected host:port or http(s) URL without user of an Envoy's admin interface, such as 127.0.0.1:15000",
       '3:29: scrape.targets.2: found "ftp://x", expected host:port or http(s) URL without user of an Envoy\'s admin interface, such as 127.0.0.1:15000',
       "5:12: limits.proxies: found 0, expected a whole number from 1 to 1000000",
-      "6:1: loog: found an unknown key, expected log (known here: grpc, http, scrape, identity, health, indicators, endpoints, logs, metrics, remote_write, state, proxy_stats, limits, log, shutdown, threads)",
+      "6:1: loog: found an unknown key, expected log (known here: grpc, http, scrape, identity, health, indicators, endpoints, logs, metrics, remote_write, otlp_export, state, proxy_stats, limits, log, shutdown, threads)",
       'LOG_LEVEL: found "loud", expected one of info, warn, error, silent',
     ]);
   });
@@ -598,7 +618,7 @@ describe("what is written about the configuration", () => {
   it("docs/configuration.md has a row for every key, and no other, with its default", () => {
     const rows = [
       ...readFileSync(join(ROOT, "docs/configuration.md"), "utf8").matchAll(
-        /^\| `(threads|remote_write|[a-z_]+(?:\.[a-z_]+)+)` \| (.+?) \|/gm,
+        /^\| `(threads|remote_write|otlp_export|[a-z_]+(?:\.[a-z_]+)+)` \| (.+?) \|/gm,
       ),
     ];
     expect(rows.map((row) => row[1]).sort()).toEqual([...KEYS].sort());
