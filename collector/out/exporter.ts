@@ -15,7 +15,7 @@ import { Sender } from "./sender.ts";
 import type { Told } from "./told.ts";
 
 /** Work goes on for so long before others get their turn. */
-const SLICE_MS = 10;
+const SLICE_MS = 5;
 
 export interface ExporterOptions {
   readonly intervalMs: number;
@@ -96,8 +96,8 @@ export class Exporter {
     for (const point of points) {
       take(point);
       const batches = this.options.encoder.take(false);
-      if (batches.length > 0) await this.push(batches);
-      if (performance.now() < untilMs) continue;
+      if (batches.length === 0 && performance.now() < untilMs) continue;
+      await this.push(batches);
       await nextTurn();
       untilMs = performance.now() + SLICE_MS;
     }

@@ -14,7 +14,7 @@ import type { Family, Labels, Point, Spread } from "./point.ts";
 import { bytesField, varintLength, writeVarint } from "./varint.ts";
 
 /** A request is sealed at about this length, before it is packed. */
-const MAX_REQUEST_BYTES = 1024 * 1024;
+const MAX_REQUEST_BYTES = 512 * 1024;
 const GZIP_LEVEL = 1;
 const CUMULATIVE = 2;
 const NO_RECORDED_VALUE = 1;
