@@ -156,11 +156,14 @@ describe("a sender", () => {
     expect(lines).toEqual([expect.stringContaining(`status ${code}: out of order\\nsample`)]);
   });
 
-  it("waits as long as a receiver asks it to", async () => {
-    const { url, received } = await receiver([status(503, { "retry-after": "1" })]);
+  it.each([
+    ["in seconds", () => "1"],
+    ["by a date", () => new Date(Date.now() + 2000).toUTCString()], // in whole seconds, so 1 s away at least
+  ])("waits as long as a receiver asks it to, %s", async (_, retryAfter) => {
+    const { url, received } = await receiver([status(503, { "retry-after": retryAfter() })]);
     const { counts } = await start(url, { batches: 1 });
     await until(() => counts.sent === 10);
-    expect(received[1]!.atMs - received[0]!.atMs).toBeGreaterThanOrEqual(1000);
+    expect(received[1]!.atMs - received[0]!.atMs).toBeGreaterThanOrEqual(950);
   });
 
   it("backs off: the pause is a random part of a bound that doubles", async () => {
