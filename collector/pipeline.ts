@@ -185,6 +185,7 @@ export async function startCollector(config: Config, logOf: (component: string) 
     remoteWrite: config.remoteWrite,
     otlpExport: config.otlpExport,
     readings,
+    isContinued: restored !== null && restored.length > 0,
     destinationRule: config.metrics.destinations,
     scrapeStatuses: () => scraper.statuses,
     renderSelf: (holdings, others) =>

@@ -14,7 +14,7 @@ export interface Batch {
 export interface Encoder {
   /** All that follows is of this moment. */
   begin(collectedMs: number): void;
-  /** `startMs`: since when it counts, Unix ms. */
+  /** `startMs`: since when it counts, Unix ms; 0 when that is not known. */
   add(point: Point, startMs: number): void;
   /** Tells that this one is no more, of all of the point's series. Its values do not matter. */
   addGone(point: Point): void;

@@ -25,6 +25,8 @@ export interface ReceiversOptions {
   readonly remoteWrite: readonly RemoteWriteSettings[];
   readonly otlpExport: readonly OtlpExportSettings[];
   readonly readings: Readings;
+  /** Whether counts of a former process were restored. */
+  readonly isContinued: boolean;
   readonly destinationRule: DestinationRule;
   readonly scrapeStatuses: () => readonly ScrapeStatus[];
   /** The collector's own metrics, as text. */
@@ -42,7 +44,8 @@ export class Receivers {
 
   /** Rejects with CollectorError `unavailable`, with nothing left open, when a queue's folder cannot be used. */
   static async open(options: ReceiversOptions): Promise<Receivers> {
-    const startMs = Date.now();
+    // Counts that go on from a former process began at a time that is not known any more. Ours would make all of them new.
+    const startMs = options.isContinued ? 0 : Date.now();
     const opened = await Promise.allSettled([
       ...options.remoteWrite.map((settings) =>
         openExporter(settings, remoteWrite(settings, options), startMs, options),

@@ -31,7 +31,7 @@ export class Told {
   private round = 0;
   private lastMs: number;
 
-  /** `startMs`: since when what is told of first counts, Unix ms. */
+  /** `startMs`: since when what is told of first counts, Unix ms; 0 when that is not known. */
   constructor(private readonly startMs: number) {
     this.lastMs = startMs;
   }
@@ -42,7 +42,7 @@ export class Told {
   }
 
   /**
-   * Remembers that the point is told. Returns since when it counts, Unix ms: one that was gone meanwhile, or whose count went down,
+   * Remembers that the point is told. Returns since when it counts, Unix ms, 0 for not known: one that was gone meanwhile, or whose count went down,
    * began anew after the round before.
    */
   note({ family, labels, value, spread }: Point): number {

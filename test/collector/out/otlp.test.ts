@@ -190,6 +190,15 @@ describe("OtlpRequestEncoder", () => {
     });
   });
 
+  it("leaves the start out where it is not known", () => {
+    const to = encoder();
+    to.add(number(family("a_total", "counter"), 5), 0);
+    const [sum] = metricsOf(decodeBody(to.take(true)[0]!.body));
+    const { timeUnixNano } = TIMES;
+    expect(sum?.["sum"]).toMatchObject({ dataPoints: [{ attributes: ATTRIBUTES, timeUnixNano, asDouble: 5 }] });
+    expect(JSON.stringify(sum)).not.toContain("startTimeUnixNano");
+  });
+
   it("says of what is gone that it has no value any more", () => {
     const to = encoder();
     to.addGone(number(family("a_total", "counter"), 5));
