@@ -103,6 +103,7 @@ export function collectorConfig(
     grpc: { address: `${HOST}:${ports.grpc}` },
     http: { address: `${HOST}:${ports.http}` },
     scrape: { interval: "1s", targets },
+    proxy_stats: { enabled: true },
     log: { level: "info" },
   };
 }

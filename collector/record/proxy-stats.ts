@@ -1,7 +1,8 @@
 // Metric families of Envoy's own stats -> what they say of the proxy and of its clusters (proxy-stats/stats.ts).
 //
 //   cluster.outbound|80||b.default.svc.cluster.local.upstream_cx_active          its cluster in the name
-//   cluster.upstream_cx_active  and a label {envoy.cluster_name="outbound|80||..."}   or, emit_tags_as_labels, in a label
+//   cluster.upstream_cx_active  and a label {envoy.cluster_name="xds-grpc"}           or, emit_tags_as_labels, in a label
+//   cluster.default.svc.cluster.local.upstream_cx_active  {envoy.cluster_name="outbound|80||b"}   which by Envoy's own regex ends at a dot
 //   server.memory_allocated
 
 import type { MetricFamilyReader } from "../proto/metric-family.ts";
@@ -49,7 +50,9 @@ function clusterStat(family: MetricFamilyReader): { stat: number; cluster: strin
   if (nameStop - dot > MAX_STAT_BYTES) return null;
   const stat = statIndex("cluster", bytes.toString("latin1", dot + 1, nameStop));
   if (stat === null) return null;
-  const cluster = dot < start ? clusterLabel(family) : bytes.toString("utf8", start, dot);
+  const inName = dot < start ? "" : bytes.toString("utf8", start, dot);
+  const inLabel = clusterLabel(family);
+  const cluster = inName === "" || inLabel === "" ? inName + inLabel : `${inLabel}.${inName}`;
   return cluster === "" ? null : { stat, cluster };
 }
 

@@ -37,6 +37,13 @@ describe("a family of the metrics service", () => {
     ["cluster.xds-grpc.upstream_rq_total", counter, [], "envoy_cluster_upstream_rq_total", "xds-grpc"],
     ["cluster.é.membership_healthy", gauge, [], "envoy_cluster_membership_healthy", "é"],
     ["cluster.upstream_cx_active", gauge, tag(OUTBOUND), "envoy_cluster_upstream_cx_active", OUTBOUND],
+    [
+      "cluster.default.svc.cluster.local.upstream_cx_active",
+      gauge,
+      tag("outbound|80|v1|b"),
+      "envoy_cluster_upstream_cx_active",
+      OUTBOUND,
+    ],
     ["server.memory_allocated", gauge, [], "envoy_server_memory_allocated", ""],
     ["server.envoy_bug_failures", counter, [], "envoy_server_envoy_bug_failures", ""],
   ])("%s", (name, value, label, stat, cluster) => {

@@ -21,6 +21,7 @@ test("the collector listens on loopback only and scrapes what it is told", () =>
     grpc: { address: "127.0.0.1:0" },
     http: { address: "127.0.0.1:12800" },
     scrape: { interval: "1s", targets: ["127.0.7.10:15000"] },
+    proxy_stats: { enabled: true },
     log: { level: "info" },
   });
 });

@@ -4,6 +4,8 @@
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { FAULT_HEADER } from "../../demo/bookinfo.ts";
 import type { Mesh, MeshOptions } from "../../demo/mesh.ts";
+import { podName } from "../../demo/topology.ts";
+import { parseExposition } from "./exposition.ts";
 import { collectorSamples, counts, edges, proxySamples, settled, startTestMesh, total, truth } from "./observed.ts";
 
 const REQUESTS = 200;
@@ -47,6 +49,22 @@ describe("alone, tags as labels, deltas", () => {
 
 describe("beside scrapes and access logs", () => {
   const { mesh, read, allCounted } = testCounts({ metricsSink: { tags: true, batchSize: 100 } });
+
+  test("Envoy's own stats are those of each proxy and of its clusters", async () => {
+    const text = await (await fetch(`${mesh().collector?.url}/metrics`)).text();
+    const shown = parseExposition((text.match(/^envoy_.*/gm) ?? []).join("\n"));
+    const servers = shown.filter(({ name }) => name === "envoy_server_concurrency");
+    const names = mesh().workloads.map((workload) => `${podName(workload)}.${workload.namespace}`);
+    expect(servers.map(({ labels }) => labels["instance"]).sort()).toEqual(names.sort());
+    expect(new Set(servers.map(({ labels }) => labels["service"]))).toContain("reviews.default");
+    const requests = shown.filter(
+      ({ name, labels }) =>
+        name === "envoy_cluster_upstream_rq_total" &&
+        labels["service"] === "productpage.default" &&
+        labels["envoy_cluster_name"]?.includes("|details."),
+    );
+    expect(requests.map(({ value }) => value)).toEqual([REQUESTS]);
+  });
 
   test("a proxy that restarts is another process: nothing is lost or counted twice", async () => {
     await settled(read, allCounted);
