@@ -12,7 +12,10 @@ import { COUNTS_WIDTH, HISTOGRAM_COUNT, HISTOGRAM_SUM, histogramField } from "..
 import { unpackLabels } from "../../collector/series/key.ts";
 import { SeriesStore } from "../../collector/series/store.ts";
 import { HttpMetric, LABELS } from "../../collector/vocabulary.ts";
+import { pick } from "../fixtures/als-random.ts";
 import { type SinkOptions, SinkProcess } from "../fixtures/metrics-sink.ts";
+import { mutate } from "../fuzz/mutate.ts";
+import { random } from "../property/random.ts";
 
 const WEB = "sidecar~10.0.0.1~web-1.default~default.svc.cluster.local";
 const START = Date.now() - 5000;
@@ -359,6 +362,29 @@ describe("what is not taken, and why:", () => {
     open();
     expect(await results("meshtally_metrics_service_streams_ended_total")).toEqual({ refused: 1, completed: 1 });
   });
+});
+
+test("injured messages are no fault of ours: each is taken or counted, and the streams beside them go on", async () => {
+  const draw = random(7);
+  const process = new SinkProcess(WEB, START);
+  process.request(A);
+  process.connection(B, [1, 0, 5, 6]);
+  const whole = [...process.flush(1000, {}, true), ...process.flush(2000, { tags: true, batchSize: 9 }, true)];
+  for (let i = 0; i < 1500; i++) {
+    const stream = open(draw() < 0.5 ? "delta" : "");
+    for (let j = 0; j < 3; j++) stream.message(mutate(draw, pick(draw, whole), whole));
+    stream.end(draw() < 0.5 ? "completed" : "broken_off");
+  }
+  const found = await results();
+  expect(found).not.toHaveProperty("internal");
+  expect(found["message_malformed"]).toBeGreaterThan(100);
+  expect(service.accounts.named.length).toBeLessThanOrEqual(10);
+  const other = new SinkProcess("sidecar~10.0.0.9~other-1.default~x", START);
+  other.request({ destination_workload: "z" });
+  const before = found["ok"] ?? 0;
+  const stream = open();
+  send(stream, ...other.flush(1000, {}, true));
+  expect((await results())["ok"]).toBe(before + 1);
 });
 
 test("a header that says what is not known is told of, and counters are taken as they stand", () => {
