@@ -43,7 +43,9 @@ type LogLevel = (typeof LOG_LEVELS)[number];
 
 export interface Config {
   readonly grpc: GrpcConfig;
-  readonly http: { readonly address: Address; readonly tls?: TlsFiles | null };
+  readonly http: ListenerConfig;
+  /** Ports of OTLP's own; null: none. It is served on the gRPC port in any case. */
+  readonly otlp: { readonly grpc: ListenerConfig | null; readonly http: ListenerConfig | null };
   readonly scrape: ScrapeConfig;
   readonly identity: IdentityConfig;
   readonly health: { readonly rate: readonly RateRule[] };
@@ -69,15 +71,18 @@ export interface Address {
   readonly port: number;
 }
 
-interface GrpcConfig {
+interface ListenerConfig {
   readonly address: Address;
+  /** Default: plaintext. */
+  readonly tls?: TlsFiles | null;
+}
+
+interface GrpcConfig extends ListenerConfig {
   readonly maxMessageBytes: number;
   /** Of the metrics service's messages. */
   readonly maxMetricsMessageBytes: number;
   /** 0: never ended for its age. */
   readonly maxStreamAgeMs: number;
-  /** Default: plaintext. */
-  readonly tls?: TlsFiles | null;
 }
 
 interface ScrapeConfig {
@@ -148,6 +153,7 @@ interface LimitsConfig {
   readonly connections: number;
   readonly taps: number;
   readonly indicators: number;
+  readonly aiSeries: number;
 }
 
 // === values ===
@@ -424,6 +430,10 @@ export const FILE_SCHEMA = section({
     max_stream_age: duration,
   }),
   http: section({ address, insecure: flag, tls }),
+  otlp: section({
+    grpc: section({ address, insecure: flag, tls }),
+    http: section({ address, insecure: flag, tls }),
+  }),
   scrape: section({
     targets: Type.Array(target, { description: "a list of targets" }),
     interval,
@@ -471,6 +481,7 @@ export const FILE_SCHEMA = section({
     folder: path,
     errors: flag,
     flagged: flag,
+    tokens: from0To(1_000_000_000),
     slow: duration,
     sample: from0To(1_000_000),
     per_minute: upTo(1_000_000),
@@ -497,6 +508,7 @@ export const FILE_SCHEMA = section({
     connections: upTo(10_000_000),
     taps: upTo(1000),
     indicators: upTo(1_000_000),
+    ai_series: upTo(100_000),
   }),
   log: section({ level }),
   shutdown: section({ drain: duration }),
@@ -537,6 +549,7 @@ function withDefaults(
     values: {
       grpc,
       http,
+      otlp,
       scrape,
       identity,
       health,
@@ -567,6 +580,7 @@ function withDefaults(
       tls: tlsFiles(grpc?.tls, folder),
     },
     http: { address: valid(parseAddress(http?.address ?? "127.0.0.1:12800")), tls: tlsFiles(http?.tls, folder) },
+    otlp: { grpc: listener(otlp?.grpc, folder), http: listener(otlp?.http, folder) },
     scrape: {
       targets: (scrape?.targets ?? []).map((text) => valid(parseTarget(text))),
       intervalMs: valid(parseDuration(scrape?.interval ?? "5s")),
@@ -619,6 +633,7 @@ function withDefaults(
       rules: {
         errors: logs?.errors ?? true,
         flagged: logs?.flagged ?? true,
+        tokens: logs?.tokens ?? 10_000,
         slowMs: valid(parseDuration(logs?.slow ?? "1s")),
         sample: logs?.sample ?? 0,
         perMinute: logs?.per_minute ?? 6000,
@@ -665,6 +680,7 @@ function withDefaults(
       connections: limits?.connections ?? 200_000,
       taps: limits?.taps ?? 8,
       indicators: limits?.indicators ?? 10_000,
+      aiSeries: limits?.ai_series ?? 2000,
     },
     log: { level: logLevel ?? log?.level ?? "info" },
     shutdown: { drainMs: valid(parseDuration(shutdown?.drain ?? "2s")) },
@@ -693,6 +709,15 @@ function receiverSettings(file: FileReceiver, around: Surroundings): ReceiverSet
     },
     metrics: file.metrics ?? DEFAULT_METRICS,
   };
+}
+
+/** Null without an address. */
+function listener(
+  section: { readonly address?: string; readonly tls?: FileTls } | undefined,
+  folder: string,
+): ListenerConfig | null {
+  if (section?.address === undefined) return null;
+  return { address: valid(parseAddress(section.address)), tls: tlsFiles(section.tls, folder) };
 }
 
 type FileTls = Static<typeof tls>;
@@ -751,6 +776,9 @@ function readFile(path: string | null, env: Readonly<NodeJS.ProcessEnv>, faults:
 type Path = readonly (string | number)[];
 type Section = Record<string, unknown>;
 
+/** Sections that say where to listen. */
+const LISTENERS: readonly Path[] = [["grpc"], ["http"], ["otlp", "grpc"], ["otlp", "http"]];
+
 /** One file's text. Its faults read `FILE:LINE:COLUMN: PATH: found X, expected Y`. */
 class Source {
   private readonly lines = new LineCounter();
@@ -785,9 +813,9 @@ class Source {
     if (this.faults.length > 0) return {};
     const value = this.value();
     if (!validate(value)) for (const error of validate.errors ?? []) this.reportSchema(error);
-    for (const name of ["grpc", "http"] as const) {
-      this.checkExposure(value, name);
-      this.checkTls(value, name);
+    for (const listener of LISTENERS) {
+      this.checkExposure(value, listener);
+      this.checkTls(value, listener);
     }
     this.checkNameRule(value, "service");
     this.checkNameRule(value, "instance");
@@ -873,26 +901,26 @@ class Source {
   }
 
   /** An address that more than this machine can reach must be asked for: nobody who comes there is authenticated. */
-  private checkExposure(value: unknown, name: "grpc" | "http"): void {
-    const listener = isSection(value) ? value[name] : undefined;
+  private checkExposure(value: unknown, listenerPath: Path): void {
+    const listener = valueAt(value, listenerPath);
     if (!isSection(listener) || typeof listener["address"] !== "string" || listener["insecure"] === true) return;
     if (setKeys(listener["tls"]).length > 0) return; // what is wrong with it has a fault of its own
     const parsed = parseAddress(listener["address"]);
     if (!parsed || isLoopback(parsed.host)) return;
     const expected =
       "a loopback address, or beside it `tls`, or `insecure: true` (whoever reaches it is served, unauthenticated)";
-    const path = [name, "address"];
+    const path = [...listenerPath, "address"];
     this.report(this.offsetOf(path), path, quote(listener["address"]), expected);
   }
 
   /** Certificate and key come together, and the files must be of use now: a restart is a bad moment to find out. */
-  private checkTls(value: unknown, name: "grpc" | "http"): void {
-    const listener = isSection(value) ? value[name] : undefined;
+  private checkTls(value: unknown, listenerPath: Path): void {
+    const listener = valueAt(value, listenerPath);
     const section = isSection(listener) ? listener["tls"] : undefined;
     const keys = setKeys(section);
     if (keys.length === 0) return;
     const missing = ["certificate", "key"].filter((key) => !keys.includes(key));
-    const path = [name, "tls"];
+    const path = [...listenerPath, "tls"];
     if (missing.length > 0) {
       this.report(this.offsetOf(path), path, `no ${missing.join(" and no ")}`, "certificate and key, both");
       return;
@@ -973,6 +1001,10 @@ function withSections(value: unknown, schema: TSchema): unknown {
     return [key, of === undefined ? inner : withSections(inner, of)];
   });
   return Object.fromEntries(entries);
+}
+
+function valueAt(value: unknown, path: Path): unknown {
+  return path.reduce<unknown>((at, key) => (isSection(at) ? at[key] : undefined), value);
 }
 
 /** The elements of a list that a fault may have left as anything. */

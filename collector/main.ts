@@ -73,7 +73,8 @@ async function serve(config: Config): Promise<void> {
   const { level } = config.log;
   const log = createLog("collector", { level });
   const collector = await startCollector(config, (component) => createLog(component, { level }));
-  const addresses = { grpc: collector.grpcAddress, http: collector.httpAddress };
+  const { grpcAddress: grpc, httpAddress: http, otlpAddresses: otlp } = collector;
+  const addresses = { grpc, http, otlp_grpc: otlp.grpc ?? undefined, otlp_http: otlp.http ?? undefined };
   // The addresses that were picked are told even if nothing else is: scripts read this line.
   createLog("collector").info({ ...addresses, version: VERSION, targets: config.scrape.targets.length }, "listening");
 

@@ -7,7 +7,7 @@
 //                       |---> LogIntake --LogRecord--> LogStore ----------------------> /api/v1/logs
 //                       |
 //   Envoy --ALS--> AlsReceiver --AccessRecord, ConnectionRecord--.                  .--> WebServer /metrics
-//                                                                 >-- SeriesStore --<
+//     '--OTLP--> OtlpReceiver: messages of ALS --^                >-- SeriesStore --<
 //   Envoy <--scrape-- Scraper ---------------------StatsReport----|                 |--> ServiceGraph --> /api/v1/graph
 //   Envoy --EMS--> MetricsService -----------------StatsReport----'                 '--> Completeness --> /metrics, /api/v1/graph, /api/v1/receivers
 //   files, HTTP <---- Discovery: which targets there are
@@ -15,12 +15,14 @@
 //   Readings (SeriesStore, Indicators) --> Receivers: points, batches, queue --> Prometheus remote write, OTLP
 //
 //   Checkpoints: what SeriesStore and Scraper know, saved every so often; what is shown of SeriesStore is what was saved
+//   AI gateway --OTLP--> OtlpReceiver --HistogramMetric--> AiMetrics -------------------> /metrics
 //
 //   ProxyAccount of each proxy (AlsReceiver), ScrapeStatus of each target (Scraper), MetricsAccount (MetricsService) --> /api/v1/receivers
 //
 // AlsReceiver, Indicators, SeriesStore and Completeness are a Shard: one in this thread, or one in each of `threads` others, and Readings
 // of all.
 
+import { AiMetrics } from "./ai/metrics.ts";
 import { Analyser } from "./analysis/analyse.ts";
 import { type Config, formatAddress } from "./config.ts";
 import type { CollectorError } from "./error.ts";
@@ -28,6 +30,8 @@ import { KubernetesObjects } from "./identity/kubernetes.ts";
 import type { Log } from "./log.ts";
 import { DuckdbLogStore } from "./logs/duckdb-store.ts";
 import type { LogStore } from "./logs/store.ts";
+import { OtlpListeners } from "./otlp/listeners.ts";
+import { OtlpReceiver } from "./otlp/receiver.ts";
 import { Receivers } from "./out/receivers.ts";
 import { ProxyStats } from "./proxy-stats/proxy-stats.ts";
 import { GrpcServer } from "./receiver/grpc.ts";
@@ -43,7 +47,7 @@ import type { ThreadsOptions } from "./shards/threads.ts";
 import { Checkpoints } from "./state/checkpoints.ts";
 import { ResetsBook } from "./state/resets-book.ts";
 import type { TlsFiles } from "./tls/credentials.ts";
-import { ServerTls } from "./tls/server-tls.ts";
+import { ServerTls, type ServerTlsOptions } from "./tls/server-tls.ts";
 import { VERSION } from "./version.ts";
 import { WebServer } from "./web/server.ts";
 import { Taps } from "./web/tap.ts";
@@ -54,6 +58,8 @@ export interface Collector {
   /** Bound addresses: "127.0.0.1:11800". */
   readonly grpcAddress: string;
   readonly httpAddress: string;
+  /** Of OTLP's own ports; null where there is none. */
+  readonly otlpAddresses: OtlpListeners["addresses"];
   /** Resolves when a thread died, and counts with it: then nothing that is shown can be relied on. */
   readonly failed: Promise<CollectorError>;
   /** Reads every target once more, from now on; for tests. */
@@ -105,7 +111,7 @@ export async function startCollector(config: Config, logOf: (component: string) 
   const rules = serviceRulesOf(config);
   const taps = new Taps(config.limits.taps, self, new Analyser(Date.now, identitiesOf(config, objects), rules));
 
-  const tlsOf = (listener: "grpc" | "http", files: TlsFiles | null | undefined) =>
+  const tlsOf = (listener: ServerTlsOptions["listener"], files: TlsFiles | null | undefined) =>
     files ? new ServerTls({ listener, files, self, log: logOf("tls") }) : null;
   const { maxMessageBytes, maxStreamAgeMs } = config.grpc;
   const grpc = new GrpcServer({
@@ -122,11 +128,20 @@ export async function startCollector(config: Config, logOf: (component: string) 
     fail = resolve;
   });
   const common = { config, tap: taps, logs: logStore, self, log: logOf("als") };
+  const setPaused = (how: "pause" | "resume") => {
+    grpc[how]();
+    otlpListeners[how]();
+  };
   const restored = state?.takeRestored() ?? null;
   const shards =
     config.threads === 0
       ? new LocalShard({ ...common, lookup: objects }, restored)
-      : await startThreads({ ...common, grpc, restored, onFailure: fail });
+      : await startThreads({
+          ...common,
+          grpc: { pause: () => setPaused("pause"), resume: () => setPaused("resume") },
+          restored,
+          onFailure: fail,
+        });
   shards.register(grpc);
   const { maxSeries } = config.proxyStats;
   const proxyStats = maxSeries === 0 ? null : new ProxyStats(maxSeries);
@@ -142,6 +157,16 @@ export async function startCollector(config: Config, logOf: (component: string) 
     log: logOf("metrics_service"),
   });
   metricsService.register(grpc);
+  const ai = new AiMetrics(config.limits.aiSeries);
+  const otlp = new OtlpReceiver({ open: () => shards.open("otlp"), ai, self, log: logOf("otlp") });
+  otlp.register(grpc);
+  const otlpListeners = new OtlpListeners({
+    config,
+    otlp,
+    tlsOf,
+    isReady: () => pending().length === 0,
+    log: logOf("otlp"),
+  });
   const { readings } = shards;
   const graph = new ServiceGraph(readings.series, config.limits.edges, undefined, config.metrics.expireAfterMs);
   const scraper = new Scraper({
@@ -175,6 +200,8 @@ export async function startCollector(config: Config, logOf: (component: string) 
     scrapeStatuses: () => scraper.statuses,
     metricsAccounts: metricsService.accounts,
     proxyStats,
+    otlpLogs: () => otlp.logCounts,
+    ai,
     self,
     pending,
     version: VERSION,
@@ -207,17 +234,14 @@ export async function startCollector(config: Config, logOf: (component: string) 
     await Promise.all([objects.stop(), receivers.stop(0), shards.stop(0), state?.abandon(), logStore?.close()]);
     throw error;
   });
-  const httpPort = await web.start().catch(async (error: unknown) => {
-    await Promise.all([
-      grpc.stop(0),
-      objects.stop(),
-      receivers.stop(0),
-      shards.stop(0),
-      state?.abandon(),
-      logStore?.close(),
-    ]);
-    throw error;
-  });
+  const httpPort = await Promise.all([web.start(), otlpListeners.start()])
+    .then(([port]) => port)
+    .catch(async (error: unknown) => {
+      await Promise.all([grpc.stop(0), otlpListeners.stop(0), web.stop(0)]);
+      await Promise.all([objects.stop(), receivers.stop(0), shards.stop(0), state?.abandon(), logStore?.close()]);
+      throw error;
+    });
+  otlp.start();
   const scraping = discovery.start().then(() => scraper.start());
   receivers.start();
   if (shards.saved !== null) state?.start(shards.saved);
@@ -232,6 +256,7 @@ export async function startCollector(config: Config, logOf: (component: string) 
   return {
     grpcAddress: formatAddress({ host: config.grpc.address.host, port: grpcPort }),
     httpAddress: formatAddress({ host: config.http.address.host, port: httpPort }),
+    otlpAddresses: otlpListeners.addresses,
     failed,
     scrapeNow: () => scraping.then(() => scraper.scrapeNow()),
     stop: async () => {
@@ -243,7 +268,8 @@ export async function startCollector(config: Config, logOf: (component: string) 
         await scraping;
         await scraper.stop();
       };
-      await Promise.all([stopScraping(), objects.stop(), grpc.stop(drainMs)]);
+      await Promise.all([stopScraping(), objects.stop(), grpc.stop(drainMs), otlpListeners.stop(drainMs)]);
+      otlp.stop();
       clearInterval(ticks);
       if (shards.saved !== null) await state?.stop(shards.saved); // before them, so that all of it is shown
       await Promise.all([web.stop(drainMs), receivers.stop(drainMs)]); // last, so that what was drained can still be read

@@ -42,6 +42,44 @@ export const STREAM_ENDS = [
   "refused",
 ] as const;
 
+/** What a request of OTLP brings; the label `signal`. */
+const OTLP_SIGNALS = ["logs", "metrics"] as const;
+export type OtlpSignal = (typeof OTLP_SIGNALS)[number];
+
+/** How a request of OTLP ended; the label `result`. */
+export const OTLP_RESULTS = [
+  "ok",
+  /** Some of its records were rejected. */
+  "partial",
+  /** It is none of its signal's requests: broken bytes, or more records than one may have. Nothing of it was taken. */
+  "malformed",
+] as const;
+
+/** Why a record of OTLP was rejected; the label `reason`. */
+export const OTLP_REJECTIONS = [
+  /** Broken bytes, or more attributes than one may have. */
+  "record_malformed",
+  /** Its resource has no `node_name`, or one that is too long. */
+  "node_missing",
+  /** None of the attributes by which a request or connection is told. */
+  "not_access_log",
+  /** An attribute whose text is none of its field: a response code that is no number. */
+  "attribute_malformed",
+  /** More proxies than `limits.streams`. */
+  "streams_full",
+  /** It was taken before: a sender that got no answer sends again. No fault; the answer does not count it. */
+  "repeated",
+  /** A metric that nothing is made of here. */
+  "metric_unknown",
+  /** A histogram neither cumulative nor delta. */
+  "temporality_unknown",
+  /** Of a process that has restarted since. No fault; the answer does not count it. */
+  "late",
+  /** A cumulative histogram that went down, or has other buckets than before, while its process went on. */
+  "went_back",
+] as const;
+export type OtlpRejection = (typeof OTLP_REJECTIONS)[number];
+
 /** How one scrape ended; the label `result`. */
 export const SCRAPE_RESULTS = [
   "ok",
@@ -148,6 +186,8 @@ export const LOG_REASONS = [
   "error",
   /** A response flag. */
   "flagged",
+  /** It took `logs.tokens` of a model, or more. */
+  "tokens",
   /** It took `logs.slow` or longer. */
   "slow",
   /** One in `logs.sample` of all others. */
@@ -326,6 +366,28 @@ export class SelfMetrics {
     name: "meshtally_access_log_dropped_total",
     help: "Access-log messages and entries that were not counted, by reason.",
     labelNames: ["reason"] as const,
+    registers: [this.registry],
+  });
+  readonly otlpRequests = new Counter({
+    name: "meshtally_otlp_requests_total",
+    help: "Requests of OTLP, by signal, transport and result.",
+    labelNames: ["signal", "transport", "result"] as const,
+    registers: [this.registry],
+  });
+  readonly otlpRejected = new Counter({
+    name: "meshtally_otlp_rejected_total",
+    help: "Records and data points of OTLP that were rejected, by signal and reason.",
+    labelNames: ["signal", "reason"] as const,
+    registers: [this.registry],
+  });
+  readonly aiSeries = new Gauge({
+    name: "meshtally_ai_series",
+    help: "Label sets of AI gateways' metrics held: what limits.ai_series bounds.",
+    registers: [this.registry],
+  });
+  readonly aiOverflowed = new Gauge({
+    name: "meshtally_ai_points_overflowed",
+    help: "Data points of AI gateways added to the label set that reads other, for want of room.",
     registers: [this.registry],
   });
   readonly scrapes = new Counter({
@@ -635,6 +697,8 @@ export class SelfMetrics {
       this.metricsStreamsEnded.inc({ how }, 0);
     }
     for (const result of METRICS_RESULTS) this.metricsReports.inc({ result }, 0);
+    for (const reason of OTLP_REJECTIONS)
+      for (const signal of OTLP_SIGNALS) this.otlpRejected.inc({ signal, reason }, 0);
     for (const result of SCRAPE_RESULTS) this.scrapes.inc({ result }, 0);
     for (const result of RELOAD_RESULTS) this.identityReloads.inc({ result }, 0);
     for (const reason of LOG_FAULT_REASONS) this.logStoreFaults.inc({ reason }, 0);

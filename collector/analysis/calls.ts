@@ -21,7 +21,8 @@ import {
   observedRecord,
   type Sender,
 } from "../record/from-als.ts";
-import type { AccessRecord } from "../record/record.ts";
+import type { AccessRecord, LogWay } from "../record/record.ts";
+import { Remembered } from "../record/remembered.ts";
 import { type UnknownEnds, UnknownPeers } from "../record/unknown-peers.ts";
 import type { DropReason } from "../self.ts";
 import { OBSERVATION_KIND_HTTP, OBSERVATION_KIND_OFFSET } from "../vocabulary.ts";
@@ -80,6 +81,8 @@ export interface CallsOptions {
   readonly rules?: ServiceRules;
   /** Keeps some of the entries. Default: nobody does. */
   readonly log?: EntryLog | null;
+  /** Whether entries are to be expected on both ways. Default: as soon as one has come as OTLP. */
+  readonly expectsOtlp?: boolean;
 }
 
 export class Calls {
@@ -99,12 +102,18 @@ export class Calls {
     grpcStatus: null,
     flags: NO_FLAGS,
     latencyMs: null,
+    tokens: 0,
     success: true,
     nowMs: 0,
   };
   /** How long ago the calls since `begin` ended, by the proxy's clock and ours; least is more than most when none told. */
   leastDelayMs = 0;
   mostDelayMs = 0;
+  /**
+   * Ids of streams that are over, once entries may come on both ways: series take the larger of what both tell (series/table.ts), indicators
+   * and kept logs have no two readings, and take of twins the first.
+   */
+  private taken: Remembered | null;
   private lastNumber = 0;
   private nowMs = 0;
   /** Which Kubernetes objects the routes were found by. */
@@ -120,6 +129,7 @@ export class Calls {
     this.analyser = new Analyser(Date.now, identities, this.rules);
     this.endpoints = new EndpointIndex(!this.rules.endpoints.hasRules);
     this.lookup = identities?.lookup;
+    this.taken = options.expectsOtlp ? new Remembered() : null;
   }
 
   /** Who sends the entries after this identifier. */
@@ -128,8 +138,9 @@ export class Calls {
   }
 
   /** Entries come now, at that moment (Unix ms): once per message, for the clock costs as much as a call's sums. */
-  begin(nowMs: number): void {
+  begin(nowMs: number, way: LogWay = "als"): void {
     this.nowMs = nowMs;
+    if (way === "otlp") this.taken ??= new Remembered();
     this.leastDelayMs = Number.POSITIVE_INFINITY;
     this.mostDelayMs = Number.NEGATIVE_INFINITY;
     const objects = this.lookup?.version ?? 0;
@@ -151,8 +162,7 @@ export class Calls {
     if (route === undefined) return this.takeNew(bytes, start, stop, sender); // slow
     const refusal = this.count(route, bytes, sender);
     if (refusal !== null) return refusal;
-    this.measure(route, bytes);
-    this.offer(route, bytes, start, stop, sender);
+    this.tell(route, bytes, start, stop, sender);
     return route.origin;
   }
 
@@ -163,11 +173,13 @@ export class Calls {
     const { indicators, log, connectionSink } = this.options;
     const origin = this.decoder.decodeTcp(bytes, start, stop, sender, connectionSink);
     if (origin !== "observation" && origin !== "derived") return origin;
+    if (this.taken?.has(this.decoder.streamId)) return origin; // it is over, and its end was told of
     const sides = this.analyser.analyseTcp(bytes, start, stop, sender);
+    if (this.analyser.wasLast && this.decoder.streamId !== "") this.taken?.add(this.decoder.streamId);
     const outcome = this.analyser.wasLast ? outcomeOf(sides) : null;
     if (indicators !== null) this.measureConnection(sides, indicators);
     if (log && outcome !== null) {
-      log.offer(bytes, start, stop, false, sender, { ...outcome, latencyMs: null, nowMs: this.nowMs });
+      log.offer(bytes, start, stop, false, sender, { ...outcome, latencyMs: null, tokens: 0, nowMs: this.nowMs });
     }
     return origin;
   }
@@ -214,9 +226,22 @@ export class Calls {
     const isAlike =
       !entry.isUnique && records === 1 && (origin === "derived" || isOneLabelSet(bytes, entry.observation.start));
     if (isAlike) this.routes.set(entry.fingerprint, route);
+    this.tell(route, bytes, start, stop, sender);
+    return origin;
+  }
+
+  /** Indicators and kept logs. */
+  private tell(route: Route, bytes: Buffer, start: number, stop: number, sender: Sender): void {
+    if (this.taken !== null && this.isTwin(this.taken, bytes)) return;
     this.measure(route, bytes);
     this.offer(route, bytes, start, stop, sender);
-    return origin;
+  }
+
+  /** Whether the entry's request was told of already. */
+  private isTwin(taken: Remembered, bytes: Buffer): boolean {
+    const { streamIdStart, streamIdStop } = this.entry;
+    const id = bytes.toString("latin1", streamIdStart, streamIdStop);
+    return id !== "" && taken.add(id);
   }
 
   private offer({ outcome }: Route, bytes: Buffer, start: number, stop: number, sender: Sender): void {
@@ -230,6 +255,7 @@ export class Calls {
     logged.success = outcome.success;
     logged.grpcStatus = outcome.grpcStatus ?? (entry.grpcStatus < 0 ? null : entry.grpcStatus);
     logged.latencyMs = finished.isPresent ? finished.milliseconds : null;
+    logged.tokens = entry.tokens;
     logged.nowMs = this.nowMs;
     log.offer(bytes, start, stop, true, sender, logged);
   }

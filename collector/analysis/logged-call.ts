@@ -14,6 +14,8 @@ export interface LoggedCall {
   flags: readonly string[];
   /** Null of a connection: that says how long it was of use. */
   latencyMs: number | null;
+  /** Into a model and out of it; 0 of all that is no request to one. */
+  tokens: number;
   /** On each side that the entry tells of. */
   success: boolean;
   /** Unix ms. */

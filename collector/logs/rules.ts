@@ -11,6 +11,8 @@ export interface LogRuleSettings {
   readonly errors: boolean;
   /** Any response flag. */
   readonly flagged: boolean;
+  /** Of at least so many tokens, into a model and out of it; 0: none. */
+  readonly tokens: number;
   /** Of at least so many ms; 0: none. */
   readonly slowMs: number;
   /** One in so many of all others; 0: none. */
@@ -43,9 +45,10 @@ export class LogRules {
   }
 
   private reasonOf(call: LoggedCall): LogReason | null {
-    const { errors, flagged, slowMs, sample } = this.settings;
+    const { errors, flagged, tokens, slowMs, sample } = this.settings;
     if (errors && call.protocol !== "tcp" && isError(call)) return "error";
     if (flagged && call.flags.length > 0) return "flagged";
+    if (tokens > 0 && call.tokens >= tokens) return "tokens";
     if (slowMs > 0 && call.latencyMs !== null && call.latencyMs >= slowMs) return "slow";
     return sample > 0 && this.random() * sample < 1 ? "sample" : null;
   }

@@ -4,6 +4,7 @@
 //   Address { oneof: SocketAddress socket_address 1, Pipe pipe 2, EnvoyInternalAddress envoy_internal_address 3 }
 
 import { bytesTag, varintTag, WireReader } from "./wire.ts";
+import type { WireWriter } from "./wire-writer.ts";
 
 const SOCKET_ADDRESS = bytesTag(1);
 const PIPE = bytesTag(2);
@@ -11,6 +12,7 @@ const INTERNAL = bytesTag(3);
 const IP = bytesTag(2);
 const PORT = varintTag(3);
 const PIPE_PATH = bytesTag(1);
+const LISTENER_NAME = bytesTag(1);
 const ENDPOINT_ID = bytesTag(2);
 
 const addressFields = new WireReader();
@@ -104,4 +106,28 @@ function readPartText(tag: number, bytes: Buffer, start: number, stop: number): 
   if (partFields.isMalformed) return null;
   if (tag === PIPE) return host;
   return host.includes(":") ? `[${host}]:${port}` : `${host}:${port}`;
+}
+
+/**
+ * The Address whose text Envoy's formatters write: what `readAddressText` reads, and `envoy://listener/endpoint` of an internal one. Any
+ * other text is a pipe's path.
+ */
+export function writeAddress(writer: WireWriter, tag: number, text: string): void {
+  const [, six, four, port] = /^(?:\[([^\]]+)\]|([^:/]+)):(\d{1,5})$/.exec(text) ?? [];
+  const [, listener, endpoint] = /^envoy:\/\/([^/]*)\/(.*)$/.exec(text) ?? [];
+  writer.begin(tag);
+  if (port !== undefined) {
+    writer.begin(SOCKET_ADDRESS);
+    writer.text(IP, six ?? four ?? "");
+    writer.varint(PORT, Number(port));
+  } else if (endpoint !== undefined) {
+    writer.begin(INTERNAL);
+    writer.text(LISTENER_NAME, listener ?? "");
+    writer.text(ENDPOINT_ID, endpoint);
+  } else {
+    writer.begin(PIPE);
+    writer.text(PIPE_PATH, text);
+  }
+  writer.end();
+  writer.end();
 }

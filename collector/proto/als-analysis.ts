@@ -32,7 +32,7 @@ import { WireReader } from "./wire.ts";
 const MAX_STREAM_ID_BYTES = 128;
 
 /** envoy.config.core.v3.RequestMethod. */
-const METHODS: readonly string[] = [
+export const METHODS: readonly string[] = [
   "METHOD_UNSPECIFIED",
   "GET",
   "HEAD",

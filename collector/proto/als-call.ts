@@ -22,11 +22,13 @@ import {
   DURATION,
   FILTER_STATE_OBJECTS,
   GRPC_STATUS,
+  INPUT_TOKENS,
   ISTIO_DOWNSTREAM_PEER,
   ISTIO_UPSTREAM_PEER,
   LOCAL_CERTIFICATE,
   METHOD,
   OBSERVATION_STATE,
+  OUTPUT_TOKENS,
   PATH,
   PEER_CERTIFICATE,
   REQUEST,
@@ -45,6 +47,7 @@ import {
   SOCKET_ADDRESS,
   SOCKET_IP,
   START_TIME,
+  STREAM_ID,
   TIME_TO_FIRST_DOWNSTREAM_TX,
   TIME_TO_FIRST_UPSTREAM_RX,
   TIME_TO_FIRST_UPSTREAM_TX,
@@ -76,6 +79,8 @@ const KNOWN_TAGS = [
   DESTINATION_SERVICE_NAME,
   DESTINATION_SERVICE_NAMESPACE,
 ];
+
+const TOKEN_TAGS = [INPUT_TOKENS, OUTPUT_TOKENS];
 
 /** Parts of a fingerprint. */
 enum Part {
@@ -142,6 +147,8 @@ export class CallEntry {
 
   accessLogType = 0;
   attempts = 0;
+  /** That went into a model and came out of it. */
+  tokens = 0;
   hasUpstream = false;
   responseCode = 0;
   /** As the headers or trailers say, -1 when they do not; whatever was spoken. */
@@ -156,6 +163,8 @@ export class CallEntry {
   method = 0;
   pathStart = 0;
   pathStop = 0;
+  streamIdStart = 0;
+  streamIdStop = 0;
 
   /** Of what was read last; of no use when `isUnique`. */
   readonly fingerprint = new Fingerprint(MAX_FINGERPRINT_WORDS);
@@ -248,6 +257,11 @@ export class CallEntry {
       case CUSTOM_TAGS:
         if (!mapEntry.read(bytes, start, stop)) return false;
         if (KNOWN_TAGS.some((key) => mapEntry.hasKey(key))) this.fingerprint.add(Part.Tag, start, stop);
+        else if (hasKeyOf(TOKEN_TAGS)) this.addTokens(mapEntry.text());
+        return true;
+      case STREAM_ID:
+        this.streamIdStart = start;
+        this.streamIdStop = stop;
         return true;
       case ATTEMPT_COUNT:
         this.attempts = sectionFields.low >>> 0;
@@ -266,6 +280,10 @@ export class CallEntry {
     }
     if (hasKeyOf(PEER_STATES)) this.fingerprint.add(Part.Peer, start, stop);
     return true;
+  }
+
+  private addTokens(text: string): void {
+    if (/^\d{1,12}$/.test(text)) this.tokens += Number(text);
   }
 
   /** Without the session's id and the client's fingerprint, which differ from connection to connection. */
@@ -401,6 +419,7 @@ export class CallEntry {
     this.duration.clear();
     this.accessLogType = 0;
     this.attempts = 0;
+    this.tokens = 0;
     this.hasUpstream = false;
     this.responseCode = 0;
     this.grpcStatus = -1;
@@ -412,6 +431,8 @@ export class CallEntry {
     this.method = 0;
     this.pathStart = 0;
     this.pathStop = 0;
+    this.streamIdStart = 0;
+    this.streamIdStop = 0;
     this.isOdd = false;
   }
 }

@@ -78,6 +78,9 @@ export const WASM_UPSTREAM_PEER = Buffer.from(WASM_STATE_PREFIX + UPSTREAM_PEER)
 export const WASM_DOWNSTREAM_PEER = Buffer.from(WASM_STATE_PREFIX + DOWNSTREAM_PEER);
 export const ISTIO_UPSTREAM_PEER = Buffer.from(UPSTREAM_PEER);
 export const ISTIO_DOWNSTREAM_PEER = Buffer.from(DOWNSTREAM_PEER);
+// What a request to a model used, by OpenTelemetry's names
+export const INPUT_TOKENS = Buffer.from("gen_ai.usage.input_tokens");
+export const OUTPUT_TOKENS = Buffer.from("gen_ai.usage.output_tokens");
 export const UPSTREAM_PEER_URI_SAN = Buffer.from("upstream_peer_uri_san");
 export const UPSTREAM_LOCAL_URI_SAN = Buffer.from("upstream_local_uri_san");
 export const UPSTREAM_WORKLOAD = Buffer.from("upstream_workload");

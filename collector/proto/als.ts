@@ -7,12 +7,12 @@
 import { mergeNode, type NodeFields, newNode } from "./node.ts";
 import { bytesTag, WireReader } from "./wire.ts";
 
-const IDENTIFIER = bytesTag(1);
-const HTTP_LOGS = bytesTag(2);
-const TCP_LOGS = bytesTag(3);
-const LOG_ENTRY = bytesTag(1);
-const NODE = bytesTag(1);
-const LOG_NAME = bytesTag(2);
+export const IDENTIFIER = bytesTag(1);
+export const HTTP_LOGS = bytesTag(2);
+export const TCP_LOGS = bytesTag(3);
+export const LOG_ENTRY = bytesTag(1);
+export const NODE = bytesTag(1);
+export const LOG_NAME = bytesTag(2);
 
 /** Bounds on what one message makes us do and hold. An entry of Envoy's is longer than 64 bytes: 4 MiB hold fewer than these. */
 const MAX_ENTRIES = 65_536;

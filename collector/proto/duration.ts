@@ -2,6 +2,7 @@
 // reader's to say.
 
 import { varintTag, WireReader } from "./wire.ts";
+import type { WireWriter } from "./wire-writer.ts";
 
 const SECONDS = varintTag(1);
 const NANOS = varintTag(2);
@@ -37,4 +38,12 @@ export class Duration extends SecondsAndNanos {
   get milliseconds(): number {
     return Math.max(0, this.seconds * 1000 + Math.trunc(this.nanos / 1e6));
   }
+}
+
+/** Either message, of so many nanoseconds, which are not negative. */
+export function writeNanoseconds(writer: WireWriter, tag: number, nanoseconds: bigint): void {
+  writer.begin(tag);
+  writer.varint(SECONDS, Number(nanoseconds / 1_000_000_000n));
+  writer.varint(NANOS, Number(nanoseconds % 1_000_000_000n));
+  writer.end();
 }

@@ -1,7 +1,9 @@
 // One entry of a protobuf map, and the google.protobuf.Any that a map of filter state holds.
 // https://protobuf.dev/programming-guides/proto3/#maps
 
+import { type Metadata, writeStruct } from "./struct.ts";
 import { bytesTag, WireReader } from "./wire.ts";
+import type { WireWriter } from "./wire-writer.ts";
 
 const KEY = bytesTag(1);
 const VALUE = bytesTag(2);
@@ -10,6 +12,7 @@ const ANY_VALUE = bytesTag(2);
 /** `value` of BytesValue and of StringValue, which are alike on the wire. */
 const WRAPPED_VALUE = bytesTag(1);
 
+const TYPE_PREFIX = "type.googleapis.com";
 const BYTES_TYPE = Buffer.from("/google.protobuf.BytesValue");
 const STRUCT_TYPE = Buffer.from("/google.protobuf.Struct");
 const STRING_TYPE = Buffer.from("/google.protobuf.StringValue");
@@ -52,6 +55,36 @@ export class MapEntryReader {
   text(): string {
     return this.bytes.toString("utf8", this.valueStart, this.valueStop);
   }
+}
+
+/** An entry of `map<string, string>`. */
+export function writeMapEntry(writer: WireWriter, tag: number, key: string, value: string): void {
+  writer.begin(tag);
+  writer.text(KEY, key);
+  writer.text(VALUE, value);
+  writer.end();
+}
+
+/** What an Any of filter state holds. */
+export type StateValue = { readonly bytes: Buffer } | { readonly text: string } | { readonly struct: Metadata };
+
+/** An entry of a map of filter states. */
+export function writeFilterState(writer: WireWriter, tag: number, key: string, value: StateValue): void {
+  writer.begin(tag);
+  writer.text(KEY, key);
+  writer.begin(VALUE);
+  if ("struct" in value) {
+    writer.text(TYPE_URL, `${TYPE_PREFIX}${STRUCT_TYPE}`);
+    writeStruct(writer, ANY_VALUE, value.struct);
+  } else {
+    writer.text(TYPE_URL, `${TYPE_PREFIX}${"bytes" in value ? BYTES_TYPE : STRING_TYPE}`);
+    writer.begin(ANY_VALUE);
+    if ("bytes" in value) writer.bytes(WRAPPED_VALUE, value.bytes);
+    else writer.text(WRAPPED_VALUE, value.text);
+    writer.end();
+  }
+  writer.end();
+  writer.end();
 }
 
 /** What a filter state holds, unpacked. "none": absent, of another type, or broken although its type is known. */

@@ -6,10 +6,10 @@
 import { type Metadata, mergeMetadata } from "./struct.ts";
 import { bytesTag, WireReader } from "./wire.ts";
 
-const NODE_ID = bytesTag(1);
-const NODE_METADATA = bytesTag(3);
+export const NODE_ID = bytesTag(1);
+export const NODE_METADATA = bytesTag(3);
 
-const MAX_NODE_ID_BYTES = 1024;
+export const MAX_NODE_ID_BYTES = 1024;
 
 /** Absent text is "". */
 export interface NodeFields {

@@ -8,6 +8,7 @@
 
 import { LABELS_KEY } from "../vocabulary.ts";
 import { bytesTag, WireReader } from "./wire.ts";
+import type { WireWriter } from "./wire-writer.ts";
 
 const FIELDS = bytesTag(1);
 const ENTRY_KEY = bytesTag(1);
@@ -49,6 +50,32 @@ export function mergeMetadata(bytes: Buffer, start: number, stop: number, metada
     if (inner.isMalformed) return false;
   }
   return !outer.isMalformed;
+}
+
+/** The Struct that these fields make. */
+export function writeStruct(writer: WireWriter, tag: number, { texts, labels }: Metadata): void {
+  writer.begin(tag);
+  for (const [key, text] of texts) writeField(writer, key, text);
+  if (labels.size > 0) {
+    writer.begin(FIELDS);
+    writer.text(ENTRY_KEY, LABELS_KEY);
+    writer.begin(ENTRY_VALUE);
+    writer.begin(STRUCT_VALUE);
+    for (const [key, text] of labels) writeField(writer, key, text);
+    writer.end();
+    writer.end();
+    writer.end();
+  }
+  writer.end();
+}
+
+function writeField(writer: WireWriter, key: string, text: string): void {
+  writer.begin(FIELDS);
+  writer.text(ENTRY_KEY, key);
+  writer.begin(ENTRY_VALUE);
+  writer.text(STRING_VALUE, text);
+  writer.end();
+  writer.end();
 }
 
 /** Reads the fields of one Struct: `while (reader.next()) { reader.key, text, structStart, structStop }`. */

@@ -8,8 +8,8 @@ import type { Identities } from "../analysis/parties.ts";
 import type { Indicators } from "../indicators/indicators.ts";
 import type { Log } from "../log.ts";
 import { type AlsMessage, decodeAlsMessage } from "../proto/als.ts";
-import type { ConnectionSink, LabelsOrigin, RecordSink, Sender } from "../record/from-als.ts";
-import type { AccessRecord, ConnectionRecord } from "../record/record.ts";
+import type { LabelsOrigin, Sender } from "../record/from-als.ts";
+import type { AccessRecord, ConnectionRecord, LogWay } from "../record/record.ts";
 import { NEITHER_UNKNOWN, type UnknownEnds, UnknownPeers } from "../record/unknown-peers.ts";
 import type { DropReason, SelfMetrics } from "../self.ts";
 import { type ProxyAccount, ProxyAccounts, type Taken } from "./accounts.ts";
@@ -34,10 +34,10 @@ export interface AlsOptions {
   readonly maxStreams?: number;
   /** Most proxies that have an account of their own. Default: as many as come. */
   readonly maxProxies?: number;
-  /** Takes requests. */
-  readonly sink: RecordSink;
+  /** Takes requests, or says why not. */
+  readonly sink: (record: AccessRecord, way: LogWay) => DropReason | null;
   /** Takes TCP connections. */
-  readonly connectionSink: ConnectionSink;
+  readonly connectionSink: (record: ConnectionRecord, way: LogWay) => DropReason | null;
   /** Those who read along. */
   readonly taps?: readonly MessageTap[];
   /** Where the sides of calls are added up. Default: nowhere. */
@@ -48,6 +48,8 @@ export interface AlsOptions {
   readonly rules?: ServiceRules;
   /** Keeps some of the entries. Default: nobody does. */
   readonly entryLog?: EntryLog | null;
+  /** As CallsOptions. */
+  readonly expectsOtlp?: boolean;
   readonly self: SelfMetrics;
   readonly log: Log;
 }
@@ -95,6 +97,7 @@ export class AlsReceiver {
         ...(options.identities ? { identities: options.identities } : {}),
         ...(options.rules ? { rules: options.rules } : {}),
         log: options.entryLog ?? null,
+        expectsOtlp: options.expectsOtlp ?? false,
       }),
       accounts: this.accounts,
       sinks,
@@ -105,20 +108,20 @@ export class AlsReceiver {
     registerAls(server, () => this.open());
   }
 
-  /** The reader of one more stream; null when there are too many. */
-  open(): StreamReader | null {
+  /** The reader of one more stream; null when there are too many. What came as OTLP has become messages of ALS. */
+  open(way: LogWay = "als"): StreamReader | null {
     const { maxStreams = Number.POSITIVE_INFINITY } = this.shared.options;
     if (this.streams >= maxStreams) {
       this.refuse(maxStreams);
       return null;
     }
     this.streams++;
-    return new AlsStream(this.shared, () => this.streams--);
+    return new AlsStream(this.shared, way, () => this.streams--);
   }
 
   /** The same of a stream that another thread counted among those open, and that may be read on elsewhere. */
-  adopt(): MovableReader {
-    return new AlsStream(this.shared, () => {});
+  adopt(way: LogWay): MovableReader {
+    return new AlsStream(this.shared, way, () => {});
   }
 
   /** Counts a stream of which nothing is read, since so many are open. */
@@ -135,18 +138,20 @@ export class AlsReceiver {
 class PeerSinks {
   /** Of all that went in since somebody set it to NEITHER_UNKNOWN; of several reasons the first. */
   unknown = NEITHER_UNKNOWN;
+  /** How that which goes in came. */
+  way: LogWay = "als";
   private readonly peers = new UnknownPeers();
 
   constructor(private readonly options: AlsOptions) {}
 
   readonly http = (record: AccessRecord, unknown = this.peers.of(record.labelKey)): DropReason | null => {
     this.note(unknown);
-    return this.options.sink(record);
+    return this.options.sink(record, this.way);
   };
 
   readonly tcp = (record: ConnectionRecord): DropReason | null => {
     for (const { labelKey } of record.parts) this.note(this.peers.of(labelKey));
-    return this.options.connectionSink(record);
+    return this.options.connectionSink(record, this.way);
   };
 
   private note({ source, destination }: UnknownEnds): void {
@@ -163,6 +168,7 @@ class AlsStream implements MovableReader {
 
   constructor(
     private readonly shared: Shared,
+    private readonly way: LogWay,
     private readonly onEnd: () => void,
   ) {
     this.account = shared.accounts.enter("");
@@ -202,7 +208,8 @@ class AlsStream implements MovableReader {
       this.drop("node_missing", (httpEntries.length + tcpEntries.length) / 2);
       return;
     }
-    calls.begin(nowMs);
+    this.shared.sinks.way = this.way;
+    calls.begin(nowMs, this.way);
     this.takeEntries(httpEntries, account.http, (start, stop) => calls.takeHttp(bytes, start, stop, sender));
     this.takeEntries(tcpEntries, account.tcp, (start, stop) => calls.takeTcp(bytes, start, stop, sender));
     addDelay(account.delay, calls.leastDelayMs, calls.mostDelayMs, nowMs);

@@ -34,6 +34,21 @@ const FRAME_FAULTS: Readonly<Record<Exclude<FrameFault, "too_large">, { code: gr
   encoding_unknown: { code: grpc.status.UNIMPLEMENTED, details: "expected grpc-encoding identity, gzip or deflate" },
 };
 
+/** Why a unary call is not answered with a message. */
+interface Refusal {
+  readonly refusal: "malformed" | "unavailable";
+  readonly details: string;
+}
+
+/** Takes an encoded request and gives the encoded response, or why there is none. */
+export type UnaryHandler = (request: Buffer) => Buffer | Refusal;
+
+const REFUSALS: Readonly<Record<Refusal["refusal"], grpc.status>> = {
+  malformed: grpc.status.INVALID_ARGUMENT,
+  unavailable: grpc.status.UNAVAILABLE,
+};
+const PAUSED: Refusal = { refusal: "unavailable", details: "no room at the moment" };
+
 export interface GrpcOptions {
   /** `127.0.0.1:11800`; port 0 picks a free one. */
   readonly address: string;
@@ -111,6 +126,27 @@ export class GrpcServer {
     this.reflection.add(service);
     const definition = { ...rawMethod(service, method), requestStream: true, responseStream: false };
     this.server.addService({ [method]: definition }, { [method]: this.clientStream(open, limit) });
+  }
+
+  /**
+   * Serves `service`'s unary `method`. A request longer than the limit never comes here. While it is paused a call is answered with
+   * UNAVAILABLE, upon which a client is to try again.
+   */
+  addUnary(service: string, method: string, answer: UnaryHandler): void {
+    this.health.add(service);
+    this.reflection.add(service);
+    const definition = { ...rawMethod(service, method), requestStream: false, responseStream: false };
+    const handle: grpc.handleUnaryCall<Buffer, Buffer> = (call, respond) => {
+      try {
+        const answered = this.isPaused ? PAUSED : answer(call.request);
+        if (Buffer.isBuffer(answered)) respond(null, answered);
+        else respond({ code: REFUSALS[answered.refusal], details: answered.details });
+      } catch (error: unknown) {
+        this.faults.error("unary", { err: error, service }, "a request failed");
+        respond({ code: grpc.status.INTERNAL, details: "the request failed; the log has the reason" });
+      }
+    };
+    this.server.addService({ [method]: definition }, { [method]: handle });
   }
 
   /** Resolves to the port; rejects when the address cannot be listened on. */

@@ -64,6 +64,8 @@ type Sizes = Pick<HttpEntry, "requestHeadersBytes" | "requestBodyBytes" | "respo
 export class AlsDecoder {
   /** Of the TCP entry decoded last, as the filter counted them; null where it counted none, and the entry's own are all that is known. */
   observedBytes: TcpBytes | null = null;
+  /** Of the TCP entry decoded last; "" when it has none. */
+  streamId = "";
   private readonly scan = new EntryScan();
   private readonly entry = new HttpEntry();
   private readonly tcpEntry = new TcpEntry();
@@ -119,7 +121,9 @@ export class AlsDecoder {
   ): LabelsOrigin | DropReason {
     const { scan } = this;
     this.observedBytes = null;
+    this.streamId = "";
     if (!scan.read(bytes, start, stop)) return "entry_malformed";
+    this.streamId = scan.streamId(bytes);
     const { observation, accessLogType } = scan;
     if (observation.kind !== "bytes" || isNewer(bytes, observation)) {
       return this.deriveConnection(bytes, start, stop, sender, sink);
@@ -129,7 +133,7 @@ export class AlsDecoder {
     const { lifeMs, connectionId, isClosed, parts } = observed;
     this.observedBytes = observed.bytes;
     const isOver = isClosed || accessLogType === TCP_CONNECTION_END;
-    const record = { proxy: sender.id, lifeMs, connectionId, streamId: scan.streamId(bytes), isOver, parts };
+    const record = { proxy: sender.id, lifeMs, connectionId, streamId: this.streamId, isOver, parts };
     return sink(record) ?? "observation";
   }
 
@@ -151,7 +155,7 @@ export class AlsDecoder {
       proxy: sender.id,
       lifeMs: LIFE_NOT_TOLD,
       connectionId: 0,
-      streamId: scan.streamId(bytes),
+      streamId: this.streamId,
       isOver,
       parts: [{ labelKey, counts }],
     };

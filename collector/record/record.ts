@@ -1,6 +1,9 @@
 // AccessRecord and ConnectionRecord: what every access-log source becomes, of requests and of TCP connections. What comes after
 // knows no source.
 
+/** How an access log came: to an access-log service, or as OTLP. A proxy may tell of the same requests on both. */
+export type LogWay = "als" | "otlp";
+
 /**
  * One finished request as one proxy saw it, as far as its metrics carry one label set. Read-only; made once per log entry, and once
  * more for each further label set where a proxy's metrics differ in theirs.

@@ -3,10 +3,10 @@
 // Each entry of a connection says all again, since it began; what counts is by how much it says more than what was counted. So an
 // entry that comes twice, or late, adds nothing, and one that is lost is made up for by the next.
 
-import type { ConnectionPart, ConnectionRecord, TcpSample } from "../record/record.ts";
+import type { ConnectionPart, ConnectionRecord, LogWay, TcpSample } from "../record/record.ts";
 import type { DropReason } from "../self.ts";
 import { type ConnectionId, type Life, UNSTAMPED } from "./life.ts";
-import type { LogWay, SeriesTable } from "./table.ts";
+import type { SeriesTable } from "./table.ts";
 
 export class Connections {
   private held = 0;

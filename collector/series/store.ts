@@ -10,6 +10,7 @@ import type {
   AccessRecord,
   ConnectionPart,
   ConnectionRecord,
+  LogWay,
   StatsReport,
   StatsSample,
   TcpSample,
@@ -20,7 +21,7 @@ import { Expiry } from "./expiry.ts";
 import type { KeptLabels } from "./kept-labels.ts";
 import { type Clock, type Life, Lives, type ProxyLives, UNSTAMPED } from "./life.ts";
 import { HTTP_SHAPE, TCP_SHAPE } from "./shape.ts";
-import { type LogWay, SeriesTable, type TableLimits } from "./table.ts";
+import { SeriesTable, type TableLimits } from "./table.ts";
 
 /**
  * What the first scrape of a life brings counts as history (and not as traffic of this moment) if the process is older than

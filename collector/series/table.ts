@@ -6,6 +6,7 @@
 //
 // Totals are kept up to date by what each reading gains, never computed anew, so they cannot go down.
 
+import type { LogWay } from "../record/record.ts";
 import type { DropReason, ScrapeResult } from "../self.ts";
 import { Cell, type LifeCells, Series } from "./cell.ts";
 import type { Expiry } from "./expiry.ts";
@@ -21,9 +22,6 @@ export interface TableLimits {
   /** Most cells held: label sets of process lives. */
   readonly cells: number;
 }
-
-/** How an access log came: to an access-log service, or as OTLP. A proxy may tell of the same requests on both. */
-export type LogWay = "als" | "otlp";
 
 /** What was counted of one label set of a process life, and what stats and access logs said of it: requests, or connections opened. */
 export interface Pair {

@@ -5,8 +5,9 @@ import { keptMinutes } from "../indicators/indicators.ts";
 import { readSubjects, type SubjectQuery, type SubjectReading } from "../indicators/reading.ts";
 import type { Span } from "../indicators/slots.ts";
 import type { Accounts } from "../receiver/accounts.ts";
+import type { StreamReader } from "../receiver/client-stream.ts";
 import type { GrpcServer } from "../receiver/grpc.ts";
-import type { StatsReport } from "../record/record.ts";
+import type { LogWay, StatsReport } from "../record/record.ts";
 import type { ScrapeResult } from "../self.ts";
 import type { SeriesTables } from "../series/reader.ts";
 import type { Saved } from "../state/checkpoints.ts";
@@ -36,6 +37,10 @@ export class LocalShard implements Shards {
 
   register(grpc: GrpcServer): void {
     this.shard.als.register(grpc);
+  }
+
+  open(way: LogWay): StreamReader | null {
+    return this.shard.als.open(way);
   }
 
   async report(report: StatsReport): Promise<ScrapeResult> {

@@ -8,7 +8,7 @@ import type { Log } from "../log.ts";
 import type { LogRecord } from "../logs/record.ts";
 import type { ProxyCounts } from "../receiver/accounts.ts";
 import type { StreamEnd } from "../receiver/client-stream.ts";
-import type { StatsReport } from "../record/record.ts";
+import type { LogWay, StatsReport } from "../record/record.ts";
 import type { ScrapeResult, SelfCounts } from "../self.ts";
 import type { RingMemory } from "./ring.ts";
 import type { ShardConfig } from "./shard.ts";
@@ -27,7 +27,7 @@ export interface ThreadData {
 
 /** To the thread; taken in the order in which they were sent. Streams have the main thread's numbers. */
 export type Command =
-  | { readonly kind: "open"; readonly stream: number }
+  | { readonly kind: "open"; readonly stream: number; readonly way: LogWay }
   /** `spans`: of each message in the ring's slot its stream, and where it begins and ends. */
   | { readonly kind: "batch"; readonly slot: number; readonly spans: readonly number[] }
   /** One that is longer than a slot; or without a slot, since none was free and it was read already. */

@@ -28,7 +28,7 @@ const RETIRE_TICK_MS = 10_000;
 /** What a shard needs of the configuration: all of it plain. */
 export type ShardConfig = Pick<
   Config,
-  "endpoints" | "health" | "identity" | "indicators" | "limits" | "logs" | "metrics"
+  "endpoints" | "health" | "identity" | "indicators" | "limits" | "logs" | "metrics" | "otlp"
 >;
 
 export interface ShardOptions {
@@ -73,12 +73,13 @@ export class Shard {
     this.als = new AlsReceiver({
       maxStreams: config.limits.streams,
       maxProxies: config.limits.proxies,
-      sink: (record) => this.store.observe(record),
-      connectionSink: (record) => this.store.observeConnection(record),
+      sink: (record, way) => this.store.observe(record, way),
+      connectionSink: (record, way) => this.store.observeConnection(record, way),
       ...(tap && { taps: [tap] }),
       indicators: this.indicators,
       identities,
       rules,
+      expectsOtlp: config.otlp.grpc !== null || config.otlp.http !== null,
       entryLog: logs === null ? null : new LogIntake({ ...config.logs, store: logs, analyser, self }),
       self,
       log,

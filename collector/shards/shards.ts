@@ -7,8 +7,9 @@ import type { SubjectQuery, SubjectReading } from "../indicators/reading.ts";
 import type { Span } from "../indicators/slots.ts";
 import type { SubjectKind } from "../indicators/subjects.ts";
 import type { Accounts } from "../receiver/accounts.ts";
+import type { StreamReader } from "../receiver/client-stream.ts";
 import type { GrpcServer } from "../receiver/grpc.ts";
-import type { StatsReport } from "../record/record.ts";
+import type { LogWay, StatsReport } from "../record/record.ts";
 import type { Holdings, ScrapeResult, SelfCounts } from "../self.ts";
 import type { SeriesTables } from "../series/reader.ts";
 import type { Saved } from "../state/checkpoints.ts";
@@ -17,6 +18,8 @@ export interface Shards {
   readonly readings: Readings;
   /** Takes the streams of access loggers from then on. */
   register(grpc: GrpcServer): void;
+  /** Takes one more stream of ALS messages, which came another way; null when there are too many. */
+  open(way: LogWay): StreamReader | null;
   /** Merges one scrape, or says why not. */
   report(report: StatsReport): Promise<ScrapeResult>;
   /** What of them is saved; null when nothing is. */

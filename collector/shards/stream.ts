@@ -3,12 +3,14 @@
 import { decodeAlsMessage, hasIdentifier } from "../proto/als.ts";
 import type { MessageTap } from "../receiver/als.ts";
 import type { StreamEnd, StreamReader } from "../receiver/client-stream.ts";
+import type { LogWay } from "../record/record.ts";
 import { identifySender, type Sender } from "../resolver/attribution.ts";
 import type { Thread } from "./thread.ts";
 
 export interface StreamOptions {
   readonly threadOf: (nodeId: string) => Thread;
   readonly tap: MessageTap;
+  readonly way: LogWay;
   readonly onEnd: () => void;
 }
 
@@ -20,7 +22,7 @@ export class StreamOfThreads implements StreamReader {
     private thread: Thread,
     private readonly options: StreamOptions,
   ) {
-    thread.send({ kind: "open", stream: number });
+    thread.send({ kind: "open", stream: number, way: options.way });
   }
 
   message(bytes: Buffer): void {
@@ -42,7 +44,7 @@ export class StreamOfThreads implements StreamReader {
     const thread = this.options.threadOf(this.sender.id);
     if (thread === this.thread) return;
     this.thread.send({ kind: "leave", stream: this.number });
-    thread.send({ kind: "open", stream: this.number });
+    thread.send({ kind: "open", stream: this.number, way: this.options.way });
     this.thread = thread;
   }
 

@@ -66,7 +66,7 @@ export class ThreadShard {
         break;
       }
       case "open":
-        this.streams.set(command.stream, this.shard.als.adopt());
+        this.streams.set(command.stream, this.shard.als.adopt(command.way));
         break;
       case "leave":
         this.remove(command.stream).leave();

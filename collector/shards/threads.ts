@@ -14,7 +14,7 @@ import type { LogStore } from "../logs/store.ts";
 import { type MessageTap, registerAls } from "../receiver/als.ts";
 import type { StreamReader } from "../receiver/client-stream.ts";
 import type { GrpcServer } from "../receiver/grpc.ts";
-import type { StatsReport } from "../record/record.ts";
+import type { LogWay, StatsReport } from "../record/record.ts";
 import type { ScrapeResult, SelfMetrics } from "../self.ts";
 import type { Saved } from "../state/checkpoints.ts";
 import { hash } from "./hash.ts";
@@ -55,12 +55,12 @@ export class Threads implements Shards {
 
   private constructor(private readonly options: ThreadsOptions) {
     const { config, log, onFailure } = options;
-    const { endpoints, health, identity, indicators, limits, logs, metrics } = config;
+    const { endpoints, health, identity, indicators, limits, logs, metrics, otlp } = config;
     const restored = options.restored && shared(options.restored);
     this.threads = Array.from({ length: config.threads }, (_, number) => {
       return new Thread({
         number,
-        config: { endpoints, health, identity, indicators, limits, logs, metrics },
+        config: { endpoints, health, identity, indicators, limits, logs, metrics, otlp },
         keepsLogs: options.logs !== null,
         state: restored && { restored, shard: number, shards: config.threads },
         onFull: () => this.onFull(),
@@ -90,7 +90,7 @@ export class Threads implements Shards {
   }
 
   register(grpc: GrpcServer): void {
-    registerAls(grpc, () => this.open());
+    registerAls(grpc, () => this.open("als"));
   }
 
   report(report: StatsReport): Promise<ScrapeResult> {
@@ -127,7 +127,7 @@ export class Threads implements Shards {
   }
 
   /** The reader of one more stream; null when there are too many. Of a stream that names no node the first thread keeps the account. */
-  private open(): StreamReader | null {
+  open(way: LogWay): StreamReader | null {
     const [first] = this.threads as [Thread];
     const limit = this.options.config.limits.streams;
     if (this.streams >= limit) {
@@ -138,6 +138,7 @@ export class Threads implements Shards {
     return new StreamOfThreads(this.nextStream++, first, {
       threadOf: (nodeId) => this.threadOf(nodeId),
       tap: this.options.tap,
+      way,
       onEnd: () => this.streams--,
     });
   }

@@ -25,7 +25,7 @@ const HANDSHAKE_TIMEOUT_MS = 10_000;
 
 export interface ServerTlsOptions {
   /** The label `listener`. */
-  readonly listener: "grpc" | "http";
+  readonly listener: "grpc" | "http" | "otlp_grpc" | "otlp_http";
   readonly files: TlsFiles;
   /** How often the files are looked at. Default: 2 s. */
   readonly pollMs?: number;

@@ -2,6 +2,7 @@
 
 import { roleOf } from "../analysis/role.ts";
 import { type CompletenessReading, type ProxyCompared, ratiosOf } from "../completeness/compared.ts";
+import type { OtlpLogCounts } from "../otlp/logs.ts";
 import type { Accounts, ProxyCounts, Taken } from "../receiver/accounts.ts";
 import { readDelay } from "../receiver/entry-delay.ts";
 import type { MetricsAccount, MetricsAccounts } from "../receiver/metrics-accounts.ts";
@@ -46,6 +47,7 @@ const IS_READ: ReadonlySet<string> = new Set(["ok", "no_start_time", "no_filter"
 export interface Sources {
   readonly accounts: Accounts;
   readonly scrapes: readonly ScrapeStatus[];
+  readonly otlp: OtlpLogCounts;
   readonly metrics: MetricsAccounts;
   readonly completeness: CompletenessReading;
 }
@@ -64,7 +66,7 @@ export function readReceivers(sources: Sources, query: URLSearchParams, maxRows 
   const text = query.get("proxy") ?? "";
   const senders = [...sendersOf(sources)].filter(({ proxy }) => text === "" || proxy?.includes(text));
   senders.sort(byProxy);
-  const { accounts, metrics, completeness } = sources;
+  const { accounts, otlp, metrics, completeness } = sources;
   const compared = new Map(completeness.proxies.map((each) => [each.proxy, each]));
   const body = {
     proxies: senders.slice(0, maxRows).map((sender) => renderSender(sender, compared.get(sender.proxy ?? "") ?? null)),
@@ -73,6 +75,12 @@ export function readReceivers(sources: Sources, query: URLSearchParams, maxRows 
     beyond_limit: renderAccount(accounts.beyondLimit),
     metrics_unnamed: renderMetrics(metrics.unnamed),
     metrics_beyond_limit: renderMetrics(metrics.beyondLimit),
+    otlp_logs: {
+      accepted: otlp.accepted,
+      rejected: otlp.rejected,
+      with_unknown_attributes: otlp.withUnknownAttributes,
+      unknown_attributes: otlp.unknownAttributes,
+    },
   };
   return { status: 200, body };
 }

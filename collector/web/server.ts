@@ -6,6 +6,7 @@ import type { AddressInfo } from "node:net";
 import { Readable } from "node:stream";
 import { pipeline } from "node:stream/promises";
 import { createGzip } from "node:zlib";
+import type { AiMetrics } from "../ai/metrics.ts";
 import type { SuccessPolicies } from "../analysis/policy.ts";
 import { renderCompleteness } from "../completeness/exposition.ts";
 import { CollectorError } from "../error.ts";
@@ -14,6 +15,7 @@ import { expositionSpans, renderIndicators } from "../indicators/exposition.ts";
 import type { Span } from "../indicators/slots.ts";
 import type { Log } from "../log.ts";
 import type { LogStore } from "../logs/store.ts";
+import type { OtlpLogCounts } from "../otlp/logs.ts";
 import type { ProxyStats } from "../proxy-stats/proxy-stats.ts";
 import type { MetricsAccounts } from "../receiver/metrics-accounts.ts";
 import { renderTargets } from "../receiver/scrape/exposition.ts";
@@ -64,6 +66,10 @@ export interface WebOptions {
   readonly metricsAccounts: MetricsAccounts;
   /** Null: not shown. */
   readonly proxyStats: ProxyStats | null;
+  /** What came of log records of OTLP. */
+  readonly otlpLogs: () => OtlpLogCounts;
+  /** What AI gateways told. */
+  readonly ai: Pick<AiMetrics, "render">;
   readonly self: SelfMetrics;
   /** What is not ready yet; empty when all is. */
   readonly pending: () => readonly string[];
@@ -175,11 +181,14 @@ export class WebServer {
     "/api/v1/tap": (request, response, query) => this.tap(request, response, query),
     "/api/v1/logs": async (_, response, query) => sendJson(response, await readLogs(this.options.logs, query)),
     "/api/v1/receivers": async (_, response, query) => {
-      const { readings, scrapeStatuses, metricsAccounts } = this.options;
+      const { readings, scrapeStatuses, metricsAccounts, otlpLogs } = this.options;
       const [accounts, completeness] = await Promise.all([readings.accounts(), readings.completeness()]);
       sendJson(
         response,
-        readReceivers({ accounts, scrapes: scrapeStatuses(), metrics: metricsAccounts, completeness }, query),
+        readReceivers(
+          { accounts, scrapes: scrapeStatuses(), otlp: otlpLogs(), metrics: metricsAccounts, completeness },
+          query,
+        ),
       );
     },
     "/api/v1/cardinality": async (_, response, query) => {
@@ -241,8 +250,9 @@ export class WebServer {
     for (const piece of measures(reading, spans, this.options.scrapeStatuses())) {
       yield format === "openmetrics" ? toOpenMetrics(piece) : piece;
     }
-    const { self, graph, proxyStats } = this.options;
+    const { self, graph, proxyStats, ai } = this.options;
     if (proxyStats !== null) yield* proxyStats.render(format);
+    for (const piece of ai.render()) yield format === "openmetrics" ? toOpenMetrics(piece) : piece;
     const { leftOut, proxyStatsHeld } = this;
     const holdings = { ...reading.holdings, edges: graph.edgeCount, leftOut, proxyStats: proxyStatsHeld };
     const text = await self.render(holdings, reading.others);

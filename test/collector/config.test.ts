@@ -47,6 +47,7 @@ describe("loadConfig", () => {
         tls: null,
       },
       http: { address: { host: "127.0.0.1", port: 12800 }, tls: null },
+      otlp: { grpc: null, http: null },
       scrape: {
         targets: [],
         intervalMs: 5000,
@@ -68,7 +69,7 @@ describe("loadConfig", () => {
       endpoints: { rules: [], openapi: [], maxPerService: 200 },
       logs: {
         folder: null,
-        rules: { errors: true, flagged: true, slowMs: 1000, sample: 0, perMinute: 6000 },
+        rules: { errors: true, flagged: true, tokens: 10_000, slowMs: 1000, sample: 0, perMinute: 6000 },
         redact: { headers: DEFAULT_REDACTED_HEADERS, query: true },
         bounds: { maxBytes: 2 ** 30, maxAgeMs: 72 * 3_600_000 },
         memoryBytes: 2 ** 26,
@@ -87,6 +88,7 @@ describe("loadConfig", () => {
         connections: 200_000,
         taps: 8,
         indicators: 10_000,
+        aiSeries: 2000,
       },
       log: { level: "info" },
       state: { folder: null, intervalMs: 10_000 },
@@ -113,6 +115,7 @@ describe("loadConfig", () => {
     const config = load(`
 grpc: { address: "[::1]:0", max_message: 1KiB, max_metrics_message: 2KiB, max_stream_age: 0s }
 http: { address: 0.0.0.0:80, insecure: true }
+otlp: { grpc: { address: 0.0.0.0:4317, insecure: true }, http: { address: "127.0.0.1:0" } }
 scrape:
   targets: ["127.0.0.1:15000", "https://a.example/envoy/"]
   interval: 500ms
@@ -140,6 +143,7 @@ logs:
   folder: logs
   errors: false
   flagged: false
+  tokens: 7
   slow: 0s
   sample: 100
   per_minute: 5
@@ -166,7 +170,7 @@ otlp_export:
   - url: https://b.example:4317
     protocol: grpc
     resource_attributes: { deployment.environment: test }
-limits: { proxies: 1, label_sets: 2, cells: 4, retire_after: 1h, edges: 3, streams: 5, connections: 6, taps: 7, indicators: 8 }
+limits: { proxies: 1, label_sets: 2, cells: 4, retire_after: 1h, edges: 3, streams: 5, connections: 6, taps: 7, indicators: 8, ai_series: 9 }
 log: { level: warn }
 shutdown: { drain: 0s }
 threads: 64`);
@@ -179,6 +183,10 @@ threads: 64`);
         tls: null,
       },
       http: { address: { host: "0.0.0.0", port: 80 }, tls: null },
+      otlp: {
+        grpc: { address: { host: "0.0.0.0", port: 4317 }, tls: null },
+        http: { address: { host: "127.0.0.1", port: 0 }, tls: null },
+      },
       scrape: {
         targets: ["http://127.0.0.1:15000", "https://a.example/envoy"],
         intervalMs: 500,
@@ -232,7 +240,7 @@ threads: 64`);
       },
       logs: {
         folder: join(folder, "logs"),
-        rules: { errors: false, flagged: false, slowMs: 0, sample: 100, perMinute: 5 },
+        rules: { errors: false, flagged: false, tokens: 7, slowMs: 0, sample: 100, perMinute: 5 },
         redact: { headers: ["x-secret"], query: false },
         bounds: { maxBytes: 2 ** 24, maxAgeMs: 8760 * 3_600_000 },
         memoryBytes: 2 ** 25,
@@ -279,6 +287,7 @@ threads: 64`);
         connections: 6,
         taps: 7,
         indicators: 8,
+        aiSeries: 9,
       },
       log: { level: "warn" },
       shutdown: { drainMs: 0 },
@@ -301,7 +310,7 @@ threads: 64`);
       "3:26: scrape.targets.1: found 7, expected host:port or http(s) URL without user of an Envoy's admin interface, such as 127.0.0.1:15000",
       '3:29: scrape.targets.2: found "ftp://x", expected host:port or http(s) URL without user of an Envoy\'s admin interface, such as 127.0.0.1:15000',
       "5:12: limits.proxies: found 0, expected a whole number from 1 to 1000000",
-      "6:1: loog: found an unknown key, expected log (known here: grpc, http, scrape, identity, health, indicators, endpoints, logs, metrics, remote_write, otlp_export, state, proxy_stats, limits, log, shutdown, threads)",
+      "6:1: loog: found an unknown key, expected log (known here: grpc, http, otlp, scrape, identity, health, indicators, endpoints, logs, metrics, remote_write, otlp_export, state, proxy_stats, limits, log, shutdown, threads)",
       'LOG_LEVEL: found "loud", expected one of info, warn, error, silent',
     ]);
   });
@@ -545,6 +554,22 @@ threads: 64`);
     ]);
     expect(faults(`grpc: { address: "${address}", insecure: true }`)).toEqual([]);
   });
+
+  it.each(["grpc", "http"] as const)(
+    "listens for OTLP over %s where it is told to, by the rules of the others",
+    (name) => {
+      expect(load(`otlp: { ${name}: { address: "[::1]:4317" } }`).otlp[name]).toEqual({
+        address: { host: "::1", port: 4317 },
+        tls: null,
+      });
+      expect(load(`otlp: { ${name}: {} }`).otlp[name]).toBeNull();
+      const fault = expect.stringContaining(`otlp.${name}.address: found "0.0.0.0:1", expected a loopback address`);
+      expect(faults(`otlp: { ${name}: { address: 0.0.0.0:1 } }`)).toEqual([fault]);
+      expect(faults(`otlp: { ${name}: { address: 0.0.0.0:1, insecure: true } }`)).toEqual([]);
+      const half = faults(`otlp: { ${name}: { address: 127.0.0.1:1, tls: { key: a.key } } }`);
+      expect(half).toEqual([expect.stringContaining(`otlp.${name}.tls: found no certificate`)]);
+    },
+  );
 
   it.each(["127.0.0.1:1", "127.8.9.1:0", "[::1]:1", "localhost:65535"])("takes %s as it is", (address) => {
     expect(faults(`http: { address: "${address}" }`)).toEqual([]);

@@ -74,13 +74,15 @@ interface Page {
   beyond_limit: AccessLog;
 }
 
+const NO_OTLP = { accepted: 0, rejected: {}, withUnknownAttributes: 0, unknownAttributes: [] };
+
 function page(
   scrapes: readonly ScrapeStatus[] = [],
   query = "",
   maxRows?: number,
   completeness: CompletenessReading = { proxies: [], edges: [] },
 ): Page {
-  const sources = { accounts: receiver.accounts, scrapes, metrics, completeness };
+  const sources = { accounts: receiver.accounts, scrapes, otlp: NO_OTLP, metrics, completeness };
   const { status, body } = readReceivers(sources, new URLSearchParams(query), maxRows);
   expect(status).toBe(200);
   return JSON.parse(JSON.stringify(body)) as Page;
@@ -162,6 +164,7 @@ test("all that is known of a proxy that is scraped and logs", () => {
       },
     ],
     left_out: 0,
+    otlp_logs: { accepted: 0, rejected: {}, with_unknown_attributes: 0, unknown_attributes: [] },
     unnamed: expect.objectContaining({ streams: 0, entries_not_taken: {} }),
     beyond_limit: expect.objectContaining({ streams: 0 }),
     metrics_unnamed: expect.objectContaining({ streams: 0 }),

@@ -1,10 +1,9 @@
 // A proxy that logs the same requests to an access-log service and as OTLP: neither adds to the other.
 
 import { describe, expect, test } from "vitest";
-import type { AccessRecord, ConnectionRecord } from "../../collector/record/record.ts";
+import type { AccessRecord, ConnectionRecord, LogWay } from "../../collector/record/record.ts";
 import { COUNTS_WIDTH, REQUESTS } from "../../collector/series/counts.ts";
 import { SeriesStore } from "../../collector/series/store.ts";
-import type { LogWay } from "../../collector/series/table.ts";
 import { TCP_METRICS } from "../../collector/vocabulary.ts";
 import { random } from "../property/random.ts";
 import { key } from "./labels.ts";

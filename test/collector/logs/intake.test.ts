@@ -14,7 +14,14 @@ import { encodeEntry, encodeMessage, type Fields } from "../../fixtures/als.ts";
 import { randomMessage } from "../../fixtures/als-random.ts";
 import { random } from "../../property/random.ts";
 
-const DEFAULTS: LogRuleSettings = { errors: true, flagged: true, slowMs: 1000, sample: 0, perMinute: 6000 };
+const DEFAULTS: LogRuleSettings = {
+  errors: true,
+  flagged: true,
+  tokens: 10_000,
+  slowMs: 1000,
+  sample: 0,
+  perMinute: 6000,
+};
 const SENDER = identifySender({
   nodeId: "sidecar~10.0.0.1~web-1.ns1~ns1.svc.cluster.local",
   logName: "outbound",
@@ -54,12 +61,20 @@ const http = (entry: Fields): Fields => ({ httpLogs: { logEntry: [entry] } });
 const tcp = (entry: Fields): Fields => ({ tcpLogs: { logEntry: [entry] } });
 const answer = (value: number) => ({ request: { authority: "a", path: "/" }, response: { responseCode: { value } } });
 
+const tokens = (input: string, output: string): Fields => ({
+  ...answer(200),
+  commonProperties: { customTags: { "gen_ai.usage.input_tokens": input, "gen_ai.usage.output_tokens": output } },
+});
+
 describe("what is kept", () => {
   it.each<[string, Fields, number]>([
     ["a failed call", http(answer(503)), 1],
     ["an answered one", http(answer(200)), 0],
     ["one without an answer", http({ request: { authority: "a", path: "/" } }), 1],
     ["one that was slow", http({ ...answer(200), commonProperties: { duration: { seconds: 1 } } }), 1],
+    ["one of many tokens", http(tokens("9000", "1000")), 1],
+    ["one of fewer", http(tokens("9000", "999")), 0],
+    ["one that does not say how many", http(tokens("many", "-1")), 0],
     ["one that has not ended", http({ ...answer(503), commonProperties: { accessLogType: 5 } }), 0],
     ["a part of one", http({ ...answer(503), commonProperties: { accessLogType: 9 } }), 0],
     [
@@ -108,7 +123,15 @@ describe("what is kept", () => {
 it("a caller that knows the facts already may offer an entry: the rules decide by what it says", async () => {
   const { logs, records, dropped } = intake();
   const bytes = encodeEntry(answer(200));
-  const call = { protocol: "http", code: 200, grpcStatus: null, flags: [], latencyMs: 1, success: true } as const;
+  const call = {
+    protocol: "http",
+    code: 200,
+    grpcStatus: null,
+    flags: [],
+    latencyMs: 1,
+    tokens: 0,
+    success: true,
+  } as const;
   const nowMs = 1_767_225_600_000;
   logs.offer(bytes, 0, bytes.length, true, SENDER, { ...call, nowMs });
   expect(records).toEqual([]);

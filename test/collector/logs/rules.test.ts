@@ -6,11 +6,26 @@ import { MinuteQuota } from "../../../collector/logs/quota.ts";
 import { type LogRuleSettings, LogRules } from "../../../collector/logs/rules.ts";
 import type { LogReason } from "../../../collector/self.ts";
 
-const DEFAULTS: LogRuleSettings = { errors: true, flagged: true, slowMs: 1000, sample: 0, perMinute: 6000 };
-const ALL_OFF: LogRuleSettings = { ...DEFAULTS, errors: false, flagged: false, slowMs: 0 };
+const DEFAULTS: LogRuleSettings = {
+  errors: true,
+  flagged: true,
+  tokens: 10_000,
+  slowMs: 1000,
+  sample: 0,
+  perMinute: 6000,
+};
+const ALL_OFF: LogRuleSettings = { ...DEFAULTS, errors: false, flagged: false, tokens: 0, slowMs: 0 };
 
 function call(changes: Partial<LoggedCall> = {}): LoggedCall {
-  const fine = { protocol: "http", code: 200, grpcStatus: null, flags: [], latencyMs: 5, success: true } as const;
+  const fine = {
+    protocol: "http",
+    code: 200,
+    grpcStatus: null,
+    flags: [],
+    latencyMs: 5,
+    tokens: 0,
+    success: true,
+  } as const;
   return { ...fine, nowMs: 0, ...changes };
 }
 
@@ -34,6 +49,9 @@ describe("by default", () => {
     ["an answer that broke off", { flags: ["DC"], success: false }, "error"],
     ["an error with a flag", { code: 503, flags: ["UF"] }, "error"],
     ["an answer with a flag", { flags: ["DI"] }, "flagged"],
+    ["one of many tokens", { tokens: 10_000, latencyMs: 5000 }, "tokens"],
+    ["one of not so many", { tokens: 9999 }, null],
+    ["an error of many tokens", { code: 500, tokens: 10_000 }, "error"],
     ["a slow one", { latencyMs: 1000 }, "slow"],
     ["one that is nearly slow", { latencyMs: 999 }, null],
     ["one that does not say how long it took", { latencyMs: null }, null],
@@ -49,6 +67,7 @@ describe("a rule that is off", () => {
     ["errors, and a flag", { errors: false }, { code: 503, flags: ["UF"] }, "flagged"],
     ["errors, and slow", { errors: false }, { code: 503, latencyMs: 2000 }, "slow"],
     ["flagged", { flagged: false }, { flags: ["DI"] }, null],
+    ["tokens", { tokens: 0 }, { tokens: 1e9 }, null],
     ["slow", { slowMs: 0 }, { latencyMs: 1e9 }, null],
     ["all", ALL_OFF, { code: 0, flags: ["UF"], latencyMs: 1e9, success: false }, null],
   ])("%s: %j %j -> %s", (_, settings, changes, reason) => expect(rules(settings).keeps(changes)).toBe(reason));
