@@ -20,6 +20,8 @@ const SPREAD_MS = 10;
 const PATIENCE_MS = 500;
 /** A target that its source left out is known for so long, in case it comes back. */
 const REMEMBER_MS = 600_000;
+/** And of so many, those that were left out last. */
+const MAX_LEFT = 1000;
 const MIN_IDLE_MS = 60_000;
 
 export interface ScraperOptions extends TargetOptions {
@@ -128,7 +130,7 @@ export class Scraper {
 
   private forgetOld(): void {
     for (const [url, { target, untilMs }] of this.left) {
-      if (performance.now() < untilMs) return;
+      if (performance.now() < untilMs && this.left.size <= MAX_LEFT) return;
       this.left.delete(url);
       target.release();
     }
@@ -150,6 +152,7 @@ export class Scraper {
       const nextMs = beganMs + this.options.intervalMs * (1 + JITTER * (2 * Math.random() - 1));
       await pause(nextMs - performance.now(), signal);
       if (signal.aborted) return;
+      this.forgetOld();
       beganMs = performance.now();
       await this.scrape(each);
     }

@@ -326,6 +326,24 @@ describe("Scraper", () => {
       expect(reports.map(({ samples }) => samples[0]?.requests)).toEqual([500, 550, 560]);
     });
 
+    it("knows so many that were left out, those that were the last", async () => {
+      const admin = new Admin();
+      const url = await listen((request, response) => {
+        request.url = request.url?.replace(/^\/[a-z]\d*/, "") ?? "";
+        admin.listener(request, response);
+      });
+      const { scraper, reports } = setUp([`${url}/a`, `${url}/b`]);
+      for (admin.requests of [500, 50]) await scraper.scrapeNow();
+      expect(reports.slice(-2).map(({ samples }) => samples[0]?.requests)).toEqual([550, 550]);
+      const others = Array.from({ length: 999 }, (_, index) => adminSpec(`${url}/x${index}`));
+      scraper.use([adminSpec(`${url}/b`), ...others]); // a is left first
+      scraper.use([]); // and 1,000 more
+      scraper.use([`${url}/a`, `${url}/b`].map(adminSpec));
+      admin.requests = 60;
+      await scraper.scrapeNow();
+      expect(new Set(reports.slice(-2).map(({ samples }) => samples[0]?.requests))).toEqual(new Set([60, 560]));
+    });
+
     it("takes what a source says of them: who it is, and that there is no filter", async () => {
       const admin = new Admin();
       admin.more = "envoy_server_hot_restart_epoch{} 0\n";
@@ -447,7 +465,9 @@ describe("Scraper", () => {
     ["timeout", "does not answer", () => () => {}],
     ["timeout", "stops in the middle", () => (_, response) => response.write("istio_")],
   ])("counts %s for a target that %s", async (result, _behaviour, listener) => {
-    const { scraper, reports, results } = setUp([await listen(listener(new Admin()))], { timeoutMs: 300 });
+    const { scraper, reports, results } = setUp([await listen(listener(new Admin()))], {
+      timeoutMs: result === "timeout" ? 300 : 10_000,
+    });
     await scraper.scrapeNow();
     expect(await results()).toEqual({ [result]: 1 });
     expect(reports).toEqual([]);
