@@ -124,10 +124,19 @@ describe("Scraper", () => {
       const admin = new Admin();
       const target = await listen(admin.listener);
       const { scraper } = setUp([target]);
-      const unread = { target, proxy: null, result: null, atMs: 0, detail: "", logsWritten: null, logsDropped: null };
+      const unread = {
+        target,
+        proxy: null,
+        result: null,
+        atMs: 0,
+        okAtMs: 0,
+        detail: "",
+        logsWritten: null,
+        logsDropped: null,
+      };
       expect(scraper.statuses).toEqual([unread]);
       await scraper.scrapeNow();
-      const read = { ...unread, proxy: "node-1", result: "ok", atMs: expect.any(Number) };
+      const read = { ...unread, proxy: "node-1", result: "ok", atMs: expect.any(Number), okAtMs: expect.any(Number) };
       expect(scraper.statuses).toEqual([read]);
       admin.more = LOGGED;
       await scraper.scrapeNow();
