@@ -34,6 +34,8 @@ export interface CollectorOptions {
   readonly folder: string;
   readonly watchdog: Watchdog;
   readonly signal?: AbortSignal | undefined;
+  /** More of its configuration: sections, of whose keys those that are there already stay. */
+  readonly config?: Sections | undefined;
 }
 
 /** Fulfilled when it listens. Rejects with its last lines when it ends before. */
@@ -52,6 +54,12 @@ export async function startCollector(options: CollectorOptions): Promise<Collect
   }
 }
 
+/** Starts one that ended again, where it was. */
+export function restartCollector(former: CollectorProcess, options: CollectorOptions): Promise<CollectorProcess> {
+  const port = (address: string) => Number(address.split(":").at(-1));
+  return startOn({ grpc: port(former.grpcAddress), http: port(former.url) }, options);
+}
+
 async function startOn(
   ports: { readonly grpc: number; readonly http: number },
   options: CollectorOptions,
@@ -59,7 +67,10 @@ async function startOn(
   const { folder, watchdog, signal } = options;
   signal?.throwIfAborted();
   const configFile = join(folder, "collector.yaml");
-  await writeFile(configFile, JSON.stringify(collectorConfig(ports, options.targets), null, 2));
+  await writeFile(
+    configFile,
+    JSON.stringify(withMore(collectorConfig(ports, options.targets), options.config), null, 2),
+  );
 
   let announce: (addresses: Listening) => void = () => {};
   const listening = new Promise<Listening>((resolve) => {
@@ -94,11 +105,18 @@ async function startOn(
   }
 }
 
+type Sections = Readonly<Record<string, object>>;
+
+function withMore(config: Sections, more: Sections = {}): Sections {
+  const merged = Object.entries(more).map(([name, keys]) => [name, { ...keys, ...config[name] }]);
+  return { ...config, ...Object.fromEntries(merged) };
+}
+
 /** Its configuration file as a value; JSON is YAML. */
 export function collectorConfig(
   ports: { readonly grpc: number; readonly http: number },
   targets: readonly string[],
-): object {
+): Sections {
   return {
     grpc: { address: `${HOST}:${ports.grpc}` },
     http: { address: `${HOST}:${ports.http}` },

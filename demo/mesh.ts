@@ -8,7 +8,7 @@ import { join } from "node:path";
 import { filterWasmPath } from "../envoy/project.ts";
 import { startBookinfo } from "./bookinfo.ts";
 import { writeCertificates } from "./certificates.ts";
-import { type CollectorProcess, startCollector } from "./collector-process.ts";
+import { type CollectorOptions, type CollectorProcess, restartCollector, startCollector } from "./collector-process.ts";
 import { EnvoyProcess } from "./envoy-process.ts";
 import { type Answer, httpCall } from "./http-call.ts";
 import { backUp, RatingsDb, startBackups, startRatingsDb } from "./ratings-db.ts";
@@ -37,6 +37,8 @@ export interface MeshOptions {
   readonly scrape?: boolean;
   /** Sidecars take plain text beside mTLS, so that a client without a sidecar can call. Default false. */
   readonly plaintext?: boolean;
+  /** More of the collector's configuration. Default: none. */
+  readonly collectorConfig?: Readonly<Record<string, object>>;
   /** Applications fail and dawdle now and then. Default true. */
   readonly faults?: boolean;
   /** Requests per second that a generator sends through the gateway. Default 0. */
@@ -83,6 +85,8 @@ export interface Mesh {
   kill(workload: string, signal?: NodeJS.Signals): Promise<void>;
   /** Starts the workload's Envoy again, stopping it first if it runs, and waits until it is ready. */
   restart(workload: string): Promise<void>;
+  /** Ends the collector by the signal and starts it again where it was, on the same configuration. */
+  restartCollector(signal: NodeJS.Signals): Promise<void>;
   /** Stops everything; may be called more than once. */
   stop(): Promise<void>;
   /** Kills every process at once, for those who cannot wait; `stop` is still to be called. */
@@ -205,30 +209,70 @@ async function launchCollector(
   options: MeshOptions,
   { folder, watchdog, subnet }: Site,
   resources: Resources,
-): Promise<CollectorProcess> {
+): Promise<Collector> {
   const targets = WORKLOADS.map((workload) => `${addressOf(workload, subnet)}:${PORTS.admin}`);
-  const collector = await startCollector({
-    targets: (options.scrape ?? true) ? targets : [],
-    folder,
-    watchdog,
-    signal: options.signal,
-  });
-  let isWanted = true;
-  resources.add(() => {
-    isWanted = false;
-    return collector.child.stop();
-  });
-  void collector.child.ended.then(() => {
-    if (isWanted) options.onCrash?.("collector", collector.child.failure());
-  });
+  const { signal, collectorConfig: config } = options;
+  const onCrash = (failure: Error) => options.onCrash?.("collector", failure);
+  const started = { targets: (options.scrape ?? true) ? targets : [], folder, watchdog, signal, config };
+  const collector = new Collector(await startCollector(started), started, onCrash);
+  resources.add(() => collector.stop());
   return collector;
+}
+
+/** The collector that runs now. */
+class Collector {
+  private isWanted = true;
+
+  constructor(
+    private process: CollectorProcess,
+    private readonly options: CollectorOptions,
+    private readonly onCrash: (failure: Error) => void,
+  ) {
+    this.watch();
+  }
+
+  get url(): string {
+    return this.process.url;
+  }
+
+  get grpcAddress(): string {
+    return this.process.grpcAddress;
+  }
+
+  get pid(): number {
+    return this.process.child.pid;
+  }
+
+  async restart(signal: NodeJS.Signals): Promise<void> {
+    this.isWanted = false;
+    await this.process.child.kill(signal);
+    this.process = await restartCollector(this.process, this.options);
+    this.isWanted = true;
+    this.watch();
+  }
+
+  async stop(): Promise<void> {
+    this.isWanted = false;
+    await this.process.child.stop();
+  }
+
+  destroy(): void {
+    this.process.child.destroy();
+  }
+
+  private watch(): void {
+    const { child } = this.process;
+    void child.ended.then(() => {
+      if (this.isWanted) this.onCrash(child.failure());
+    });
+  }
 }
 
 interface Parts {
   readonly subnet: string;
   readonly gatewayUrl: string;
   readonly tally: Tally;
-  readonly collector: CollectorProcess | null;
+  readonly collector: Collector | null;
   readonly proxies: ReadonlyMap<string, EnvoyProcess>;
 }
 
@@ -245,8 +289,7 @@ class LocalMesh implements Mesh {
     this.resources = resources;
     this.gatewayUrl = parts.gatewayUrl;
     const { collector, subnet } = parts;
-    this.collector =
-      collector === null ? null : { url: collector.url, grpcAddress: collector.grpcAddress, pid: collector.child.pid };
+    this.collector = collector;
     this.workloads = WORKLOADS.map((workload) => runningWorkload(workload, subnet, this.proxyOf(workload.name)));
     resources.add(() => this.agent.destroy());
   }
@@ -281,13 +324,18 @@ class LocalMesh implements Mesh {
     await proxy.start();
   }
 
+  async restartCollector(signal: NodeJS.Signals): Promise<void> {
+    if (this.parts.collector === null) throw new Error("the mesh has no collector");
+    await this.parts.collector.restart(signal);
+  }
+
   stop(): Promise<void> {
     return this.resources.release();
   }
 
   destroy(): void {
     for (const proxy of this.parts.proxies.values()) proxy.destroy();
-    this.parts.collector?.child.destroy();
+    this.parts.collector?.destroy();
   }
 
   private proxyOf(workload: string): EnvoyProcess {
