@@ -1,0 +1,165 @@
+// Stores that are saved in the middle of counting, and restored: what the simulation meets seldom.
+
+import { describe, expect, it } from "vitest";
+import type { StatsReport, StatsSample } from "../../../collector/record/record.ts";
+import type { SeriesReader } from "../../../collector/series/reader.ts";
+import { OVERFLOW_KEY } from "../../../collector/series/shape.ts";
+import { type SeriesLimits, SeriesStore } from "../../../collector/series/store.ts";
+import { ByteReader } from "../../../collector/state/bytes.ts";
+import { ResetsBook } from "../../../collector/state/resets-book.ts";
+import { SavedStore } from "../../../collector/state/saved-store.ts";
+import { SNAPSHOT_OPTIONS } from "../../../collector/state/snapshot.ts";
+import { HTTP_METRICS, TCP_METRICS } from "../../../collector/vocabulary.ts";
+import { key } from "../labels.ts";
+
+const ROOMY: SeriesLimits = { proxies: 100, labelSets: 100, cells: 1000, connections: 100, retireAfterMs: 60_000 };
+const WHOLE = { shard: 0, shards: 1, owns: () => true };
+const KEYS = ["a", "b", "c", "d", "e"].map((workload) => key({ source_workload: workload }));
+
+function newStore(limits: Partial<SeriesLimits> = {}, clock = { nowMs: 1_000_000 }) {
+  const store = new SeriesStore({ ...ROOMY, ...limits }, { wallMs: () => clock.nowMs, steadyMs: () => clock.nowMs });
+  return {
+    clock,
+    store,
+    saved: new SavedStore(store, { ...SNAPSHOT_OPTIONS, pieceBytes: 1, momentCells: 2, recordCells: 1 }),
+  };
+}
+
+function restored(pieces: readonly Buffer[], limits: Partial<SeriesLimits> = {}) {
+  const fresh = newStore(limits);
+  fresh.saved.restore(
+    pieces.map((piece) => new ByteReader(piece, 0, piece.length)),
+    WHOLE,
+  );
+  return fresh;
+}
+
+function piecesOf(saved: SavedStore, between: (piece: number) => void = () => {}): Buffer[] {
+  saved.begin(0);
+  const pieces: Buffer[] = [];
+  for (let piece = saved.nextPiece(); piece !== null; piece = saved.nextPiece()) between(pieces.push(piece));
+  return pieces;
+}
+
+function sample(labelKey: string, requests: number): StatsSample {
+  return { labelKey, requests, histograms: HTTP_METRICS.map(() => null) };
+}
+
+function report(lifeMs: number, samples: readonly StatsSample[], proxy = "p"): StatsReport {
+  return { proxy, lifeMs, samples, tcpSamples: [] };
+}
+
+function requests(reader: SeriesReader, labelKey?: string): number {
+  const row = new Float64Array(64);
+  let sum = 0;
+  for (const series of reader.series) {
+    if (labelKey !== undefined && series.labelKey !== labelKey) continue;
+    reader.readTotal(series, row);
+    sum += row[0] as number;
+  }
+  return sum;
+}
+
+describe("a life that is let go of while it is saved", () => {
+  it.each([0, 1, 2, 3, 4, 5, 6, 7, 8])("counts once, whichever piece comes next: %d", (at) => {
+    const { store, saved, clock } = newStore();
+    store.report(report(1, [sample(KEYS[0] as string, 5), sample(KEYS[1] as string, 7)]));
+    store.report(report(2, [sample(KEYS[0] as string, 3)]));
+    clock.nowMs += 120_000;
+    const pieces = piecesOf(saved, (piece) => {
+      if (piece === at) store.retireSuperseded();
+    });
+    const { store: again } = restored(pieces);
+    expect(requests(again.http)).toBe(15);
+    again.report(report(1, [sample(KEYS[0] as string, 9)]));
+    again.report(report(2, [sample(KEYS[0] as string, 4)]));
+    const isGone = at > 0 && at < pieces.length;
+    expect(requests(again.http)).toBe(isGone ? 16 : 20);
+  });
+});
+
+describe("a proxy too large for one moment", () => {
+  const many = Array.from({ length: 9 }, (_, set) => key({ source_workload: `w${set}` }));
+
+  it("is never above the truth, though it counts on between any two pieces, and is the truth once its stats are read", () => {
+    const { store, saved } = newStore();
+    let truth = 0;
+    const count = () => {
+      for (const labelKey of many) store.observe(record(labelKey));
+      truth += many.length;
+    };
+    count();
+    const pieces = piecesOf(saved, count);
+    const { store: again } = restored(pieces);
+    expect(requests(again.http)).toBeGreaterThanOrEqual(many.length);
+    expect(requests(again.http)).toBeLessThanOrEqual(truth);
+    const each = truth / many.length;
+    again.report(
+      report(
+        1,
+        many.map((labelKey) => sample(labelKey, each)),
+      ),
+    );
+    expect(requests(again.http)).toBe(truth);
+  });
+
+  it("has a connection that goes on, never twice", () => {
+    const { store, saved } = newStore();
+    const tcp = (sent: number, connectionId: number, isOver = false) => ({
+      proxy: "p",
+      lifeMs: 1,
+      connectionId,
+      streamId: "",
+      isOver,
+      parts: [{ labelKey: KEYS[0] as string, counts: TCP_METRICS.map((_, metric) => (metric === 2 ? sent : 0)) }],
+    });
+    for (let id = 0; id < 9; id++) store.observeConnection(tcp(10, id));
+    let sent = 10;
+    const pieces = piecesOf(saved, () => {
+      sent += 10;
+      for (let id = 0; id < 9; id++) store.observeConnection(tcp(sent, id));
+    });
+    const { store: again } = restored(pieces);
+    for (let id = 0; id < 9; id++) again.observeConnection(tcp(sent + 5, id, true));
+    const row = new Float64Array(64);
+    again.tcp.readTotal(again.tcp.series[0] as never, row);
+    expect(row[2]).toBeLessThanOrEqual(9 * (sent + 5));
+    expect(row[2]).toBeGreaterThanOrEqual(9 * 10);
+    expect(again.connectionCount).toBe(0);
+  });
+
+  function record(labelKey: string) {
+    return { proxy: "p", lifeMs: 1, labelKey, requests: 1, durationMs: 5, requestBytes: 6, responseBytes: 7 };
+  }
+});
+
+it("what was in the overflow does not count again where there is more room now", () => {
+  const { store, saved } = newStore({ labelSets: 2 });
+  store.report(
+    report(
+      1,
+      KEYS.map((labelKey) => sample(labelKey, 10)),
+    ),
+  );
+  expect(requests(store.http, OVERFLOW_KEY)).toBe(30);
+  const { store: again } = restored(piecesOf(saved), { labelSets: 100 });
+  again.report(
+    report(
+      1,
+      KEYS.map((labelKey) => sample(labelKey, 11)),
+    ),
+  );
+  expect(requests(again.http)).toBe(55);
+});
+
+it("readings of a VM that was replaced before and after a restart add up", () => {
+  const resets = new ResetsBook();
+  const read = (book: ResetsBook, count: number) =>
+    book.of("http://a").accumulate(report(1, [sample(KEYS[0] as string, count)])).samples[0]?.requests;
+  expect([read(resets, 100), read(resets, 20)]).toEqual([100, 120]);
+  const again = new ResetsBook();
+  for (const piece of resets.pieces(1)) again.restore(new ByteReader(piece, 0, piece.length));
+  expect([read(again, 30), read(again, 5)]).toEqual([130, 135]);
+  again.releaseUnclaimed();
+  expect(read(again, 6)).toBe(136);
+});
