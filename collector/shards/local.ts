@@ -22,15 +22,12 @@ export class LocalShard implements Shards {
   private readonly shard: Shard;
 
   /** `restored`: frames of the state that the process before this one saved; null when none is saved. */
-  constructor(options: Omit<ShardOptions, "state">, restored: readonly Buffer[] | null) {
+  constructor(options: Omit<ShardOptions, "state">, restored: Buffer[] | null) {
+    const shown = restored && new SummedSeries(1);
+    if (shown !== null && restored !== null) raiseFloors(shown, restored); // first: the shard empties the list
     this.shard = new Shard({ ...options, state: restored && { restored, shard: 0, shards: 1 } });
     const { state } = this.shard;
-    let shown: SummedSeries | null = null;
-    if (state !== null && restored !== null) {
-      shown = new SummedSeries(1);
-      raiseFloors(shown, restored);
-      this.saved = new SavedShards([state], shown);
-    }
+    if (state !== null && shown !== null) this.saved = new SavedShards([state], shown);
     this.readings = new LocalReadings(this.shard, shown, options.config.indicators.lateAfterMs);
     this.shard.start();
   }

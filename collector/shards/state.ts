@@ -8,8 +8,8 @@ import { hash } from "./hash.ts";
 import type { SeriesChanges } from "./messages.ts";
 
 export interface ShardStateOptions {
-  /** Frames of the last process's stores (collector/state/frames.ts). */
-  readonly restored: readonly Uint8Array[];
+  /** Frames of the last process's stores (collector/state/frames.ts): as long as its file, so the list is emptied once they are restored. */
+  readonly restored: Uint8Array[];
   /** Number of this shard, and of how many. */
   readonly shard: number;
   readonly shards: number;
@@ -18,21 +18,21 @@ export interface ShardStateOptions {
 export class ShardState {
   private readonly saved: SavedStore;
   private readonly changes: ChangeReader;
+  private readonly shard: number;
   /** What the state under way has, and what was saved and not told yet. */
   private pending: SeriesChanges[] = [];
   private ready: SeriesChanges[] = [];
   private work: Generator<Buffer> | null = null;
 
-  constructor(
-    store: SeriesStore,
-    private readonly options: ShardStateOptions,
-  ) {
+  constructor(store: SeriesStore, options: ShardStateOptions) {
     const { restored, shard, shards } = options;
     this.saved = new SavedStore(store);
     this.changes = new ChangeReader(store);
     const owns = (proxyId: string) => hash(proxyId) % shards === shard;
     const frames = restored.map((frame) => readerOf(Buffer.from(frame.buffer, frame.byteOffset, frame.length)));
     this.saved.restore(frames, { shard, shards, owns });
+    restored.length = 0;
+    this.shard = shard;
     this.ready.push(...this.changes.pieces());
   }
 
@@ -65,7 +65,7 @@ export class ShardState {
       this.pending.push(changes);
       yield NOTHING;
     }
-    this.saved.begin(this.options.shard);
+    this.saved.begin(this.shard);
     for (let piece = this.saved.nextPiece(); piece !== null; piece = this.saved.nextPiece()) yield piece;
   }
 }

@@ -33,7 +33,7 @@ export interface ThreadsOptions {
   /** Takes what is kept of the access logs; null when nothing is. */
   readonly logs: Pick<LogStore, "add"> | null;
   /** Frames of the state that the process before this one saved; null when none is saved. */
-  readonly restored: readonly Buffer[] | null;
+  readonly restored: Buffer[] | null;
   readonly self: SelfMetrics;
   /** Is paused while a thread is full, and makes no room. */
   readonly grpc: Pick<GrpcServer, "pause" | "resume">;
@@ -45,6 +45,7 @@ export interface ThreadsOptions {
 export class Threads implements Shards {
   readonly readings: Readings;
   readonly saved: Saved | null;
+  private readonly restored: Uint8Array[] | null;
   private readonly threads: readonly Thread[];
   private readonly summed: SummedReadings;
   private readonly pruning: NodeJS.Timeout;
@@ -56,7 +57,8 @@ export class Threads implements Shards {
   private constructor(private readonly options: ThreadsOptions) {
     const { config, log, onFailure } = options;
     const { endpoints, health, identity, indicators, limits, logs, metrics, otlp } = config;
-    const restored = options.restored && shared(options.restored);
+    this.restored = options.restored && shared(options.restored);
+    const { restored } = this;
     this.threads = Array.from({ length: config.threads }, (_, number) => {
       return new Thread({
         number,
@@ -86,6 +88,7 @@ export class Threads implements Shards {
       await threads.stop(0);
       throw error;
     }
+    for (const frames of [threads.restored, options.restored]) if (frames !== null) frames.length = 0;
     return threads;
   }
 

@@ -31,11 +31,11 @@ export interface CheckpointsOptions {
 
 export class Checkpoints {
   readonly resets = new ResetsBook();
-  private restored: readonly Buffer[] = [];
+  private restored: Buffer[] = [];
   private readonly faults: LogLimit;
   private readonly startedMs = performance.now();
   private timer: NodeJS.Timeout | undefined;
-  private work: Promise<void> | null = null;
+  private work: Promise<unknown> | null = null;
 
   private constructor(
     private readonly files: StateFolder,
@@ -58,7 +58,7 @@ export class Checkpoints {
   }
 
   /** What the process before this one saved of its shards: frames of records. It is not held any longer. */
-  takeRestored(): readonly Buffer[] {
+  takeRestored(): Buffer[] {
     const taken = this.restored;
     this.restored = [];
     return taken;
@@ -77,7 +77,8 @@ export class Checkpoints {
     clearTimeout(this.timer);
     this.timer = undefined;
     await this.work;
-    await this.saveNow(saved);
+    // Again if it failed: threads may just have been told to wait for nothing any more.
+    if (!(await this.saveNow(saved))) await this.saveNow(saved);
     await this.files.close();
   }
 
@@ -96,26 +97,30 @@ export class Checkpoints {
     });
     if (frames === null) return;
     for (const payload of frames.resets) this.resets.restore(readerOf(payload));
-    this.restored = frames.stores;
+    this.restored = [...frames.stores];
     log.info({ folder, saved: new Date(frames.savedMs).toISOString() }, "counting goes on from the saved state");
   }
 
-  /** Never rejects. */
-  private async saveNow(saved: Saved): Promise<void> {
-    this.work = this.save(saved).catch((error: unknown) => {
+  /** Whether that was done. Never rejects. */
+  private saveNow(saved: Saved): Promise<boolean> {
+    const saving = this.save(saved).catch((error: unknown) => {
       this.faults.error("internal", { err: error }, "state could not be saved");
       this.options.self.stateFailures.inc({ reason: "other" });
+      return false;
     });
-    await this.work;
+    this.work = saving;
+    return saving;
   }
 
-  private async save(saved: Saved): Promise<void> {
+  private async save(saved: Saved): Promise<boolean> {
     const { self, forgetAfterMs } = this.options;
     if (performance.now() - this.startedMs > forgetAfterMs) this.resets.releaseUnclaimed();
     const begunMs = performance.now();
+    let isSaved = false;
     const savedMs = Date.now();
     try {
       const bytes = await this.files.write(savedMs, this.frames(saved));
+      isSaved = true;
       self.stateBytes.set(bytes);
       self.stateSaved.set(savedMs / 1000);
       self.stateSeconds.observe((performance.now() - begunMs) / 1000);
@@ -129,6 +134,7 @@ export class Checkpoints {
       );
     }
     await saved.release();
+    return isSaved;
   }
 
   /** Between two pieces others have their turn. */

@@ -155,7 +155,7 @@ test(`${SECONDS} s of trouble, seed ${SEED}: never above the truth, never down, 
   console.log(`${readings} readings; ${done.join(", ")}`);
   expect(faults).toEqual([]);
   expect(crashes).toEqual([]);
-  expect(readings).toBeGreaterThan(SECONDS);
+  expect(readings).toBeGreaterThan(SECONDS / 4);
   expect(ofSurvivors(collected)).toEqual(own);
 
   // Of those that were killed: what they show now was counted, and nothing that did not happen.
