@@ -716,7 +716,7 @@ export class SelfMetrics {
 
   /**
    * All of them in Prometheus' text format 0.0.4. (prom-client's own OpenMetrics form is of no use beside it: rendering that once
-   * cuts `_total` off the counters' names for good. web/exposition.ts turns this text into OpenMetrics.) `others`: what other
+   * cuts `_total` off the counters' names for good. web/exposition/ turns this text into OpenMetrics.) `others`: what other
    * threads counted, to be added.
    */
   async render(holdings: Holdings, others: readonly SelfCounts[] = []): Promise<string> {

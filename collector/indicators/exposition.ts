@@ -9,6 +9,8 @@ import { QUANTILES, type Summary, summarise } from "./summary.ts";
 
 /** How long a piece of text gets before it is handed on. */
 const PIECE_LENGTH = 64 * 1024;
+/** How many subjects are read before others get their turn: a millisecond or two. */
+const SUBJECTS_A_TURN = 100;
 
 type Kind = "counter" | "gauge" | "summary";
 
@@ -107,14 +109,18 @@ export function expositionSpans(nowMs: number): readonly Span[] {
 
 /**
  * All families that have a line, in pieces that end at line ends: Prometheus' text format 0.0.4. `readingsOf` gives all subjects of a
- * kind, read for those spans.
+ * kind, read for those spans. A piece without text only says that others may have their turn.
  */
 export function* renderIndicators(
   readingsOf: (kind: SubjectKind) => Iterable<SubjectReading>,
   spans: readonly Span[],
 ): Generator<string> {
   for (const kind of SUBJECT_KINDS) {
-    const readings = Array.from(readingsOf(kind), (subject) => read(subject, spans));
+    const readings: Reading[] = [];
+    for (const subject of readingsOf(kind)) {
+      readings.push(read(subject, spans));
+      if (readings.length % SUBJECTS_A_TURN === 0) yield "";
+    }
     for (const family of FAMILIES) yield* renderFamily(kind, family, readings);
   }
 }

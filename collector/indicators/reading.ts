@@ -41,9 +41,9 @@ export interface SubjectQuery {
   readonly filter: readonly string[];
 }
 
-/** Each is read when it is asked for. */
+/** All that there are now, each read when it is asked for. */
 export function* readSubjects(subjects: Subjects, { kind, spans, filter }: SubjectQuery): Generator<SubjectReading> {
-  for (const subject of subjects.all(kind)) {
+  for (const subject of [...subjects.all(kind)]) {
     if (filter.every((value, i) => value === "" || value === subject.labels[i])) yield readSubject(subject, spans);
   }
 }

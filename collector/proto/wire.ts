@@ -20,6 +20,11 @@ export function varintTag(field: number): number {
   return field * 8 + VARINT;
 }
 
+/** The tag of a field that holds eight bytes: double, fixed64. */
+export function fixed64Tag(field: number): number {
+  return field * 8 + FIXED_64;
+}
+
 /** The tag of a field that holds bytes: string, message, map entry, packed list. */
 export function bytesTag(field: number): number {
   return field * 8 + LENGTH_DELIMITED;

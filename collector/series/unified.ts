@@ -21,7 +21,7 @@ import { type Mark, markOf, unpackLabels } from "./key.ts";
 import type { LabelSet, SeriesReader } from "./reader.ts";
 
 /** Values of the label `observed_by`: whose report counts. */
-const OBSERVERS = [REPORTER_SOURCE, REPORTER_DESTINATION, REPORTER_WAYPOINT] as const;
+export const OBSERVERS = [REPORTER_SOURCE, REPORTER_DESTINATION, REPORTER_WAYPOINT] as const;
 export type Observer = "source" | "destination" | "waypoint";
 
 /** The label that stands for `reporter`. */

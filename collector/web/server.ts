@@ -3,9 +3,6 @@
 import { createServer, type IncomingMessage, type Server, type ServerResponse } from "node:http";
 import { createServer as createTlsServer } from "node:https";
 import type { AddressInfo } from "node:net";
-import { Readable } from "node:stream";
-import { pipeline } from "node:stream/promises";
-import { createGzip } from "node:zlib";
 import type { AiMetrics } from "../ai/metrics.ts";
 import type { SuccessPolicies } from "../analysis/policy.ts";
 import { renderCompleteness } from "../completeness/exposition.ts";
@@ -27,7 +24,10 @@ import type { MetricsReading, Readings } from "../shards/shards.ts";
 import type { ServerTls } from "../tls/server-tls.ts";
 import { type Answer, failure, readGraph } from "./api.ts";
 import { Cardinality } from "./cardinality.ts";
-import { CONTENT_TYPES, type Format, negotiateFormat, TrafficExposition, toOpenMetrics } from "./exposition.ts";
+import { Exposition } from "./exposition/exposition.ts";
+import { TrafficFamilies } from "./exposition/families.ts";
+import { acceptsGzip, CONTENT_TYPES, negotiateFormat } from "./exposition/format.ts";
+import { send, sendPacked } from "./exposition/send.ts";
 import { readIdentity } from "./identity.ts";
 import { readIndicators } from "./indicators.ts";
 import { readLogs } from "./logs.ts";
@@ -39,8 +39,6 @@ const MAX_CONNECTIONS = 512;
 const IDLE_TIMEOUT_MS = 30_000;
 /** Expositions written at the same moment. */
 const MAX_EXPOSITIONS = 8;
-/** Label texts repeat so much that the fastest level already packs them more than tenfold. */
-const GZIP_LEVEL = 1;
 
 export interface WebOptions {
   readonly host: string;
@@ -79,12 +77,14 @@ export interface WebOptions {
 
 export class WebServer {
   private readonly server: Server;
-  private readonly traffic: TrafficExposition;
+  private readonly families: TrafficFamilies;
+  private readonly exposition: Exposition;
   private readonly cardinality: Cardinality;
   private expositions = 0;
 
   constructor(private readonly options: WebOptions) {
-    this.traffic = new TrafficExposition(options.readings.series, options.destinationRule);
+    this.families = new TrafficFamilies(options.readings.series, options.destinationRule);
+    this.exposition = new Exposition(this.families);
     this.cardinality = new Cardinality(options.readings.series, options.destinationRule, options.labelSets);
     this.server = this.createServer(options.tls ?? null);
     this.server.maxConnections = MAX_CONNECTIONS;
@@ -93,7 +93,7 @@ export class WebServer {
 
   /** What mesh_* leave out because nobody can know whether it is counted already. */
   get leftOut(): Holdings["leftOut"] {
-    return this.traffic.leftOut();
+    return this.families.leftOut();
   }
 
   get proxyStatsHeld(): Holdings["proxyStats"] {
@@ -240,23 +240,18 @@ export class WebServer {
       response.end();
       return;
     }
-    const pieces = Readable.from(this.pieces(format, reading, spans));
-    if (isPacked) await pipeline(pieces, createGzip({ level: GZIP_LEVEL }), response);
-    else await pipeline(pieces, response);
-  }
-
-  private async *pieces(format: Format, reading: MetricsReading, spans: readonly Span[]): AsyncGenerator<string> {
-    yield* this.traffic.render(format);
-    for (const piece of measures(reading, spans, this.options.scrapeStatuses())) {
-      yield format === "openmetrics" ? toOpenMetrics(piece) : piece;
-    }
     const { self, graph, proxyStats, ai } = this.options;
-    if (proxyStats !== null) yield* proxyStats.render(format);
-    for (const piece of ai.render()) yield format === "openmetrics" ? toOpenMetrics(piece) : piece;
-    const { leftOut, proxyStatsHeld } = this;
-    const holdings = { ...reading.holdings, edges: graph.edgeCount, leftOut, proxyStats: proxyStatsHeld };
-    const text = await self.render(holdings, reading.others);
-    yield format === "openmetrics" ? `${toOpenMetrics(text)}# EOF\n` : text;
+    const { holdings, others } = reading;
+    const held = () => {
+      const { leftOut, proxyStatsHeld } = this;
+      return { ...holdings, edges: graph.edgeCount, leftOut, proxyStats: proxyStatsHeld };
+    };
+    const pieces = this.exposition.render(format, {
+      measures: measures(reading, spans, this.options.scrapeStatuses(), ai),
+      proxyStats,
+      self: () => self.render(held(), others),
+    });
+    await (isPacked ? sendPacked(pieces, response) : send(pieces, response));
   }
 }
 
@@ -265,21 +260,12 @@ function* measures(
   { subjects, completeness }: MetricsReading,
   spans: readonly Span[],
   scrapes: readonly ScrapeStatus[],
+  ai: Pick<AiMetrics, "render">,
 ): Generator<string> {
   yield* renderIndicators(subjects, spans);
   yield* renderCompleteness(completeness);
   yield* renderTargets(scrapes);
-}
-
-/** `gzip;q=0` and `*;q=0` refuse it; gzip's own word goes before the star's. */
-export function acceptsGzip(header: string): boolean {
-  const qualities = new Map<string, number>();
-  for (const coding of header.toLowerCase().split(",")) {
-    const [name = "", ...parameters] = coding.split(";").map((part) => part.trim());
-    const quality = parameters.find((each) => each.startsWith("q="))?.slice(2);
-    qualities.set(name, Number(quality ?? 1));
-  }
-  return (qualities.get("gzip") ?? qualities.get("*") ?? 0) > 0;
+  yield* ai.render();
 }
 
 function sendText(response: ServerResponse, status: number, text: string): void {

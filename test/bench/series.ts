@@ -10,7 +10,8 @@ import { StatsText } from "../../collector/record/stats-text.ts";
 import { packLabels } from "../../collector/series/key.ts";
 import { SeriesStore } from "../../collector/series/store.ts";
 import { HISTOGRAM_BOUNDS, HTTP_METRICS, HttpMetric, LABELS, Label } from "../../collector/vocabulary.ts";
-import { TrafficExposition } from "../../collector/web/exposition.ts";
+import { TrafficFamilies } from "../../collector/web/exposition/families.ts";
+import { TextTraffic } from "../../collector/web/exposition/text.ts";
 
 /** 300 label sets are some 20,000 lines: a counter, and three histograms of 22 lines each. */
 const LABEL_SETS = 300;
@@ -166,7 +167,7 @@ async function measure(): Promise<void> {
     theirTimes.push(performance.now() - began);
   }
   theirTimes.sort((a, b) => a - b);
-  const exposition = new TrafficExposition(store);
+  const exposition = new TextTraffic(new TrafficFamilies(store), "text");
   let longest = 0;
   let ourText = 0;
   const ourTime = median(() => {
@@ -174,8 +175,8 @@ async function measure(): Promise<void> {
     ourText = 0;
     let began = performance.now();
     let total = 0;
-    for (const piece of exposition.render("text")) {
-      ourText += Buffer.from(piece).length; // flattens the string, as writing it would
+    for (const piece of exposition.render()) {
+      ourText += piece.length;
       const took = performance.now() - began;
       total += took;
       longest = Math.max(longest, took);
@@ -188,7 +189,7 @@ async function measure(): Promise<void> {
   print("one exposition, ms", (theirTimes[Math.floor(ROUNDS / 2)] as number).toFixed(1), ourTime.toFixed(1));
   print("longest piece in which nothing else runs, ms", "all of it", longest.toFixed(2));
 
-  const body = Buffer.from([...exposition.render("text")].join(""));
+  const body = Buffer.from(Array.from(exposition.render(), String).join(""));
   const texts = new LabelTexts(readLabelText);
   const parse = median(() =>
     milliseconds(() => {

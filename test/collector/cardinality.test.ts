@@ -9,7 +9,8 @@ import { SeriesStore } from "../../collector/series/store.ts";
 import type { ShardHoldings } from "../../collector/shards/shards.ts";
 import { LABELS } from "../../collector/vocabulary.ts";
 import { Cardinality } from "../../collector/web/cardinality.ts";
-import { TrafficExposition } from "../../collector/web/exposition.ts";
+import { TrafficFamilies } from "../../collector/web/exposition/families.ts";
+import { TextTraffic } from "../../collector/web/exposition/text.ts";
 import { random } from "../property/random.ts";
 import { key } from "./labels.ts";
 
@@ -89,7 +90,9 @@ describe("/api/v1/cardinality", () => {
     const { http, tcp } = await read();
     expect(http).toMatchObject({ label_sets: 4, limit: 1000, overflowed: 5, series: 3 });
     expect(tcp).toMatchObject({ label_sets: 1, overflowed: 0, series: 1 });
-    const lines = [...new TrafficExposition(store).render("text")].join("").split("\n");
+    const lines = Array.from(new TextTraffic(new TrafficFamilies(store), "text").render(), String)
+      .join("")
+      .split("\n");
     for (const { family, samples } of [...http.families, ...tcp.families]) {
       const shown = lines.filter((line) => new RegExp(`^${family}(_bucket|_sum|_count)?\\{`).test(line));
       expect([family, samples]).toEqual([family, shown.length]);

@@ -7,10 +7,11 @@ import { AlsReceiver } from "../../collector/receiver/als.ts";
 import { CounterResets, CounterRows } from "../../collector/record/counter-resets.ts";
 import type { StatsReport } from "../../collector/record/record.ts";
 import { SelfMetrics } from "../../collector/self.ts";
-import { binMiddle, bucketIndex } from "../../collector/series/histogram.ts";
+import { binMiddle, bucketIndex, wholeSum } from "../../collector/series/histogram.ts";
 import { SeriesStore } from "../../collector/series/store.ts";
 import { HISTOGRAM_BOUNDS, HTTP_METRICS, HttpMetric, LABELS, type Metric } from "../../collector/vocabulary.ts";
-import { TrafficExposition } from "../../collector/web/exposition.ts";
+import { TrafficFamilies } from "../../collector/web/exposition/families.ts";
+import { TextTraffic } from "../../collector/web/exposition/text.ts";
 import { bytesState, encodeMessage } from "../fixtures/als.ts";
 import {
   encodeObservation,
@@ -115,7 +116,7 @@ class Tally {
 
   add(value: number): void {
     this.count++;
-    this.sum += binMiddle(value);
+    this.sum += wholeSum(binMiddle(value)); // as sums are counted: to the nearest 64th
     for (let index = bucketIndex(value); index < HISTOGRAM_BOUNDS.length; index++) {
       this.cumulative[index] = (this.cumulative[index] as number) + 1;
     }
@@ -249,7 +250,7 @@ class Collector {
     self: this.self,
     log: silentLog,
   }).open();
-  private readonly exposition = new TrafficExposition(this.store);
+  private readonly exposition = new TextTraffic(new TrafficFamilies(this.store), "text");
   private before = new Map<string, number>();
 
   log(message: Buffer): void {
@@ -262,7 +263,7 @@ class Collector {
 
   /** Each series once, never below what it was and never above the truth. */
   check(truth: ReadonlyMap<string, number>): ReadonlyMap<string, number> {
-    const shown = seriesOf([...this.exposition.render("text")].join("").split("\n"));
+    const shown = seriesOf(Array.from(this.exposition.render(), String).join("").split("\n"));
     for (const [series, value] of shown) {
       const most = truth.get(series) ?? 0;
       if (value > most * (1 + 1e-12)) throw new Error(`${series} is ${value}, above the truth ${most}`);

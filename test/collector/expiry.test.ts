@@ -6,7 +6,8 @@ import { withMark } from "../../collector/series/key.ts";
 import { SeriesStore } from "../../collector/series/store.ts";
 import { ChangeReader } from "../../collector/shards/changes.ts";
 import { SummedSeries } from "../../collector/shards/summed-series.ts";
-import { TrafficExposition } from "../../collector/web/exposition.ts";
+import { TrafficFamilies } from "../../collector/web/exposition/families.ts";
+import { TextTraffic } from "../../collector/web/exposition/text.ts";
 import { random } from "../property/random.ts";
 import { key } from "./labels.ts";
 
@@ -20,9 +21,9 @@ function setUp(expireAfterMs = HOUR_MS, retireAfterMs = 60_000) {
     { proxies: 10, labelSets: 100, cells: 500, connections: 10, retireAfterMs, expireAfterMs },
     { wallMs: () => clock.nowMs, steadyMs: () => clock.nowMs },
   );
-  const exposition = new TrafficExposition(store);
+  const exposition = new TextTraffic(new TrafficFamilies(store), "text");
   const shown = (name = "istio_requests_total") => {
-    const lines = [...exposition.render("text")]
+    const lines = Array.from(exposition.render(), String)
       .join("")
       .split("\n")
       .filter((line) => line.startsWith(`${name}{`));

@@ -2,10 +2,16 @@ import { describe, expect, it } from "vitest";
 import { SelfMetrics } from "../../collector/self.ts";
 import { SeriesStore } from "../../collector/series/store.ts";
 import { LABELS } from "../../collector/vocabulary.ts";
-import { type Format, negotiateFormat, TrafficExposition, toOpenMetrics } from "../../collector/web/exposition.ts";
+import { TrafficFamilies } from "../../collector/web/exposition/families.ts";
+import { type Format, negotiateFormat, type TextFormat } from "../../collector/web/exposition/format.ts";
+import { toOpenMetrics } from "../../collector/web/exposition/open-metrics.ts";
+import { PAGE_BYTES } from "../../collector/web/exposition/pages.ts";
+import { TextTraffic } from "../../collector/web/exposition/text.ts";
 import { readStats } from "../fixtures/stats.ts";
 import { key, text } from "./labels.ts";
 
+const PROTOBUF = "application/vnd.google.protobuf;proto=io.prometheus.client.MetricFamily;encoding=delimited";
+const NATIVE_PROMETHEUS_ACCEPT = `${PROTOBUF};q=0.6,application/openmetrics-text;version=1.0.0;q=0.5,text/plain;version=0.0.4;q=0.2,*/*;q=0.1`;
 const WEB = { reporter: "source", source_workload: "web", grpc_response_status: "" };
 const PROMETHEUS_ACCEPT =
   "application/openmetrics-text;version=1.0.0;escaping=allow-utf-8;q=0.6,application/openmetrics-text;version=0.0.1;q=0.5," +
@@ -19,7 +25,6 @@ function setUp() {
     connections: 100,
     retireAfterMs: 1000,
   });
-  const exposition = new TrafficExposition(store);
   const observe = (labels = {}, durationMs = 7) =>
     store.observe({
       proxy: "p",
@@ -30,8 +35,11 @@ function setUp() {
       requestBytes: 0,
       responseBytes: 300,
     });
-  const render = (format: Format = "text") => [...exposition.render(format)].join("");
-  return { exposition, observe, render, store };
+  // A piece's memory is used again.
+  const pieces = (format: TextFormat) =>
+    Array.from(new TextTraffic(new TrafficFamilies(store), format).render(), String);
+  const render = (format: TextFormat = "text") => pieces(format).join("");
+  return { observe, pieces, render, store };
 }
 
 describe("negotiateFormat", () => {
@@ -47,12 +55,22 @@ describe("negotiateFormat", () => {
     ["application/openmetrics-text; version=0.0.1", "text"],
     ["application/openmetrics-text;q=0.3,text/plain;q=0.5", "text"],
     ["application/openmetrics-text;q=0", "text"],
+    ["application/openmetrics-text;q=x,text/plain;q=0.1", "text"],
+    [NATIVE_PROMETHEUS_ACCEPT, "protobuf"],
+    [PROTOBUF, "protobuf"],
+    [`text/plain, ${PROTOBUF}, application/openmetrics-text`, "protobuf"],
+    [`${PROTOBUF};q=0.3, application/openmetrics-text;q=0.5`, "openmetrics"],
+    [`${PROTOBUF};q=0`, "text"],
+    [PROTOBUF.replace("delimited", "text"), "text"],
+    [PROTOBUF.replace("client.MetricFamily", "client.Metric"), "text"],
+    [`Application/Vnd.Google.Protobuf; Proto="io.prometheus.client.MetricFamily"; Encoding="delimited"`, "protobuf"],
+    ["application/vnd.google.protobuf", "text"],
   ])("reads %j as %s", (accept, format) => {
     expect(negotiateFormat(accept)).toBe(format);
   });
 });
 
-describe("TrafficExposition", () => {
+describe("TextTraffic", () => {
   it("renders counters and histograms as Prometheus reads them", () => {
     const { observe, render } = setUp();
     observe(WEB);
@@ -185,16 +203,54 @@ describe("TrafficExposition", () => {
     expect(copy.render()).toBe(render());
   });
 
-  it("comes in pieces that end at line ends and are not long", () => {
-    const { exposition, observe } = setUp();
-    for (let index = 0; index < 200; index++) observe({ source_workload: `w${index}` });
-    const pieces = [...exposition.render("text")];
-    expect(pieces.length).toBeGreaterThan(50);
-    for (const piece of pieces) {
+  it("comes in pieces that end at line ends and are not long, and never cuts a line", () => {
+    const { observe, pieces, render } = setUp();
+    for (let index = 0; index < 700; index++) observe({ source_workload: `w${index}` }, index);
+    const all = pieces("text");
+    expect(all.length).toBeGreaterThan(20);
+    for (const piece of all) {
       expect(piece.endsWith("\n")).toBe(true);
-      expect(piece.length).toBeLessThan(100_000);
+      expect(piece.length).toBeLessThanOrEqual(PAGE_BYTES);
+    }
+    for (const name of ["istio_requests_total", "istio_request_bytes_count", "istio_response_bytes_sum"]) {
+      const lines = render().match(new RegExp(`^${name}\\{.*\\} [0-9.]+$`, "gm"));
+      expect(new Set(lines).size).toBe(700);
     }
   });
+
+  it("keeps a piece as it is while the next one is made", () => {
+    const { observe, pieces, store } = setUp();
+    for (let index = 0; index < 300; index++) observe({ source_workload: `w${index}` });
+    const expected = pieces("text");
+    let before: Buffer | null = null;
+    let place = 0;
+    for (const piece of new TextTraffic(new TrafficFamilies(store), "text").render()) {
+      if (before !== null) expect(before.toString()).toBe(expected[place++]);
+      before = piece;
+    }
+    expect(place).toBe(expected.length - 1);
+  });
+
+  it("has room for the longest label set there can be", () => {
+    const { observe, render } = setUp();
+    const hostile = Object.fromEntries(LABELS.map((name) => [name, '"'.repeat(255)]));
+    observe(hostile);
+    observe(WEB);
+    const lines = render().split("\n");
+    expect(lines).toContain(`istio_requests_total{${text(hostile)}} 1`);
+    expect(lines).toContain(`istio_response_bytes_bucket{${text(hostile)},le="+Inf"} 1`);
+    expect(lines.filter((line) => /^istio_.*\{/.test(line))).toHaveLength(2 * 67);
+  });
+
+  it.each([1, 9, 10, 99, 1e9 - 1, 2 ** 31 - 1, 2 ** 31, 2 ** 32 + 7, 2 ** 53 - 1, 2 ** 53])(
+    "writes %d as it is",
+    (count) => {
+      const { render, store } = setUp();
+      const nothing = { durationMs: -1, requestBytes: -1, responseBytes: -1 };
+      store.observe({ proxy: "p", lifeMs: 1, labelKey: key(WEB), requests: count, ...nothing });
+      expect(render()).toContain(`istio_requests_total{${text(WEB)}} ${count}\n`);
+    },
+  );
 });
 
 describe("toOpenMetrics", () => {

@@ -7,7 +7,8 @@ import { withMark } from "../../collector/series/key.ts";
 import { OVERFLOW_KEY } from "../../collector/series/shape.ts";
 import { SeriesStore } from "../../collector/series/store.ts";
 import { LABELS, Label } from "../../collector/vocabulary.ts";
-import { TrafficExposition } from "../../collector/web/exposition.ts";
+import { TrafficFamilies } from "../../collector/web/exposition/families.ts";
+import { TextTraffic } from "../../collector/web/exposition/text.ts";
 import { random } from "../property/random.ts";
 import { key, type LabelValues } from "./labels.ts";
 
@@ -16,7 +17,7 @@ const CLOCK = { wallMs: () => 1000, steadyMs: () => 1000 };
 
 function setUp(kept: readonly Label[] | null, rule: "certain" | "all" = "certain") {
   const store = new SeriesStore(LIMITS, CLOCK, kept === null ? null : new KeptLabels(kept, rule));
-  const exposition = new TrafficExposition(store, rule);
+  const families = new TrafficFamilies(store, rule);
   let connectionId = 0;
   return {
     store,
@@ -37,9 +38,9 @@ function setUp(kept: readonly Label[] | null, rule: "certain" | "all" = "certain
       const samples = Object.entries(requests).map(([labelKey, n]) => ({ labelKey, requests: n, histograms: [] }));
       return store.report({ proxy, lifeMs, samples, tcpSamples: [] });
     },
-    leftOut: () => exposition.leftOut(),
+    leftOut: () => families.leftOut(),
     samples: (name: string) =>
-      [...exposition.render("text")]
+      Array.from(new TextTraffic(families, "text").render(), String)
         .join("")
         .split("\n")
         .filter((line) => line.startsWith(`${name}{`)),

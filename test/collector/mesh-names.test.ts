@@ -7,7 +7,8 @@ import { AlsDecoder } from "../../collector/record/from-als.ts";
 import { SeriesStore } from "../../collector/series/store.ts";
 import type { DestinationRule } from "../../collector/series/unified.ts";
 import { LABELS, START_TIME_METRIC } from "../../collector/vocabulary.ts";
-import { TrafficExposition } from "../../collector/web/exposition.ts";
+import { TrafficFamilies } from "../../collector/web/exposition/families.ts";
+import { TextTraffic } from "../../collector/web/exposition/text.ts";
 import { encodeEntry, encodeMessage, encodeTcpEntry, type Fields, structFields, structState } from "../fixtures/als.ts";
 import { readStats } from "../fixtures/stats.ts";
 import { indexOf, pod, service, serviceEntry, slice } from "./identity/cluster.ts";
@@ -54,8 +55,8 @@ interface Case {
 }
 
 /** The label sets of a family, as maps; each must count 1. */
-function series(exposition: TrafficExposition, family: string): LabelValues[] {
-  const lines = [...exposition.render("text")]
+function series(families: TrafficFamilies, family: string): LabelValues[] {
+  const lines = Array.from(new TextTraffic(families, "text").render(), String)
     .join("")
     .split("\n")
     .filter((line) => line.startsWith(`${family}{`));
@@ -70,7 +71,7 @@ function series(exposition: TrafficExposition, family: string): LabelValues[] {
 function setUp(rule: DestinationRule) {
   const limits = { proxies: 5, labelSets: 10, cells: 50, connections: 5, retireAfterMs: 1000 };
   const store = new SeriesStore(limits, { wallMs: () => 1000, steadyMs: () => 1000 });
-  return { store, exposition: new TrafficExposition(store, rule) };
+  return { store, families: new TrafficFamilies(store, rule) };
 }
 
 const ENTRIES: [string, Case][] = [
@@ -277,7 +278,7 @@ const ENTRIES: [string, Case][] = [
 
 describe("by access-log entries without an observation", () => {
   it.each(ENTRIES)("%s", (_what, { kind, from, common = {}, authority = "", rule = "certain", expected }) => {
-    const { store, exposition } = setUp(rule);
+    const { store, families } = setUp(rule);
     const decoder = new AlsDecoder(chain);
     const node = { id: from.id ?? "sidecar~10.9.9.9~a.b~c", metadata: structFields({ ...OWN, ...from.node }) };
     const identifier = decodeAlsMessage(encodeMessage({ identifier: { node, logName: from.log } }))?.identifier;
@@ -292,8 +293,8 @@ describe("by access-log entries without an observation", () => {
       expect(decoder.decode(bytes, 0, bytes.length, sender, (record) => store.observe(record))).toBe("derived");
     }
     const family = kind === "tcp" ? "tcp_connections_opened_total" : "requests_total";
-    expect(series(exposition, `istio_${family}`)).toHaveLength(1);
-    expect(series(exposition, `mesh_${family}`)).toEqual(expected === null ? [] : [expect.objectContaining(expected)]);
+    expect(series(families, `istio_${family}`)).toHaveLength(1);
+    expect(series(families, `mesh_${family}`)).toEqual(expected === null ? [] : [expect.objectContaining(expected)]);
   });
 });
 
@@ -367,7 +368,7 @@ const STATS: [string, "http" | "tcp", LabelValues, DestinationRule, LabelValues 
 
 describe("by the filter's stats", () => {
   it.each(STATS)("%s (%s)", (_what, kind, labels, rule, expected) => {
-    const { store, exposition } = setUp(rule);
+    const { store, families } = setUp(rule);
     const family = kind === "tcp" ? "tcp_connections_opened_total" : "requests_total";
     const http = kind === "tcp" ? ["response_code", "grpc_response_status"] : [];
     const text = values(labels)
@@ -376,6 +377,6 @@ describe("by the filter's stats", () => {
       .map(([label, value]) => `${label}="${value}"`);
     const page = readStats(`istio_${family}{${text.join(",")}} 1\n${START_TIME_METRIC}{} 900\n`);
     expect(store.report(page.report("p"))).toBe("ok");
-    expect(series(exposition, `mesh_${family}`)).toEqual(expected === null ? [] : [expect.objectContaining(expected)]);
+    expect(series(families, `mesh_${family}`)).toEqual(expected === null ? [] : [expect.objectContaining(expected)]);
   });
 });

@@ -11,8 +11,9 @@ import { loadConfig } from "../../collector/config.ts";
 import { silentLog } from "../../collector/log.ts";
 import { type Collector, startCollector } from "../../collector/pipeline.ts";
 import { VERSION } from "../../collector/version.ts";
-import { acceptsGzip } from "../../collector/web/server.ts";
+import { acceptsGzip } from "../../collector/web/exposition/format.ts";
 import { bytesState, encodeMessage } from "../fixtures/als.ts";
+import { readDelimited } from "../fixtures/metric-family.ts";
 import { encodeTcpObservation } from "../fixtures/observation.ts";
 import { text, values } from "./labels.ts";
 
@@ -194,6 +195,27 @@ describe("the collector", () => {
     expect(metrics.endsWith("# EOF\n")).toBe(true);
     expect(metrics.match(/# EOF/g)).toHaveLength(1);
     expect(metrics).not.toContain("\n\n");
+  });
+
+  it("speaks protobuf to who asks for it, the collector's own metrics included", async () => {
+    const collector = await start([await startAdmin(() => 5)]);
+    await collector.scrapeNow();
+    const accept =
+      "application/vnd.google.protobuf;proto=io.prometheus.client.MetricFamily;encoding=delimited;q=0.6,text/plain;q=0.2";
+    const answer = await get(collector, "/metrics", { headers: { accept } });
+    expect(answer.headers.get("content-type")).toBe(
+      "application/vnd.google.protobuf; proto=io.prometheus.client.MetricFamily; encoding=delimited",
+    );
+    const names = readDelimited(Buffer.from(await answer.arrayBuffer())).map(({ name }) => name);
+    expect(names).toEqual(
+      expect.arrayContaining([
+        "istio_requests_total",
+        "meshtally_build_info",
+        "meshtally_scrapes_total",
+        "process_cpu_seconds_total",
+      ]),
+    );
+    expect(new Set(names).size).toBe(names.length);
   });
 
   it("counts a TCP connection once that is both scraped and logged, and shows it on /metrics and in the graph", async () => {

@@ -6,7 +6,8 @@ import { OVERFLOW_KEY, TCP_OVERFLOW_KEY } from "../../collector/series/shape.ts"
 import { SeriesStore } from "../../collector/series/store.ts";
 import { type DestinationRule, judge, type Verdict } from "../../collector/series/unified.ts";
 import { LABELS } from "../../collector/vocabulary.ts";
-import { TrafficExposition } from "../../collector/web/exposition.ts";
+import { TrafficFamilies } from "../../collector/web/exposition/families.ts";
+import { TextTraffic } from "../../collector/web/exposition/text.ts";
 import { key, type LabelValues, values } from "./labels.ts";
 
 const SOURCE = { reporter: "source", source_workload: "web", source_canonical_revision: "v1" };
@@ -132,12 +133,12 @@ test("a mark stands behind the values, and is none of them", () => {
 describe("/metrics", () => {
   const setUp = (rule: DestinationRule = "certain", labelSets = 10) => {
     const store = new SeriesStore({ proxies: 10, labelSets, cells: 500, connections: 10, retireAfterMs: 1000 });
-    const exposition = new TrafficExposition(store, rule);
+    const families = new TrafficFamilies(store, rule);
     const observe = (labelKey: string, lifeMs = 1) =>
       store.observe({ proxy: "p", lifeMs, labelKey, requests: 1, durationMs: 7, requestBytes: 3, responseBytes: 300 });
-    const lines = () => [...exposition.render("text")].join("").split("\n");
+    const lines = () => Array.from(new TextTraffic(families, "text").render(), String).join("").split("\n");
     const samples = (name: string) => lines().filter((line) => line.startsWith(`${name}{`));
-    return { store, exposition, observe, lines, samples };
+    return { store, families, observe, lines, samples };
   };
   const labelText = (labels: LabelValues, observedBy: string) =>
     [
@@ -190,7 +191,7 @@ describe("/metrics", () => {
     const labels = { ...DESTINATION, source_workload: "web" };
     const keys = [key(labels), withMark(key(labels), "+"), withMark(key(labels), "?")];
     for (const order of [keys, keys.toReversed(), [keys[1], keys[0], keys[2]], [keys[2], keys[0]]]) {
-      const { observe, samples, exposition } = setUp();
+      const { observe, samples, families } = setUp();
       observe(key(SOURCE));
       for (const labelKey of order) {
         observe(labelKey as string, 0);
@@ -201,7 +202,7 @@ describe("/metrics", () => {
       expect(line).toMatch(new RegExp(`source_workload="web",.*} ${order.length}$`));
       const counted = samples("mesh_requests_total").filter((each) => each.includes('"destination"'));
       expect(counted).toHaveLength(order.includes(keys[1]) ? 1 : 0);
-      expect(exposition.leftOut().http.exchange_unknown).toBe(order.includes(keys[2]) ? 1 : 0);
+      expect(families.leftOut().http.exchange_unknown).toBe(order.includes(keys[2]) ? 1 : 0);
     }
   });
 
@@ -223,13 +224,13 @@ describe("/metrics", () => {
   });
 
   it("tells how many requests it leaves out, and why", () => {
-    const { observe, exposition, samples } = setUp("certain", 3);
+    const { observe, families, samples } = setUp("certain", 3);
     observe(key({ ...SOURCE, reporter: "" }));
     observe(key({ ...DESTINATION, ...NO_DESTINATION }));
     observe(withMark(key(DESTINATION), "?"));
     observe(key({ source_workload: "beyond the limit" }));
     expect(samples("mesh_requests_total")).toEqual([]);
-    expect(exposition.leftOut().http).toEqual({
+    expect(families.leftOut().http).toEqual({
       exchange_unknown: 1,
       proxy_unnamed: 1,
       labels_changed: 1,

@@ -4,18 +4,28 @@ import { packLabels } from "../../../collector/series/key.ts";
 import { SeriesStore } from "../../../collector/series/store.ts";
 import { isTcpLabel, LABELS, Label } from "../../../collector/vocabulary.ts";
 
-/** A counter, and three histograms of 22 lines each. */
-const LINES_PER_HTTP_LABEL_SET = 67;
-const LINES_PER_TCP_LABEL_SET = 4;
-const TCP_LABEL_SETS = 1500;
+/** A counter, and three histograms of 22 lines each; of every second one, a source's, in mesh_*, too. */
+const LINES_PER_HTTP_PAIR = 3 * 67;
+const LINES_PER_TCP_PAIR = 3 * 4;
+const TCP_PAIRS = 700;
 const REQUESTS_PER_LABEL_SET = 40;
-const NAMES = ["checkout-gateway-service", "product-catalog-search", "recommendation-engine", "payment", "inventory-sync"];
+const NAMES = [
+  "checkout-gateway-service",
+  "product-catalog-search",
+  "recommendation-engine",
+  "payment",
+  "inventory-sync",
+];
 const NAMESPACES = ["storefront-production", "payments-production", "logistics-production-eu", "default"];
 const CLUSTER = "prod-eu-central-1-kubernetes-blue";
 
 function workload(index: number) {
   const name = `${NAMES[index % NAMES.length]}-${index}`;
-  return { name, namespace: NAMESPACES[index % NAMESPACES.length] as string, version: `release-2026-11-${10 + (index % 3)}` };
+  return {
+    name,
+    namespace: NAMESPACES[index % NAMESPACES.length] as string,
+    version: `release-2026-11-${10 + (index % 3)}`,
+  };
 }
 
 /** Of a call that one workload makes to another; every second one is reported by the other side. */
@@ -56,8 +66,8 @@ function labelValues(index: number, isTcp: boolean): string[] {
 
 /** A store whose exposition has so many lines, and how many it has exactly. */
 export function fillStore(lines: number): { store: SeriesStore; lines: number } {
-  const tcpSets = Math.min(TCP_LABEL_SETS, Math.floor(lines / LINES_PER_HTTP_LABEL_SET));
-  const httpSets = Math.round((lines - tcpSets * LINES_PER_TCP_LABEL_SET) / LINES_PER_HTTP_LABEL_SET);
+  const tcpPairs = Math.min(TCP_PAIRS, Math.floor(lines / LINES_PER_HTTP_PAIR));
+  const httpPairs = Math.round((lines - tcpPairs * LINES_PER_TCP_PAIR) / LINES_PER_HTTP_PAIR);
   const store = new SeriesStore({
     proxies: 10,
     labelSets: 1_000_000,
@@ -65,9 +75,9 @@ export function fillStore(lines: number): { store: SeriesStore; lines: number } 
     connections: 10,
     retireAfterMs: 600_000,
   });
-  for (let index = 0; index < httpSets; index++) observeRequests(store, index);
-  for (let index = 0; index < tcpSets; index++) observeConnection(store, index);
-  return { store, lines: httpSets * LINES_PER_HTTP_LABEL_SET + tcpSets * LINES_PER_TCP_LABEL_SET };
+  for (let index = 0; index < 2 * httpPairs; index++) observeRequests(store, index);
+  for (let index = 0; index < 2 * tcpPairs; index++) observeConnection(store, index);
+  return { store, lines: httpPairs * LINES_PER_HTTP_PAIR + tcpPairs * LINES_PER_TCP_PAIR };
 }
 
 /** Spread over the buckets, of every size. */

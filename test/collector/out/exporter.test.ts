@@ -13,7 +13,8 @@ import { Told } from "../../../collector/out/told.ts";
 import { WriteRequestEncoder } from "../../../collector/out/write-request.ts";
 import { SelfMetrics } from "../../../collector/self.ts";
 import { SeriesStore } from "../../../collector/series/store.ts";
-import { TrafficExposition } from "../../../collector/web/exposition.ts";
+import { TrafficFamilies } from "../../../collector/web/exposition/families.ts";
+import { TextTraffic } from "../../../collector/web/exposition/text.ts";
 import { parseExposition, type Sample, seriesId } from "../../e2e/exposition.ts";
 import { key } from "../labels.ts";
 import { decodeWriteRequest } from "./write-request.ts";
@@ -130,7 +131,7 @@ describe("points", () => {
         typeof store.observe
       >[0]);
     }
-    const shown = [...new TrafficExposition(store).render("text")].join("");
+    const shown = Array.from(new TextTraffic(new TrafficFamilies(store), "text").render(), String).join("");
     const points = new SeriesPoints(store, "certain");
     expect(samplesOf(points.points(() => true))).toEqual(scraped(shown));
     expect(samplesOf(points.points(() => true)).size).toBeGreaterThan(100);

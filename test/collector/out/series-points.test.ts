@@ -5,7 +5,8 @@ import { SeriesPoints } from "../../../collector/out/series-points.ts";
 import { withMark } from "../../../collector/series/key.ts";
 import { SeriesStore } from "../../../collector/series/store.ts";
 import type { DestinationRule } from "../../../collector/series/unified.ts";
-import { TrafficExposition } from "../../../collector/web/exposition.ts";
+import { TrafficFamilies } from "../../../collector/web/exposition/families.ts";
+import { TextTraffic } from "../../../collector/web/exposition/text.ts";
 import { parseExposition, seriesId } from "../../e2e/exposition.ts";
 import { key } from "../labels.ts";
 
@@ -42,7 +43,9 @@ it.each<DestinationRule>(["certain", "all"])("are what /metrics shows (%s)", (ru
   }
   connect(key({ ...tcp, reporter: "source" }));
 
-  const exposition = parseExposition([...new TrafficExposition(store, rule).render("text")].join(""));
+  const exposition = parseExposition(
+    Array.from(new TextTraffic(new TrafficFamilies(store, rule), "text").render(), String).join(""),
+  );
   const shown = exposition
     .filter(({ name }) => !/_(bucket|sum)$/.test(name))
     .map(({ name, labels, value }) => {

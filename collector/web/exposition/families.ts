@@ -1,0 +1,120 @@
+// The families of traffic: which numbers of which label sets each shows, and under which labels. Every format writes them in this order.
+//
+//   istio_*   every label set, by whom it reports
+//   mesh_*    those that count each request once (series/unified.ts), with `observed_by` in the reporter's place
+
+import { COUNTS_WIDTH, HISTOGRAM_COUNT, HISTOGRAM_SUM, histogramField, REQUESTS } from "../../series/counts.ts";
+import type { LabelSet, SeriesReader, SeriesTables } from "../../series/reader.ts";
+import {
+  type DestinationRule,
+  type LeftOutReason,
+  OBSERVED_BY,
+  OBSERVERS,
+  type Observer,
+  UNIFIED_HTTP_METRICS,
+  UNIFIED_TCP_METRICS,
+  Verdicts,
+} from "../../series/unified.ts";
+import { VisibleSeries } from "../../series/visible.ts";
+import {
+  HISTOGRAM_BOUNDS,
+  HTTP_METRICS,
+  type HttpMetric,
+  isTcpLabel,
+  Label,
+  type Metric,
+  MetricKind,
+  TCP_METRICS,
+} from "../../vocabulary.ts";
+import { LabelWriter } from "./label-set.ts";
+
+/** Where a histogram stands in a row of its table. */
+export interface HistogramFields {
+  /** In rising order, without `+Inf`. */
+  readonly bounds: readonly number[];
+  /** Of each bound, and last of `+Inf`. */
+  readonly fields: readonly number[];
+  readonly count: number;
+  readonly sum: number;
+}
+
+export interface Family {
+  readonly metric: Metric;
+  readonly table: Pick<SeriesReader, "series" | "readTotal">;
+  /** Null for a label set that the family does not show. */
+  readonly labelsOf: (series: LabelSet) => LabelWriter | null;
+  /** Null for a counter. */
+  readonly histogram: HistogramFields | null;
+  /** Where a row says how much was observed. A label set with 0 there is not shown: nor does Envoy show unused stats. */
+  readonly count: number;
+}
+
+type IsShown = (label: Label) => boolean;
+
+export class TrafficFamilies {
+  readonly all: readonly Family[];
+  private readonly verdicts: { readonly http: Verdicts; readonly tcp: Verdicts };
+
+  /** `rule`: which reports of destinations count in mesh_*. */
+  constructor(tables: SeriesTables, rule: DestinationRule = "certain") {
+    const { http, tcp } = tables;
+    this.verdicts = { http: new Verdicts(http, false, rule), tcp: new Verdicts(tcp, true, rule) };
+    this.all = [
+      ...familiesOf(HTTP_METRICS, httpFields, reported(http, isHttpLabel)),
+      ...familiesOf(TCP_METRICS, tcpFields, reported(tcp, isTcpLabel)),
+      ...familiesOf(UNIFIED_HTTP_METRICS, httpFields, unified(http, isHttpLabel, this.verdicts.http)),
+      ...familiesOf(UNIFIED_TCP_METRICS, tcpFields, unified(tcp, isTcpLabel, this.verdicts.tcp)),
+    ];
+  }
+
+  /** Requests, and connections, that are in no mesh_* family, though nobody is known to report them, too; by reason. */
+  leftOut(): Readonly<Record<"http" | "tcp", Readonly<Record<LeftOutReason, number>>>> {
+    const row = new Float64Array(COUNTS_WIDTH);
+    return { http: this.verdicts.http.leftOut(row), tcp: this.verdicts.tcp.leftOut(row) };
+  }
+}
+
+function isHttpLabel(): boolean {
+  return true;
+}
+
+/** As the proxies report it. */
+function reported(reader: SeriesReader, isShown: IsShown): Pick<Family, "table" | "labelsOf"> {
+  const labels = new LabelWriter(isShown, null);
+  return { table: new VisibleSeries(reader), labelsOf: () => labels };
+}
+
+/** Each request once. */
+function unified(reader: SeriesReader, isShown: IsShown, verdicts: Verdicts): Pick<Family, "table" | "labelsOf"> {
+  const writers = new Map<Observer | null, LabelWriter>(
+    OBSERVERS.map((observer) => {
+      const labels = new LabelWriter((label) => label !== Label.Reporter && isShown(label), [OBSERVED_BY, observer]);
+      return [observer, labels];
+    }),
+  );
+  const table = new VisibleSeries(reader, (series) => verdicts.observer(series));
+  return { table, labelsOf: (series) => writers.get(verdicts.observer(series)) ?? null };
+}
+
+function familiesOf(
+  metrics: readonly Metric[],
+  fieldsOf: (index: number) => Pick<Family, "histogram" | "count">,
+  shown: Pick<Family, "table" | "labelsOf">,
+): Family[] {
+  return metrics.map((metric, index) => ({ metric, ...fieldsOf(index), ...shown }));
+}
+
+function tcpFields(index: number): Pick<Family, "histogram" | "count"> {
+  return { histogram: null, count: index };
+}
+
+function httpFields(index: HttpMetric): Pick<Family, "histogram" | "count"> {
+  if (HTTP_METRICS[index]?.kind !== MetricKind.Histogram) return { histogram: null, count: REQUESTS };
+  const first = histogramField(index);
+  const count = first + HISTOGRAM_COUNT;
+  const fields = [...HISTOGRAM_BOUNDS.keys()].map((bucket) => first + bucket);
+  return {
+    histogram: { bounds: HISTOGRAM_BOUNDS, fields: [...fields, count], count, sum: first + HISTOGRAM_SUM },
+    count,
+  };
+}
