@@ -36,7 +36,7 @@ import {
 } from "./out/settings.ts";
 import { DESTINATION_RULES, type DestinationRule } from "./series/unified.ts";
 import { checkCredentials, readTlsFilesSync, type TlsFiles } from "./tls/credentials.ts";
-import { LABELS } from "./vocabulary.ts";
+import { HISTOGRAM_BOUNDS, LABELS } from "./vocabulary.ts";
 
 const LOG_LEVELS = ["info", "warn", "error", "silent"] as const;
 type LogLevel = (typeof LOG_LEVELS)[number];
@@ -135,6 +135,10 @@ interface MetricsConfig {
   readonly labels: readonly string[];
   /** How long series are shown that do not grow; 0: for ever. */
   readonly expireAfterMs: number;
+  /** By HttpMetric, the bounds of its histogram that are shown, of HISTOGRAM_BOUNDS, rising. */
+  readonly buckets: readonly (readonly number[])[];
+  /** Whether native histograms are kept beside the classic ones. */
+  readonly nativeHistograms: boolean;
 }
 
 interface StateConfig {
@@ -306,6 +310,13 @@ const destinations = Type.Unsafe<DestinationRule>({
 });
 const label = Type.Unsafe<string>({ enum: LABELS, description: `one of ${LABELS.join(", ")}` });
 const labels = Type.Array(label, { uniqueItems: true, description: "a list of labels, each once" });
+const bounds = Type.Array(
+  Type.Unsafe<number>({
+    enum: HISTOGRAM_BOUNDS,
+    description: `one of the bounds that proxies count by: ${HISTOGRAM_BOUNDS.join(", ")}`,
+  }),
+  { uniqueItems: true, description: "a list of bounds, each once" },
+);
 const flag = Type.Boolean({ description: "true or false" });
 const receiverUrl = Type.String({
   format: "receiver",
@@ -493,7 +504,13 @@ export const FILE_SCHEMA = section({
     max_age: age,
     memory: storeMemory,
   }),
-  metrics: section({ destinations, labels, expire_after: expiry }),
+  metrics: section({
+    destinations,
+    labels,
+    expire_after: expiry,
+    buckets: section({ request_duration_milliseconds: bounds, request_bytes: bounds, response_bytes: bounds }),
+    native_histograms: flag,
+  }),
   remote_write: listOf(remoteWrite, "receivers"),
   otlp_export: listOf(otlpExport, "receivers"),
   state: section({ folder: path, interval }),
@@ -652,6 +669,13 @@ function withDefaults(
       destinations: metrics?.destinations ?? "certain",
       labels: metrics?.labels?.length ? metrics.labels : LABELS,
       expireAfterMs: valid(parseDuration(metrics?.expire_after ?? "0s")),
+      buckets: [
+        [],
+        boundsOf(metrics?.buckets?.request_duration_milliseconds),
+        boundsOf(metrics?.buckets?.request_bytes),
+        boundsOf(metrics?.buckets?.response_bytes),
+      ],
+      nativeHistograms: metrics?.native_histograms ?? false,
     },
     remoteWrite: (rest.remote_write ?? []).map(({ external_labels, ...raw }) => ({
       ...receiverSettings(raw, around),
@@ -718,6 +742,11 @@ function listener(
 ): ListenerConfig | null {
   if (section?.address === undefined) return null;
   return { address: valid(parseAddress(section.address)), tls: tlsFiles(section.tls, folder) };
+}
+
+/** All where none is named. */
+function boundsOf(named: readonly number[] = []): readonly number[] {
+  return named.length === 0 ? HISTOGRAM_BOUNDS : HISTOGRAM_BOUNDS.filter((bound) => named.includes(bound));
 }
 
 type FileTls = Static<typeof tls>;

@@ -192,6 +192,7 @@ export async function startCollector(config: Config, logOf: (component: string) 
     readings,
     destinationRule: config.metrics.destinations,
     labelSets: config.limits.labelSets,
+    buckets: config.metrics.buckets,
     policies: rules.policies,
     graph,
     taps,

@@ -1,5 +1,7 @@
 // Series, Cell and LifeCells: what a table holds per label set, per label set and process life, and per process life.
 
+import type { NativeHistogram } from "./native.ts";
+
 /** One label set over all proxies. */
 export class Series {
   /** Row of the total that is exposed: the sum over all lives, living and retired. */
@@ -8,6 +10,8 @@ export class Series {
   history = -1;
   /** Whether the total grew since `takeChanged`. */
   isChanged = false;
+  /** Native histograms of the total, by the metric's index in the shape, null of a counter; null where none are kept (native.ts). */
+  natives: readonly (NativeHistogram | null)[] | null = null;
 
   constructor(
     /** As Growth (expiry.ts) has it. */

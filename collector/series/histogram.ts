@@ -13,7 +13,7 @@ import { HISTOGRAM_BOUNDS } from "../vocabulary.ts";
 export const BUCKET_COUNT = HISTOGRAM_BOUNDS.length;
 
 /** For each bound the largest integer that Envoy counts under it: 0 for le=0.5, 5 for le=5, 109 for le=100, 2599 for le=2500. */
-const LAST_VALUES: readonly number[] = HISTOGRAM_BOUNDS.map((bound) => Math.ceil(bound + binWidth(bound)) - 1);
+export const LAST_VALUES: readonly number[] = HISTOGRAM_BOUNDS.map((bound) => Math.ceil(bound + binWidth(bound)) - 1);
 
 /**
  * Index in HISTOGRAM_BOUNDS of the first bucket that holds `value`, a whole number >= 0; BUCKET_COUNT when only `+Inf` does.

@@ -1,5 +1,7 @@
 // SeriesReader: what is read of the label sets of one shape, whether they were counted here or are sums over threads.
 
+import type { NativeBuckets } from "./native.ts";
+
 /** One label set. */
 export interface LabelSet {
   /** Place in `series`; never reused. */
@@ -21,6 +23,11 @@ export interface SeriesReader {
   readTotal(series: LabelSet, counts: Float64Array): void;
   /** Like `readTotal`, without what had happened before the collector first saw the proxy. */
   readRecent(series: LabelSet, counts: Float64Array): void;
+  /**
+   * The native histogram beside a classic one of the total, by the metric's index in its shape; not to be changed, and valid until more is
+   * counted. Null where none is kept.
+   */
+  readNative(series: LabelSet, metric: number): NativeBuckets | null;
   /** Those whose totals grew since the last call. */
   takeChanged(): readonly LabelSet[];
 }

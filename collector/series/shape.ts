@@ -47,6 +47,8 @@ export interface Shape<Told, Sample> {
   readonly add: (row: Float64Array, sample: Sample) => void;
   /** Whether the scrape had that metric of the label set. */
   readonly has: (sample: Sample, metric: number) => boolean;
+  /** What was logged, by metric: whole numbers, negative for what was not measured. Null of a shape without histograms. */
+  readonly valuesOf: ((told: Told) => readonly number[]) | null;
   readonly emptySample: (labelKey: string) => Sample;
   /** Makes the sample say what is in the row, of all metrics. */
   readonly write: (sample: Sample, row: Float64Array) => void;
@@ -63,6 +65,7 @@ export const HTTP_SHAPE: Shape<AccessRecord, StatsSample> = {
   }),
   fill: fillFromRecord,
   add: addFromStats,
+  valuesOf: ({ durationMs, requestBytes, responseBytes }) => [-1, durationMs, requestBytes, responseBytes],
   has: ({ requests, histograms }, metric) =>
     metric === HttpMetric.Requests ? requests >= 0 : Boolean(histograms[metric]),
   emptySample: (labelKey) => ({ labelKey, requests: -1, histograms: HTTP_METRICS.map(() => null) }),
@@ -90,6 +93,7 @@ export const TCP_SHAPE: Shape<ConnectionPart, TcpSample> = {
       if (count > 0) row[metric] = (row[metric] as number) + count;
     }
   },
+  valuesOf: null,
   has: ({ counts }, metric) => (counts[metric] as number) >= 0,
   emptySample: (labelKey) => ({ labelKey, counts: TCP_METRICS.map(() => -1) }),
   write: ({ counts }, row) => {

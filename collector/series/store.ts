@@ -58,6 +58,8 @@ export class SeriesStore {
     private readonly clock: Clock = SYSTEM_CLOCK,
     /** Null: all labels are kept. */
     private readonly kept: KeptLabels | null = null,
+    /** Whether native histograms are kept beside the classic ones. */
+    hasNatives = false,
   ) {
     this.lives = new Lives({
       limit: limits.proxies,
@@ -67,7 +69,7 @@ export class SeriesStore {
     });
     const lifeCount = () => this.lives.size;
     const expiry = new Expiry(limits.expireAfterMs ?? 0, clock.steadyMs);
-    this.http = new SeriesTable(HTTP_SHAPE, limits, lifeCount, expiry);
+    this.http = new SeriesTable(HTTP_SHAPE, limits, lifeCount, expiry, hasNatives);
     this.tcp = new SeriesTable(TCP_SHAPE, limits, lifeCount, expiry);
     this.connections = new Connections(limits.connections, this.tcp);
   }

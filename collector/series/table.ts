@@ -12,8 +12,9 @@ import { Cell, type LifeCells, Series } from "./cell.ts";
 import type { Expiry } from "./expiry.ts";
 import { MARKS, withMark, withoutMark } from "./key.ts";
 import { type Life, UNSTAMPED } from "./life.ts";
+import { type NativeBuckets, NativeHistogram } from "./native.ts";
 import type { LabelSet, SeriesReader } from "./reader.ts";
-import type { Shape } from "./shape.ts";
+import type { MetricFields, Shape } from "./shape.ts";
 import { Slab } from "./slab.ts";
 
 export interface TableLimits {
@@ -53,6 +54,8 @@ export class SeriesTable<Told extends Labelled, Sample extends Labelled> impleme
   private readonly gain: Float64Array;
   private readonly reading: Float64Array;
   private readonly overflowReading: Float64Array;
+  /** What is being counted; null while a scrape is. */
+  private told: Told | null = null;
 
   constructor(
     private readonly shape: Shape<Told, Sample>,
@@ -60,6 +63,8 @@ export class SeriesTable<Told extends Labelled, Sample extends Labelled> impleme
     /** How many process lives are held. */
     private readonly lifeCount: () => number,
     private readonly expiry: Expiry,
+    /** Whether native histograms are kept beside the classic ones. */
+    private readonly hasNatives = false,
   ) {
     this.width = shape.width;
     this.rows = new Slab(shape.width);
@@ -100,7 +105,9 @@ export class SeriesTable<Told extends Labelled, Sample extends Labelled> impleme
       if (cell.otlpLog < 0) cell.otlpLog = this.rows.allocate();
       this.add(cell.otlpLog, cell.stats, cell.log);
     }
+    this.told = told;
     this.settle(cell, false);
+    this.told = null;
     return null;
   }
 
@@ -186,6 +193,10 @@ export class SeriesTable<Told extends Labelled, Sample extends Labelled> impleme
       const counted = account === null ? Math.max(first, logged) : 0;
       yield { series, counted, logged, reported: isAccount ? 0 : first };
     }
+  }
+
+  readNative({ natives }: Series, metric: number): NativeBuckets | null {
+    return natives?.[metric]?.buckets ?? null;
   }
 
   takeChanged(): readonly Series[] {
@@ -348,6 +359,7 @@ export class SeriesTable<Told extends Labelled, Sample extends Labelled> impleme
       this.add(account.stats, account.log, account.otlpLog);
     }
     this.raise(series.total);
+    if (this.hasNatives) this.followTotal(series);
     if (isHistory) {
       if (series.history < 0) series.history = this.rows.allocate();
       this.raise(series.history);
@@ -356,6 +368,19 @@ export class SeriesTable<Told extends Labelled, Sample extends Labelled> impleme
     series.isChanged = true;
     series.grewMs = this.expiry.now();
     this.changed.push(series);
+  }
+
+  /** Places in the native histograms what the total gained. */
+  private followTotal(series: Series): void {
+    const { shape, told } = this;
+    if (shape.valuesOf === null) return;
+    const values = told === null ? null : shape.valuesOf(told);
+    const chunk = this.rows.chunk(series.total);
+    const at = this.rows.offset(series.total);
+    series.natives ??= shape.metrics.map(({ from, to }) => (to - from > 1 ? new NativeHistogram() : null));
+    for (const [metric, native] of series.natives.entries()) {
+      native?.follow(chunk, at + (shape.metrics[metric] as MetricFields).from, values?.[metric] ?? -1);
+    }
   }
 
   private raise(row: number): void {

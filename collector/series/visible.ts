@@ -2,6 +2,7 @@
 // sum; in mesh_*, if the same reports count.
 
 import { withoutMark } from "./key.ts";
+import { type NativeBuckets, sumBuckets } from "./native.ts";
 import type { LabelSet, SeriesReader } from "./reader.ts";
 
 export class VisibleSeries {
@@ -14,7 +15,10 @@ export class VisibleSeries {
   private scratch = new Float64Array(0);
 
   constructor(
-    private readonly reader: Pick<SeriesReader, "series" | "find" | "hasExpiry" | "isExpired" | "readTotal">,
+    private readonly reader: Pick<
+      SeriesReader,
+      "series" | "find" | "hasExpiry" | "isExpired" | "readTotal" | "readNative"
+    >,
     /** As what a label set is shown; null if it is not. */
     private readonly kindOf: (labelSet: LabelSet) => string | null = () => "",
   ) {}
@@ -37,6 +41,12 @@ export class VisibleSeries {
   private isExpired(labelSet: LabelSet): boolean {
     if (!this.reader.isExpired(labelSet)) return false; // fast: nearly all
     return (this.others.get(labelSet.index) ?? []).every((other) => this.reader.isExpired(other));
+  }
+
+  /** As SeriesReader's. */
+  readNative(labelSet: LabelSet, metric: number): NativeBuckets | null {
+    const others = this.others.get(labelSet.index) ?? [];
+    return sumBuckets([labelSet, ...others].map((each) => this.reader.readNative(each, metric)));
   }
 
   private take(labelSet: LabelSet): void {

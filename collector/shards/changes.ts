@@ -31,7 +31,7 @@ export class ChangeReader {
 /** Rows of a piece: 2 MB. */
 const PIECE_ROWS = 4096;
 const NONE = { indexes: new Uint32Array(0), totals: new Float64Array(0) };
-const NO_CHANGES: TableChanges = { newKeys: [], ...NONE, ...historyOf(NONE) };
+const NO_CHANGES: TableChanges = { newKeys: [], natives: [], ...NONE, ...historyOf(NONE) };
 
 class TableReader {
   /** So many label sets were told. */
@@ -56,6 +56,7 @@ class TableReader {
     return {
       newKeys,
       ...this.rows(changed, (series, row) => table.readTotal(series, row)),
+      natives: nativesOf(changed),
       ...historyOf(this.rows(old, (series, row) => table.readHistory(series, row))),
     };
   }
@@ -70,4 +71,9 @@ class TableReader {
 
 function historyOf({ indexes, totals }: Pick<TableChanges, "indexes" | "totals">) {
   return { historyIndexes: indexes, histories: totals };
+}
+
+function nativesOf(changed: readonly Series[]): TableChanges["natives"] {
+  if (changed.every(({ natives }) => natives === null)) return [];
+  return changed.map(({ natives }) => (natives ?? []).map((native) => native?.buckets ?? null));
 }

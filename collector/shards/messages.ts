@@ -10,6 +10,7 @@ import type { ProxyCounts } from "../receiver/accounts.ts";
 import type { StreamEnd } from "../receiver/client-stream.ts";
 import type { LogWay, StatsReport } from "../record/record.ts";
 import type { ScrapeResult, SelfCounts } from "../self.ts";
+import type { NativeBuckets } from "../series/native.ts";
 import type { RingMemory } from "./ring.ts";
 import type { ShardConfig } from "./shard.ts";
 import type { ShardHoldings } from "./shards.ts";
@@ -90,6 +91,8 @@ export interface TableChanges {
   /** Those of them with a history (SeriesTable.readHistory), and that, row by row. */
   readonly historyIndexes: Uint32Array;
   readonly histories: Float64Array;
+  /** Of the label sets in `indexes`, native histograms by metric; empty where none are kept. */
+  readonly natives: readonly (readonly (NativeBuckets | null)[])[];
 }
 
 interface SubjectsAnswer {

@@ -58,7 +58,7 @@ export class Shard {
   constructor(private readonly options: ShardOptions) {
     const { config, lookup, tap, logs, self, log } = options;
     const limits = { ...config.limits, expireAfterMs: config.metrics.expireAfterMs };
-    this.store = new SeriesStore(limits, undefined, keptLabels(config.metrics));
+    this.store = new SeriesStore(limits, undefined, keptLabels(config.metrics), config.metrics.nativeHistograms);
     this.completeness = new Completeness(this.store, config.limits.edges);
     this.store.onReport = (proxy) => this.completeness.compare(proxy);
     this.state = options.state ? new ShardState(this.store, options.state) : null;

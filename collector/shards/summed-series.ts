@@ -2,6 +2,7 @@
 // it is read: each of theirs only grows, so it does, too.
 
 import { Expiry } from "../series/expiry.ts";
+import { type NativeBuckets, sumBuckets } from "../series/native.ts";
 import type { LabelSet, SeriesReader, SeriesTables } from "../series/reader.ts";
 import { HTTP_SHAPE, TCP_SHAPE } from "../series/shape.ts";
 import { Slab } from "../series/slab.ts";
@@ -53,13 +54,14 @@ class SummedTable implements SeriesReader {
     this.known = Array.from({ length: threads }, () => []);
   }
 
-  apply(thread: number, { newKeys, indexes, totals, historyIndexes, histories }: TableChanges): void {
+  apply(thread: number, { newKeys, indexes, totals, historyIndexes, histories, natives }: TableChanges): void {
     const parts = this.known[thread] as Part[];
     for (const labelKey of newKeys) parts.push(this.addPart(labelKey));
     for (const [i, index] of indexes.entries()) {
       const part = parts[index] as Part;
       if (part.total < 0) part.total = this.rows.allocate();
       this.write(part.total, totals, i);
+      part.natives = natives[i] ?? [];
       this.markChanged(part.labelSet);
     }
     for (const [i, index] of historyIndexes.entries()) {
@@ -111,6 +113,10 @@ class SummedTable implements SeriesReader {
     for (const { history } of labelSet.parts) this.add(history, -1, counts);
   }
 
+  readNative({ parts }: SummedLabelSet, metric: number): NativeBuckets | null {
+    return sumBuckets(parts.map(({ natives }) => natives[metric]));
+  }
+
   takeChanged(): readonly SummedLabelSet[] {
     const taken = this.changed;
     for (const labelSet of taken) labelSet.isChanged = false;
@@ -153,7 +159,7 @@ class SummedTable implements SeriesReader {
 
   private addPart(labelKey: string): Part {
     const labelSet = this.labelSetOf(labelKey);
-    const part = { labelSet, total: -1, history: -1 };
+    const part: Part = { labelSet, total: -1, history: -1, natives: [] };
     labelSet.parts.push(part);
     return part;
   }
@@ -197,4 +203,6 @@ interface Part {
   total: number;
   /** Row of what of it is history; -1 when there is none. */
   history: number;
+  /** Native histograms by metric; empty where none are kept. */
+  natives: readonly (NativeBuckets | null)[];
 }

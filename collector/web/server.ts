@@ -54,6 +54,8 @@ export interface WebOptions {
   readonly destinationRule: DestinationRule;
   /** Most label sets that are held. */
   readonly labelSets: number;
+  /** By HttpMetric, the bounds of its histogram that are shown. */
+  readonly buckets: readonly (readonly number[])[];
   readonly graph: ServiceGraph;
   readonly taps: Taps;
   /** Null: access logs are not kept. */
@@ -83,7 +85,7 @@ export class WebServer {
   private expositions = 0;
 
   constructor(private readonly options: WebOptions) {
-    this.families = new TrafficFamilies(options.readings.series, options.destinationRule);
+    this.families = new TrafficFamilies(options.readings.series, options.destinationRule, options.buckets);
     this.exposition = new Exposition(this.families);
     this.cardinality = new Cardinality(options.readings.series, options.destinationRule, options.labelSets);
     this.server = this.createServer(options.tls ?? null);

@@ -9,7 +9,7 @@ import { DEFAULT_INSTANCE_RULE, DEFAULT_SERVICE_RULE } from "../../collector/ide
 import { DEFAULT_REDACTED_HEADERS } from "../../collector/logs/redact.ts";
 import { Secret } from "../../collector/out/secret.ts";
 import { VERSION } from "../../collector/version.ts";
-import { LABELS } from "../../collector/vocabulary.ts";
+import { HISTOGRAM_BOUNDS as ALL, LABELS } from "../../collector/vocabulary.ts";
 import { writeCertificates } from "../fixtures/certificates.ts";
 
 const ROOT = resolve(import.meta.dirname, "../..");
@@ -74,7 +74,13 @@ describe("loadConfig", () => {
         bounds: { maxBytes: 2 ** 30, maxAgeMs: 72 * 3_600_000 },
         memoryBytes: 2 ** 26,
       },
-      metrics: { destinations: "certain", labels: LABELS, expireAfterMs: 0 },
+      metrics: {
+        destinations: "certain",
+        labels: LABELS,
+        buckets: [[], ALL, ALL, ALL],
+        nativeHistograms: false,
+        expireAfterMs: 0,
+      },
       remoteWrite: [],
       proxyStats: { maxSeries: 0 },
       otlpExport: [],
@@ -151,7 +157,12 @@ logs:
   max_size: 16MiB
   max_age: 8760h
   memory: 32MiB
-metrics: { destinations: all, labels: [reporter, response_code], expire_after: 24h }
+metrics:
+  destinations: all
+  labels: [reporter, response_code]
+  buckets: { request_duration_milliseconds: [1000, 0.5, 100], response_bytes: [] }
+  native_histograms: true
+  expire_after: 24h
 remote_write:
   - url: https://a.example/write?tenant=b
     name: a
@@ -245,7 +256,13 @@ threads: 64`);
         bounds: { maxBytes: 2 ** 24, maxAgeMs: 8760 * 3_600_000 },
         memoryBytes: 2 ** 25,
       },
-      metrics: { destinations: "all", labels: ["reporter", "response_code"], expireAfterMs: 86_400_000 },
+      metrics: {
+        destinations: "all",
+        labels: ["reporter", "response_code"],
+        buckets: [[], [0.5, 100, 1000], ALL, ALL],
+        nativeHistograms: true,
+        expireAfterMs: 86_400_000,
+      },
       remoteWrite: [
         {
           name: "a",
@@ -335,6 +352,16 @@ threads: 64`);
       "a name rule that cannot be read, with the place in it",
       'identity: { names: { service: "a.${NAM}" } }',
       '1:31: identity.names.service: found "NAM" at character 5 of "a.${NAM}", expected pod.metadata.{name, namespace, labels.KEY}, ',
+    ],
+    [
+      "a bound that proxies do not count by",
+      "metrics: { buckets: { request_bytes: [100, 200] } }",
+      "1:44: metrics.buckets.request_bytes.1: found 200, expected one of the bounds that proxies count by: 0.5, 1, 5, 10, 25,",
+    ],
+    [
+      "a bound that stands twice",
+      "metrics: { buckets: { response_bytes: [100, 100] } }",
+      "1:39: metrics.buckets.response_bytes: found [100,100], expected a list of bounds, each once",
     ],
     [
       "an unknown key in a section of a section",

@@ -1,7 +1,7 @@
 import { describe, expect, it } from "vitest";
 import { SelfMetrics } from "../../collector/self.ts";
 import { SeriesStore } from "../../collector/series/store.ts";
-import { LABELS } from "../../collector/vocabulary.ts";
+import { HISTOGRAM_BOUNDS, LABELS } from "../../collector/vocabulary.ts";
 import { TrafficFamilies } from "../../collector/web/exposition/families.ts";
 import { type Format, negotiateFormat, type TextFormat } from "../../collector/web/exposition/format.ts";
 import { toOpenMetrics } from "../../collector/web/exposition/open-metrics.ts";
@@ -216,6 +216,21 @@ describe("TextTraffic", () => {
       const lines = render().match(new RegExp(`^${name}\\{.*\\} [0-9.]+$`, "gm"));
       expect(new Set(lines).size).toBe(700);
     }
+  });
+
+  it("shows a choice of buckets, each as it is among all of them", () => {
+    const { observe, render, store } = setUp();
+    for (const durationMs of [0, 3, 30, 300, 3000]) observe(WEB, durationMs);
+    const chosen = new TrafficFamilies(store, "certain", [[], [5, 500], [], HISTOGRAM_BOUNDS]);
+    const lines = Array.from(new TextTraffic(chosen, "text").render(), String).join("").split("\n");
+    const of = (name: string) => lines.filter((line) => line.startsWith(`${name}_bucket{`));
+    const bucket = (bound: string, count: number) =>
+      `istio_request_duration_milliseconds_bucket{${text(WEB)},le="${bound}"} ${count}`;
+    expect(of("istio_request_duration_milliseconds")).toEqual([bucket("5", 2), bucket("500", 4), bucket("+Inf", 5)]);
+    expect(of("istio_request_bytes")).toHaveLength(1);
+    expect(of("istio_response_bytes")).toHaveLength(HISTOGRAM_BOUNDS.length + 1);
+    expect(of("mesh_request_duration_milliseconds")).toHaveLength(3);
+    for (const line of lines) expect(render().split("\n")).toContain(line);
   });
 
   it("keeps a piece as it is while the next one is made", () => {

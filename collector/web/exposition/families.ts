@@ -40,9 +40,11 @@ export interface HistogramFields {
 
 export interface Family {
   readonly metric: Metric;
-  readonly table: Pick<SeriesReader, "series" | "readTotal">;
+  readonly table: Pick<SeriesReader, "series" | "readTotal" | "readNative">;
   /** Null for a label set that the family does not show. */
   readonly labelsOf: (series: LabelSet) => LabelWriter | null;
+  /** Its place in the shape of the table (series/shape.ts). */
+  readonly index: number;
   /** Null for a counter. */
   readonly histogram: HistogramFields | null;
   /** Where a row says how much was observed. A label set with 0 there is not shown: nor does Envoy show unused stats. */
@@ -55,10 +57,11 @@ export class TrafficFamilies {
   readonly all: readonly Family[];
   private readonly verdicts: { readonly http: Verdicts; readonly tcp: Verdicts };
 
-  /** `rule`: which reports of destinations count in mesh_*. */
-  constructor(tables: SeriesTables, rule: DestinationRule = "certain") {
+  /** `rule`: which reports of destinations count in mesh_*. `buckets`: by HttpMetric, the bounds that are shown; default: all. */
+  constructor(tables: SeriesTables, rule: DestinationRule = "certain", buckets: readonly (readonly number[])[] = []) {
     const { http, tcp } = tables;
     this.verdicts = { http: new Verdicts(http, false, rule), tcp: new Verdicts(tcp, true, rule) };
+    const httpFields = (index: number) => httpFieldsOf(index, buckets[index] ?? HISTOGRAM_BOUNDS);
     this.all = [
       ...familiesOf(HTTP_METRICS, httpFields, reported(http, isHttpLabel)),
       ...familiesOf(TCP_METRICS, tcpFields, reported(tcp, isTcpLabel)),
@@ -101,20 +104,20 @@ function familiesOf(
   fieldsOf: (index: number) => Pick<Family, "histogram" | "count">,
   shown: Pick<Family, "table" | "labelsOf">,
 ): Family[] {
-  return metrics.map((metric, index) => ({ metric, ...fieldsOf(index), ...shown }));
+  return metrics.map((metric, index) => ({ metric, index, ...fieldsOf(index), ...shown }));
 }
 
 function tcpFields(index: number): Pick<Family, "histogram" | "count"> {
   return { histogram: null, count: index };
 }
 
-function httpFields(index: HttpMetric): Pick<Family, "histogram" | "count"> {
+function httpFieldsOf(index: HttpMetric, bounds: readonly number[]): Pick<Family, "histogram" | "count"> {
   if (HTTP_METRICS[index]?.kind !== MetricKind.Histogram) return { histogram: null, count: REQUESTS };
   const first = histogramField(index);
   const count = first + HISTOGRAM_COUNT;
-  const fields = [...HISTOGRAM_BOUNDS.keys()].map((bucket) => first + bucket);
+  const fields = bounds.map((bound) => first + HISTOGRAM_BOUNDS.indexOf(bound));
   return {
-    histogram: { bounds: HISTOGRAM_BOUNDS, fields: [...fields, count], count, sum: first + HISTOGRAM_SUM },
+    histogram: { bounds, fields: [...fields, count], count, sum: first + HISTOGRAM_SUM },
     count,
   };
 }

@@ -5,10 +5,12 @@
 
 import { METRIC_HELP } from "../../help.ts";
 import { COUNTS_WIDTH } from "../../series/counts.ts";
+import type { NativeBuckets } from "../../series/native.ts";
 import type { LabelSet } from "../../series/reader.ts";
 import type { Family, TrafficFamilies } from "./families.ts";
 import type { LabelWriter } from "./label-set.ts";
 import { encodeHead, metricFieldLength, putHistogram, putMetricHead, putSingleValue } from "./metric-family.ts";
+import { putNativeFields } from "./native-fields.ts";
 import { Pages } from "./pages.ts";
 import { ByteWriter, varintLength } from "./writer.ts";
 
@@ -29,6 +31,7 @@ interface EncodedMetric {
 export class ProtobufTraffic {
   private readonly families: readonly (Family & { readonly head: Buffer })[];
   private readonly counts = new Float64Array(COUNTS_WIDTH);
+  private readonly native = new ByteWriter(4096);
 
   constructor(families: TrafficFamilies) {
     this.families = families.all.map((family) => {
@@ -72,7 +75,7 @@ export class ProtobufTraffic {
     }
   }
 
-  private encodeValue(to: ByteWriter, { histogram, count }: Family, _series: LabelSet): Buffer {
+  private encodeValue(to: ByteWriter, { table, index, histogram, count }: Family, series: LabelSet): Buffer {
     const { counts } = this;
     const from = to.at;
     if (histogram === null) {
@@ -80,9 +83,17 @@ export class ProtobufTraffic {
     } else {
       const observed = { count: counts[count] as number, sum: counts[histogram.sum] as number };
       const cumulative = histogram.bounds.map((_, index) => counts[histogram.fields[index] as number] as number);
-      putHistogram(to, observed, histogram.bounds, cumulative, null);
+      putHistogram(to, observed, histogram.bounds, cumulative, this.nativeFields(table.readNative(series, index)));
     }
     return to.bytes.subarray(from, to.at);
+  }
+
+  /** Valid until the next. */
+  private nativeFields(buckets: NativeBuckets | null): Buffer | null {
+    if (buckets === null) return null;
+    this.native.at = 0;
+    putNativeFields(this.native, buckets);
+    return this.native.written();
   }
 }
 

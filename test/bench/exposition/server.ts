@@ -49,6 +49,7 @@ async function serve(lineCount: number): Promise<void> {
     proxyStats: null,
     metricsAccounts: null as never,
     labelSets: 1_000_000,
+    buckets: [],
     graph: new ServiceGraph(store, 10),
     taps: { stop: () => {} } as never,
     otlpLogs: unused,
