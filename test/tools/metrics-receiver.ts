@@ -52,17 +52,20 @@ export class MetricsReceiver {
     private readonly program: string,
     readonly port: number,
     private readonly folder: string,
+    private readonly moreArgs: readonly string[],
   ) {}
 
-  /** `missing` says why there is none. */
+  /** `missing` says why there is none. `configuration` and `moreArgs` are Prometheus's alone. */
   static async start(
     name: ReceiverKind,
+    configuration = "global: {}\n",
+    moreArgs: readonly string[] = [],
   ): Promise<{ receiver: MetricsReceiver; missing: null } | { receiver: null; missing: string }> {
     const { path, missing } = await findDebianProgram(name);
     if (path === null) return { receiver: null, missing };
     const folder = await mkdtemp(join(tmpdir(), "meshtally-receiver-"));
-    await writeFile(join(folder, "prometheus.yml"), "global: {}\n");
-    const receiver = new MetricsReceiver(KINDS[name], path, await freePort(), folder);
+    await writeFile(join(folder, "prometheus.yml"), configuration);
+    const receiver = new MetricsReceiver(KINDS[name], path, await freePort(), folder, moreArgs);
     await receiver.comeBack();
     return { receiver, missing: null };
   }
@@ -83,7 +86,8 @@ export class MetricsReceiver {
   /** On the same port, with what it stored. */
   async comeBack(): Promise<void> {
     let output = "";
-    const child = spawn(this.program, this.kind.args(this.port, this.folder), { stdio: ["ignore", "pipe", "pipe"] });
+    const args = [...this.kind.args(this.port, this.folder), ...this.moreArgs];
+    const child = spawn(this.program, args, { stdio: ["ignore", "pipe", "pipe"] });
     const keep = (chunk: Buffer) => {
       output = (output + chunk).slice(-2000);
     };
