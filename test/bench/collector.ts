@@ -51,8 +51,8 @@ interface Variant {
 }
 
 /** All that `only` names. Says which cannot be measured here. */
-function chooseVariants({ only, threads, isProfiled }: Arguments): Variant[] {
-  const traffics = KINDS.flatMap((kind) => STREAMS.map((streams): Traffic => ({ kind, streams })));
+function chooseVariants({ only, threads, labelSets, isProfiled }: Arguments): Variant[] {
+  const traffics = KINDS.flatMap((kind) => STREAMS.map((streams): Traffic => ({ kind, streams, labelSets })));
   const each = (server: string, cores: Cores, make: (traffic: Traffic) => Pick<Variant, "kind" | "profileFolder">) =>
     traffics
       .map((traffic) => ({ name: `${server}, ${nameOf(traffic)}`, server, traffic, cores }))

@@ -10,6 +10,8 @@ export interface Arguments {
   readonly only: RegExp;
   /** To compare with one thread; undefined for no comparison. */
   readonly threads: number | undefined;
+  /** Label sets of the load. One is up to 67 series in Prometheus' sense: a counter, and three histograms. */
+  readonly labelSets: number;
   readonly isProfiled: boolean;
   /** File for the results. */
   readonly json: string | undefined;
@@ -20,6 +22,7 @@ export const USAGE = `usage: bench:collector [-- options]
   --seconds N    for how long each time (5)
   --only REGEX   part of the variants' names: "collector, derived", "64 streams", "Go"; "idle" for start and rest alone
   --threads N    compare N analysis threads on as many cores with one
+  --label-sets N of all that is sent (10000); one is up to 67 series of Prometheus
   --profile      print where the collector's time goes; costs some of it
   --json FILE    write the results there too`;
 
@@ -31,6 +34,7 @@ export function readArguments(args: readonly string[]): Arguments {
     seconds: text,
     only: text,
     threads: text,
+    "label-sets": text,
     json: text,
     profile: { type: "boolean" },
   } as const;
@@ -40,6 +44,7 @@ export function readArguments(args: readonly string[]): Arguments {
     seconds: wholeNumber("seconds", values.seconds ?? "5"),
     only: new RegExp(values.only ?? ""),
     threads: values.threads === undefined ? undefined : wholeNumber("threads", values.threads),
+    labelSets: wholeNumber("label-sets", values["label-sets"] ?? "10000"),
     isProfiled: values.profile ?? false,
     json: values.json,
   };

@@ -2,9 +2,9 @@
 
 import { type ChildProcess, fork } from "node:child_process";
 import { fileURLToPath } from "node:url";
-import type { Kind } from "./entry.ts";
 import type { LoadAnswer, LoadCommand } from "./load.ts";
 import { type Cores, onCores } from "./proc.ts";
+import type { Traffic } from "./slice.ts";
 
 /** As it was built. */
 const LOAD = fileURLToPath(new URL("load.js", import.meta.url));
@@ -21,8 +21,8 @@ export class LoadProcess {
     return this.process.pid as number;
   }
 
-  async start(url: string, kind: Kind, streams: number): Promise<void> {
-    await this.ask({ do: "start", url, kind, streams });
+  async start(url: string, { kind, streams, labelSets }: Traffic): Promise<void> {
+    await this.ask({ do: "start", url, kind, streams, labelSets });
   }
 
   /** Entries sent since the start, which the server has read. */

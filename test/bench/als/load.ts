@@ -5,26 +5,35 @@ import type { Kind } from "./entry.ts";
 import { ENTRIES_PER_MESSAGE, StreamLoad } from "./messages.ts";
 
 export type LoadCommand =
-  | { readonly do: "start"; readonly url: string; readonly kind: Kind; readonly streams: number }
+  | {
+      readonly do: "start";
+      readonly url: string;
+      readonly kind: Kind;
+      readonly streams: number;
+      readonly labelSets: number;
+    }
   | { readonly do: "stop" };
 
 /** The answer to a command: entries that the server has read all of. */
 export type LoadAnswer = { readonly entries: number } | { readonly error: string };
 
+/** Of all streams together: at 10,000 label sets, each comes four times in a round. */
+const MESSAGES = 2048;
+
 const loads = new Map<string, StreamLoad[]>();
 let clients: readonly AlsClient[] = [];
 
 /** Encoded once: it takes some seconds. */
-function loadsOf(kind: Kind, streams: number): StreamLoad[] {
+function loadsOf(kind: Kind, streams: number, labelSets: number): StreamLoad[] {
   const key = `${kind} ${streams}`;
-  const known = loads.get(key) ?? StreamLoad.encode(kind, streams);
+  const known = loads.get(key) ?? StreamLoad.encode(kind, streams, { messages: MESSAGES, labelSets });
   loads.set(key, known);
   return known;
 }
 
 async function carryOut(command: LoadCommand): Promise<number> {
   if (command.do === "start") {
-    clients = loadsOf(command.kind, command.streams).map((load) => new AlsClient(command.url, load));
+    clients = loadsOf(command.kind, command.streams, command.labelSets).map((load) => new AlsClient(command.url, load));
     return 0;
   }
   await Promise.all(clients.map((client) => client.end()));

@@ -24,7 +24,6 @@ interface LoadSize {
   readonly messages: number;
   readonly labelSets: number;
 }
-const FULL_SIZE: LoadSize = { messages: 2048, labelSets: 10_000 };
 /** Of the label sets, one in so many is an error's: of the entries 1 %. */
 const LABEL_SETS_PER_ERROR = 25;
 /** A message of gRPC begins with whether it is compressed, and its length. */
@@ -51,7 +50,7 @@ export class StreamLoad {
   ) {}
 
   /** All streams of a load, each another sidecar's log. Label sets are as many give or take a hundredth. */
-  static encode(kind: Kind, streams: number, { messages, labelSets } = FULL_SIZE): StreamLoad[] {
+  static encode(kind: Kind, streams: number, { messages, labelSets }: LoadSize): StreamLoad[] {
     const mesh = makeMesh(SEED);
     const random = randomNumbers(SEED);
     const serials = new Serials();

@@ -17,6 +17,7 @@ const US = 1e6;
 export interface Traffic {
   readonly kind: Kind;
   readonly streams: number;
+  readonly labelSets: number;
 }
 
 export interface Slice {
@@ -49,7 +50,7 @@ export async function measureSlice(
     machine: coreTimes(cores.server),
   });
   const takenBefore = await server.taken();
-  await load.start(server.alsUrl, traffic.kind, traffic.streams);
+  await load.start(server.alsUrl, traffic);
   await sleep(SETTLE_MS);
   const before = await read();
   const answerMs = await measureAnswers(server, seconds);
