@@ -325,7 +325,7 @@ describe("parameters that are wrong are named", () => {
     ["edge=web", 'edge: found "web", expected two services such as web->reviews, with * for any part of them'],
     ["edge=a->b->c", "edge: found "],
     ["from=1h&to=2h", 'from: found "1h", expected a time before `to`, "2h"'],
-    ["reason=fast", 'reason: found "fast", expected one of error, flagged, slow, sample'],
+    ["reason=fast", 'reason: found "fast", expected one of error, flagged, tokens, slow, sample'],
     ["protocol=http2", 'protocol: found "http2", expected one of http, grpc, tcp'],
     [
       "from=yesterday",
