@@ -2,7 +2,8 @@
 
 import { resolve } from "node:path";
 import { parseArgs } from "node:util";
-import { type Config, loadConfig } from "./config.ts";
+import type { Config } from "./config/config.ts";
+import { loadConfig } from "./config/load.ts";
 import { CollectorError } from "./error.ts";
 import { createLog } from "./log.ts";
 import { type Collector, startCollector } from "./pipeline.ts";

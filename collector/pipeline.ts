@@ -24,7 +24,8 @@
 
 import { AiMetrics } from "./ai/metrics.ts";
 import { Analyser } from "./analysis/analyse.ts";
-import { type Config, formatAddress } from "./config.ts";
+import type { Config } from "./config/config.ts";
+import { formatAddress } from "./config/formats.ts";
 import type { CollectorError } from "./error.ts";
 import { KubernetesObjects } from "./identity/kubernetes.ts";
 import type { Log } from "./log.ts";

@@ -17,7 +17,7 @@ const ALLOWED: Record<string, readonly string[]> = {
   "collector/error.ts": [],
   "collector/log.ts": [],
   "collector/self.ts": [],
-  "collector/config.ts": [
+  "collector/config": [
     "collector/error.ts",
     "collector/identity/chain.ts",
     "collector/identity/names.ts",
@@ -46,7 +46,7 @@ const ALLOWED: Record<string, readonly string[]> = {
     "collector/receiver",
     "collector/record/remembered.ts",
     "collector/tls",
-    "collector/config.ts",
+    "collector/config",
     "collector/error.ts",
     "collector/log.ts",
     "collector/self.ts",
@@ -131,7 +131,7 @@ const ALLOWED: Record<string, readonly string[]> = {
   "collector/shards": [
     "collector/analysis",
     "collector/completeness",
-    "collector/config.ts",
+    "collector/config",
     "collector/identity",
     "collector/indicators",
     "collector/logs",
@@ -189,12 +189,12 @@ const ONE_IMPORTER: Record<string, string | readonly string[]> = {
   snappyjs: "collector/out/write-request.ts",
   pino: "collector/log.ts",
   yaml: [
-    "collector/config.ts",
+    "collector/config/yaml-text.ts",
     "collector/identity/files.ts",
     "collector/analysis/openapi.ts",
     "collector/receiver/scrape/file-sd.ts",
   ],
-  ajv: "collector/config.ts",
+  ajv: "collector/config/schema-check.ts",
   "@solo-io/proxy-runtime": "filter/host.ts",
 };
 

@@ -1,6 +1,7 @@
 // OTLP's own ports, where they are configured: gRPC (4317 by custom) and HTTP (4318).
 
-import { type Config, formatAddress } from "../config.ts";
+import type { Config } from "../config/config.ts";
+import { formatAddress } from "../config/formats.ts";
 import type { Log } from "../log.ts";
 import { GrpcServer } from "../receiver/grpc.ts";
 import type { TlsFiles } from "../tls/credentials.ts";

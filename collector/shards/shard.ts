@@ -7,7 +7,7 @@ import { Endpoints } from "../analysis/endpoints.ts";
 import type { Identities } from "../analysis/parties.ts";
 import { SuccessPolicies } from "../analysis/policy.ts";
 import { Completeness } from "../completeness/completeness.ts";
-import type { Config } from "../config.ts";
+import type { Config } from "../config/config.ts";
 import type { AddressLookup, NameRules } from "../identity/lookup.ts";
 import { nameRule } from "../identity/names.ts";
 import { Indicators } from "../indicators/indicators.ts";

@@ -5,7 +5,7 @@
 //                                          SummedReadings <--answers---- Thread <==
 
 import { serialize } from "node:v8";
-import type { Config } from "../config.ts";
+import type { Config } from "../config/config.ts";
 import type { CollectorError } from "../error.ts";
 import type { Objects } from "../identity/objects.ts";
 import type { Log } from "../log.ts";

@@ -7,7 +7,7 @@ import { setTimeout as sleep } from "node:timers/promises";
 import { gunzipSync } from "node:zlib";
 import * as grpc from "@grpc/grpc-js";
 import { afterEach, describe, expect, it, vi } from "vitest";
-import { loadConfig } from "../../collector/config.ts";
+import { loadConfig } from "../../collector/config/load.ts";
 import { silentLog } from "../../collector/log.ts";
 import { type Collector, startCollector } from "../../collector/pipeline.ts";
 import { VERSION } from "../../collector/version.ts";

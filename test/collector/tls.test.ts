@@ -17,7 +17,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { type ConnectionOptions, connect } from "node:tls";
 import { afterAll, afterEach, beforeAll, expect, test } from "vitest";
-import { loadConfig } from "../../collector/config.ts";
+import { loadConfig } from "../../collector/config/load.ts";
 import { CollectorError } from "../../collector/error.ts";
 import { silentLog } from "../../collector/log.ts";
 import { startCollector } from "../../collector/pipeline.ts";

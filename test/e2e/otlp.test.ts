@@ -6,7 +6,7 @@ import { connect, createServer, type Server } from "node:net";
 import { join } from "node:path";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { parse } from "yaml";
-import { loadConfig } from "../../collector/config.ts";
+import { loadConfig } from "../../collector/config/load.ts";
 import { silentLog } from "../../collector/log.ts";
 import { type Collector, startCollector } from "../../collector/pipeline.ts";
 import { httpCall } from "../../demo/http-call.ts";

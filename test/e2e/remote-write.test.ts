@@ -6,7 +6,7 @@ import { join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
 import * as grpc from "@grpc/grpc-js";
 import { afterEach, describe, expect, it } from "vitest";
-import { loadConfig } from "../../collector/config.ts";
+import { loadConfig } from "../../collector/config/load.ts";
 import { silentLog } from "../../collector/log.ts";
 import { Secret } from "../../collector/out/secret.ts";
 import { type Collector, startCollector } from "../../collector/pipeline.ts";

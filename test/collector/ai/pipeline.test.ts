@@ -2,7 +2,7 @@
 
 import * as grpc from "@grpc/grpc-js";
 import { afterAll, beforeAll, expect, test } from "vitest";
-import { loadConfig } from "../../../collector/config.ts";
+import { loadConfig } from "../../../collector/config/load.ts";
 import { silentLog } from "../../../collector/log.ts";
 import { type Collector, startCollector } from "../../../collector/pipeline.ts";
 import { encodeMetrics, keyValues } from "../../fixtures/otlp.ts";

@@ -4,7 +4,7 @@ import { readdirSync, readFileSync } from "node:fs";
 import { join } from "node:path";
 import * as grpc from "@grpc/grpc-js";
 import { afterEach, describe, expect, it } from "vitest";
-import { loadConfig } from "../../../collector/config.ts";
+import { loadConfig } from "../../../collector/config/load.ts";
 import { silentLog } from "../../../collector/log.ts";
 import { SearchError, type SearchFailure } from "../../../collector/logs/store.ts";
 import { type Collector, startCollector } from "../../../collector/pipeline.ts";

@@ -7,7 +7,7 @@ import { gunzipSync } from "node:zlib";
 import * as grpc from "@grpc/grpc-js";
 import protobuf from "protobufjs";
 import { afterEach, describe, expect, it } from "vitest";
-import { loadConfig } from "../../../collector/config.ts";
+import { loadConfig } from "../../../collector/config/load.ts";
 import { silentLog } from "../../../collector/log.ts";
 import { GrpcTransport } from "../../../collector/out/grpc-transport.ts";
 import { HttpTransport } from "../../../collector/out/http-transport.ts";

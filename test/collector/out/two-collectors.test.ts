@@ -6,7 +6,7 @@ import type { AddressInfo } from "node:net";
 import { join } from "node:path";
 import * as grpc from "@grpc/grpc-js";
 import { afterEach, expect, it } from "vitest";
-import { loadConfig } from "../../../collector/config.ts";
+import { loadConfig } from "../../../collector/config/load.ts";
 import { silentLog } from "../../../collector/log.ts";
 import { type Collector, startCollector } from "../../../collector/pipeline.ts";
 import { parseExposition, type Sample, sumBySeries } from "../../e2e/exposition.ts";
