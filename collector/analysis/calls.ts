@@ -232,16 +232,19 @@ export class Calls {
 
   /** Indicators and kept logs. */
   private tell(route: Route, bytes: Buffer, start: number, stop: number, sender: Sender): void {
-    if (this.taken !== null && this.isTwin(this.taken, bytes)) return;
+    if (this.taken !== null && this.isTwin(this.taken, bytes, sender)) return;
     this.measure(route, bytes);
     this.offer(route, bytes, start, stop, sender);
   }
 
-  /** Whether the entry's request was told of already. */
-  private isTwin(taken: Remembered, bytes: Buffer): boolean {
-    const { streamIdStart, streamIdStop } = this.entry;
+  /**
+   * Whether the entry's request was told of already. Its stream id is `x-request-id`, which proxies on its way have, too, and all calls of
+   * an application that hands it on; so it is this proxy's request that began at that moment.
+   */
+  private isTwin(taken: Remembered, bytes: Buffer, { id: proxy }: Sender): boolean {
+    const { streamIdStart, streamIdStop, startTime } = this.entry;
     const id = bytes.toString("latin1", streamIdStart, streamIdStop);
-    return id !== "" && taken.add(id);
+    return id !== "" && taken.add(`${id} ${startTime.nanoseconds} ${proxy}`);
   }
 
   private offer({ outcome }: Route, bytes: Buffer, start: number, stop: number, sender: Sender): void {

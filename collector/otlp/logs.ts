@@ -30,7 +30,7 @@ export class OtlpLogs {
   private readonly rejected: Partial<Record<OtlpRejection, number>> = {};
   private withUnknown = 0;
   private readonly unknownNames = new Set<string>();
-  /** Streams whose end was taken: a sender that got no answer sends again. */
+  /** Requests whose end was taken, by stream id, start and proxy: Envoy's stream id is `x-request-id`, which all requests of a trace may have: a sender that got no answer sends again. */
   private readonly ended = new Remembered();
 
   constructor(private readonly streams: OtlpStreams) {}
@@ -73,7 +73,7 @@ export class OtlpLogs {
     writeIdentifier(writer, nodeId, resource);
     let written = 0;
     for (const record of records) {
-      const fault = this.isRepeated(record) ? "repeated" : writeEntry(writer, record);
+      const fault = this.isRepeated(nodeId, record) ? "repeated" : writeEntry(writer, record);
       if (fault !== null) {
         reject(fault, 1);
         continue;
@@ -87,11 +87,12 @@ export class OtlpLogs {
   }
 
   /** A connection's entries say all again, each of them, and add nothing when they come twice. */
-  private isRepeated({ attributes }: LogRecord): boolean {
+  private isRepeated(nodeId: string, { timeNs, attributes }: LogRecord): boolean {
     const id = attributes.get("stream_id");
     const type = attributes.get("access_log_type") ?? ABSENT;
     const isRequest = type === "DownstreamEnd" || type === ABSENT;
-    return isRequest && typeof id === "string" && id !== "" && id !== ABSENT && this.ended.add(id);
+    if (!isRequest || typeof id !== "string" || id === "" || id === ABSENT) return false;
+    return this.ended.add(`${id} ${timeNs} ${nodeId}`);
   }
 
   private noteUnknown({ attributes }: LogRecord): void {

@@ -46,3 +46,33 @@ test("who was one of many others for want of room has a place of its own once th
   const counts = [...indicators.subjects.all("service")].map(({ indicator }) => indicator.totals()[Field.Calls]);
   expect(counts).toEqual([2, 1]);
 });
+
+test("requests with one x-request-id are as many as there are proxies and beginnings, on both ways once", () => {
+  const indicators = new Indicators({
+    limit: 10,
+    endpointsPerService: 10,
+    lateAfterMs: MINUTE_MS,
+    retireAfterMs: 10 * MINUTE_MS,
+  });
+  const calls = new Calls({ sink: () => null, connectionSink: () => null, indicators, expectsOtlp: true });
+  const call = (proxy: string, nanos: number, way: "als" | "otlp") => {
+    const labels = new Map([["service.istio.io/canonical-name", "web"]]);
+    const texts = new Map([["namespace", "default"]]);
+    const sender = calls.identify({ nodeId: proxy, logName: "inbound", metadata: { texts, labels } });
+    const startTime = { seconds: NOW_MS / 1000, nanos };
+    const bytes = encodeEntry({
+      commonProperties: { upstreamCluster: "inbound|80||", streamId: "4a1c", startTime },
+      request: { requestMethod: 1, path: "/" },
+      response: { responseCode: { value: 200 } },
+    });
+    calls.begin(NOW_MS, way);
+    calls.takeHttp(bytes, 0, bytes.length, sender);
+  };
+  for (const way of ["als", "otlp"] as const) {
+    call("sidecar~web-1", 1000, way);
+    call("sidecar~web-1", 2000, way);
+    call("sidecar~web-2", 1000, way);
+  }
+  const [service] = indicators.subjects.all("service");
+  expect(service?.indicator.totals()[Field.Calls]).toBe(3);
+});

@@ -12,7 +12,7 @@ import { OtlpStreams } from "../../../collector/otlp/streams.ts";
 import { decodeAlsMessage } from "../../../collector/proto/als.ts";
 import { GrpcServer } from "../../../collector/receiver/grpc.ts";
 import { SelfMetrics } from "../../../collector/self.ts";
-import { encodeLogs, logsOf, RESOURCE, readLogsResponse } from "../../fixtures/otlp.ts";
+import { encodeLogs, keyValues, logsOf, RESOURCE, readLogsResponse } from "../../fixtures/otlp.ts";
 
 const MAX_BYTES = 100_000;
 const RECORD = { method: "GET", path: "/", response_code: "200" };
@@ -242,7 +242,17 @@ describe("a request that is sent again", () => {
     expect(otlp.logCounts).toMatchObject({ accepted: 2, rejected: { repeated: 2 } });
   });
 
-  test("is told by its stream's id alone: without one, and of connections, all of it goes on", async () => {
+  test("is none that has another's id, which is x-request-id: another proxy's, or one that began at another moment", async () => {
+    const record = { ...RECORD, stream_id: "d" };
+    const later = { attributes: keyValues(record), timeUnixNano: "1767000000123456790" };
+    const resource = { attributes: keyValues(RESOURCE) };
+    await exportLogs(encodeLogs(logsOf([record])));
+    await exportLogs(encodeLogs(logsOf([record], { ...RESOURCE, node_name: "sidecar~10.0.0.2~api-1" })));
+    await exportLogs(encodeLogs({ resourceLogs: [{ resource, scopeLogs: [{ logRecords: [later] }] }] }));
+    expect(otlp.logCounts).toMatchObject({ accepted: 3, rejected: {} });
+  });
+
+  test("is told by its stream's id: without one, and of connections, all of it goes on", async () => {
     const records = [RECORD, { access_log_type: "TcpPeriodic", stream_id: "c", bytes_sent: "1" }];
     for (let i = 0; i < 2; i++) await exportLogs(encodeLogs(logsOf(records)));
     expect(otlp.logCounts).toMatchObject({ accepted: 4, rejected: {} });
