@@ -231,6 +231,7 @@ export class SeriesTable<Told extends Labelled, Sample extends Labelled> impleme
       if (series.history < 0) series.history = this.rows.allocate();
       this.readTotal(series, this.gain);
       this.rows.chunk(series.history).set(this.gain, this.rows.offset(series.history));
+      if (this.hasNatives) this.followTotal(series); // as many as the total from the first answer on
       if (!series.isChanged) this.changed.push(series);
       series.isChanged = true;
     }

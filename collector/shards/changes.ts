@@ -1,6 +1,7 @@
 // What the series of a shard gained since the last time: what its thread tells the main one, which has the sums (summed-series.ts).
 
 import type { Series } from "../series/cell.ts";
+import type { NativeBuckets } from "../series/native.ts";
 import type { SeriesStore } from "../series/store.ts";
 import type { SeriesTable } from "../series/table.ts";
 import type { SeriesChanges, TableChanges } from "./messages.ts";
@@ -73,7 +74,12 @@ function historyOf({ indexes, totals }: Pick<TableChanges, "indexes" | "totals">
   return { historyIndexes: indexes, histories: totals };
 }
 
+/** Copied: what is told may be shown later, beside the totals of now. */
 function nativesOf(changed: readonly Series[]): TableChanges["natives"] {
   if (changed.every(({ natives }) => natives === null)) return [];
-  return changed.map(({ natives }) => (natives ?? []).map((native) => native?.buckets ?? null));
+  return changed.map(({ natives }) => (natives ?? []).map((native) => native && copyOf(native.buckets)));
+}
+
+function copyOf({ counts, ...others }: NativeBuckets): NativeBuckets {
+  return { ...others, counts: counts.slice() };
 }

@@ -13,6 +13,8 @@ import {
 import { SeriesStore } from "../../collector/series/store.ts";
 import { ChangeReader } from "../../collector/shards/changes.ts";
 import { SummedSeries } from "../../collector/shards/summed-series.ts";
+import { ByteReader } from "../../collector/state/bytes.ts";
+import { SavedStore } from "../../collector/state/saved-store.ts";
 import { HISTOGRAM_BOUNDS, HttpMetric } from "../../collector/vocabulary.ts";
 import { TrafficFamilies } from "../../collector/web/exposition/families.ts";
 import { ProtobufTraffic } from "../../collector/web/exposition/protobuf.ts";
@@ -148,6 +150,47 @@ describe("NativeHistogram", () => {
     store.http.readTotal(store.http.series[0]!, row);
     expect(total(durations())).toBe(6);
     expect(upTo(durations(), 8)).toBe(4);
+  });
+
+  it("is told as it was then, and shown so, whatever is counted meanwhile", () => {
+    const { store, log } = newStore();
+    const summed = new SummedSeries(1);
+    log(7);
+    summed.apply(0, new ChangeReader(store).read());
+    log(9);
+    const [series] = summed.http.series;
+    expect(total(summed.http.readNative(series!, HttpMetric.Duration)!)).toBe(1);
+  });
+
+  it("is as many as the count as soon as it is restored, in every shard that has the label set", () => {
+    const before = newStore();
+    for (const proxy of ["p", "q"]) before.log(7, proxy);
+    const saved = new SavedStore(before.store);
+    saved.begin(0);
+    const piece = saved.nextPiece()!;
+    const shards = ["p", "q"].map((proxy, shard) => {
+      const { store, log } = newStore();
+      const share = { shard, shards: 2, owns: (id: string) => id === proxy };
+      new SavedStore(store).restore([new ByteReader(piece, 0, piece.length)], share);
+      return { store, log };
+    });
+    shards[0]!.log(9, "p");
+    const summed = new SummedSeries(2);
+    for (const [shard, { store }] of shards.entries()) summed.apply(shard, new ChangeReader(store).read());
+    expect(total(summed.http.readNative(summed.http.series[0]!, HttpMetric.Duration)!)).toBe(3);
+  });
+
+  it("is not shown beside a count that is another, which Prometheus would refuse with the whole page", () => {
+    const { store, log } = newStore();
+    log(7);
+    const summed = new SummedSeries(1);
+    summed.raiseFloor(0, key({}), new Float64Array(store.http.width).fill(2), "least"); // shown before a restart
+    summed.apply(0, new ChangeReader(store).read());
+    const pieces = Array.from(new ProtobufTraffic(new TrafficFamilies(summed)).render(), (piece) => Buffer.from(piece));
+    const families = readDelimited(Buffer.concat(pieces)) as { name: string; metric: { histogram?: object }[] }[];
+    const shown = families.find(({ name }) => name === "istio_request_duration_milliseconds");
+    expect(shown?.metric[0]?.histogram).toMatchObject({ sampleCount: 2 });
+    expect(shown?.metric[0]?.histogram).not.toHaveProperty("positiveDelta");
   });
 
   it("keeps its promises in random histories of late, lost and repeated entries and scrapes", () => {

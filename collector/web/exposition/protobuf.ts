@@ -83,14 +83,23 @@ export class ProtobufTraffic {
     } else {
       const observed = { count: counts[count] as number, sum: counts[histogram.sum] as number };
       const cumulative = histogram.bounds.map((_, index) => counts[histogram.fields[index] as number] as number);
-      putHistogram(to, observed, histogram.bounds, cumulative, this.nativeFields(table.readNative(series, index)));
+      putHistogram(
+        to,
+        observed,
+        histogram.bounds,
+        cumulative,
+        this.nativeFields(table.readNative(series, index), observed.count),
+      );
     }
     return to.bytes.subarray(from, to.at);
   }
 
-  /** Valid until the next. */
-  private nativeFields(buckets: NativeBuckets | null): Buffer | null {
-    if (buckets === null) return null;
+  /**
+   * Valid until the next. None where they are not as many as the count says, as beside a total that was shown before a restart: Prometheus
+   * would take nothing of the whole page.
+   */
+  private nativeFields(buckets: NativeBuckets | null, count: number): Buffer | null {
+    if (buckets === null || buckets.counts.reduce((sum, each) => sum + each, buckets.zero) !== count) return null;
     this.native.at = 0;
     putNativeFields(this.native, buckets);
     return this.native.written();
