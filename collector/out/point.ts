@@ -7,6 +7,8 @@ export interface Family {
   readonly help: string;
   /** "" for a plain count, else "milliseconds" or "bytes". */
   readonly unit: string;
+  /** Whether a label set that was gone was only hidden, and goes on from where it was; default: it begins anew. */
+  readonly goesOn?: boolean;
 }
 
 /** A label set without empty values, which mean the same as no label. The same object each time that it is told of, for what is kept of it. */

@@ -97,7 +97,8 @@ function unified(reader: SeriesReader, isTcp: boolean, metrics: readonly Metric[
 }
 
 function familyOf({ name, kind, unit }: Metric): Family {
-  return { name, kind: kind === MetricKind.Counter ? "counter" : "histogram", help: METRIC_HELP[name] ?? "", unit };
+  const type = kind === MetricKind.Counter ? "counter" : "histogram";
+  return { name, kind: type, help: METRIC_HELP[name] ?? "", unit, goesOn: true }; // what expired is held (series/expiry.ts)
 }
 
 function remembered({ known, observer }: Group, series: LabelSet): Labels {

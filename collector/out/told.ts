@@ -7,6 +7,7 @@ type Marks = Pick<Spread, "label" | "marks">;
 /** A label set of a family that was told of. */
 class Series {
   round = 0;
+  isGone = false;
   /** The last number, or the last count of a histogram or summary. */
   last = 0;
 
@@ -42,8 +43,8 @@ export class Told {
   }
 
   /**
-   * Remembers that the point is told. Returns since when it counts, Unix ms, 0 for not known: one that was gone meanwhile, or whose count went down,
-   * began anew after the round before.
+   * Remembers that the point is told. Returns since when it counts, Unix ms, 0 for not known: one that was gone meanwhile and does not go on, or whose count
+   * went down, began anew after the round before.
    */
   note({ family, labels, value, spread }: Point): number {
     let ofFamily = this.byFamily.get(family.name);
@@ -62,15 +63,20 @@ export class Told {
     if (now < series.last) series.startMs = this.lastMs;
     series.last = now;
     series.round = this.round;
+    series.isGone = false;
     return series.startMs;
   }
 
-  /** Those told of in the round before and not in this one, which are forgotten then. To be taken at the end of a round. */
+  /**
+   * Those told of in the round before and not in this one, which are forgotten then, unless they may go on. To be taken at the end of a
+   * round.
+   */
   *gone(): Generator<Point> {
     for (const ofFamily of this.byFamily.values()) {
       for (const [key, series] of ofFamily) {
-        if (series.round === this.round) continue;
-        ofFamily.delete(key);
+        if (series.round === this.round || series.isGone) continue;
+        if (series.family.goesOn) series.isGone = true;
+        else ofFamily.delete(key);
         yield series.emptied;
       }
     }

@@ -155,6 +155,37 @@ describe("told", () => {
     expect(round(40, [counter("a", 4)])).toEqual({ starts: [20], gone: ["b"] });
     expect(round(50, [counter("a", 6), counter("b", 9)])).toEqual({ starts: [20, 40], gone: [] });
   });
+
+  it("says of what was hidden and goes on that it counts since when it did", () => {
+    const told = new Told(START_MS);
+    const point: Point = { ...counter("a", 5), family: { ...FAMILY, goesOn: true } };
+    const rounds = [[point], [], [], [point]].map((points) => {
+      told.begin();
+      const starts = points.map((each) => told.note(each));
+      const gone = [...told.gone()].length;
+      told.end(START_MS + 10);
+      return [...starts, gone];
+    });
+    expect(rounds).toEqual([[START_MS, 0], [1], [0], [START_MS, 0]]);
+  });
+
+  it("is that series of traffic go on", () => {
+    const store = new SeriesStore({ proxies: 9, labelSets: 9, cells: 9, connections: 9, retireAfterMs: 9 });
+    store.observe({
+      proxy: "p",
+      lifeMs: 0,
+      labelKey: key({}),
+      requests: 1,
+      durationMs: 7,
+      requestBytes: 1,
+      responseBytes: 1,
+    });
+    const families = Array.from(
+      new SeriesPoints(store, "certain").points(() => true),
+      ({ family }) => family.goesOn,
+    );
+    expect(families.length > 0 && families.every(Boolean)).toBe(true);
+  });
 });
 
 /** An exporter of rounds; a round that is null cannot be read. */
