@@ -85,7 +85,9 @@ async function openLogs({ logs }: Config, self: SelfMetrics, log: Log): Promise<
 async function openState({ state, limits, metrics }: Config, self: SelfMetrics, log: Log): Promise<Checkpoints | null> {
   const { folder, intervalMs } = state;
   if (folder === null) return null;
-  const meaning = JSON.stringify(metrics);
+  // What label sets depend on: of how they are shown, a state knows nothing.
+  const { destinations, labels } = metrics;
+  const meaning = JSON.stringify([destinations, labels.toSorted()]);
   return Checkpoints.open({ folder, intervalMs, meaning, forgetAfterMs: limits.retireAfterMs, self, log });
 }
 

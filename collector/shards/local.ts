@@ -23,7 +23,7 @@ export class LocalShard implements Shards {
 
   /** `restored`: frames of the state that the process before this one saved; null when none is saved. */
   constructor(options: Omit<ShardOptions, "state">, restored: Buffer[] | null) {
-    const shown = restored && new SummedSeries(1);
+    const shown = restored && new SummedSeries(1, options.config.metrics.expireAfterMs);
     if (shown !== null && restored !== null) raiseFloors(shown, restored); // first: the shard empties the list
     this.shard = new Shard({ ...options, state: restored && { restored, shard: 0, shards: 1 } });
     const { state } = this.shard;

@@ -1,12 +1,15 @@
 // The collector as a whole, in this process: what comes in over a scrape goes out over HTTP.
 
+import { mkdtempSync, rmSync } from "node:fs";
 import { createServer, request as httpRequest } from "node:http";
 import { type AddressInfo, connect } from "node:net";
+import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
 import { gunzipSync } from "node:zlib";
 import * as grpc from "@grpc/grpc-js";
 import { afterEach, describe, expect, it, vi } from "vitest";
+import type { Config } from "../../collector/config/config.ts";
 import { loadConfig } from "../../collector/config/load.ts";
 import { silentLog } from "../../collector/log.ts";
 import { type Collector, startCollector } from "../../collector/pipeline.ts";
@@ -50,7 +53,11 @@ async function startAdmin(requests: () => number, life?: () => number, more = ""
   return `http://127.0.0.1:${(server.address() as AddressInfo).port}`;
 }
 
-async function start(targets: readonly string[] = [], objects: readonly string[] = []): Promise<Collector> {
+async function start(
+  targets: readonly string[] = [],
+  objects: readonly string[] = [],
+  more: (defaults: Config) => Partial<Config> = () => ({}),
+): Promise<Collector> {
   const defaults = loadConfig({ path: null, env: {} });
   const address = { host: "127.0.0.1", port: 0 };
   const config = {
@@ -59,6 +66,7 @@ async function start(targets: readonly string[] = [], objects: readonly string[]
     http: { address },
     scrape: { ...defaults.scrape, targets },
     identity: { ...defaults.identity, kubernetes: { ...defaults.identity.kubernetes, objects } },
+    ...more(defaults),
   };
   const collector = await startCollector(config, () => silentLog);
   closers.unshift(() => collector.stop());
@@ -439,6 +447,23 @@ describe("the collector", () => {
     }
     expect((await get(collector, "/metrics")).status).toBe(200);
   });
+
+  it("goes on from its state, whatever is configured of how series are shown, and does not show what expired", async () => {
+    const folder = mkdtempSync(join(tmpdir(), "meshtally-state-"));
+    closers.push(() => rmSync(folder, { recursive: true }));
+    const state = { folder, intervalMs: 100 };
+    const first = await start([await startAdmin(() => 5)], [], () => ({ state }));
+    await first.scrapeNow();
+    await first.stop();
+    closers.shift();
+    const second = await start([], [], ({ metrics }) => ({
+      state,
+      metrics: { ...metrics, expireAfterMs: 1500, buckets: [[], [5], [], []], nativeHistograms: true },
+    }));
+    const shown = async () => (await (await get(second, "/metrics")).text()).match(/^istio_requests_total\{.*$/m)?.[0];
+    expect(await shown()).toMatch(/ 5$/);
+    await vi.waitFor(async () => expect(await shown()).toBeUndefined(), { timeout: 8000, interval: 100 });
+  }, 15_000);
 
   it("starts nothing when an address is taken", async () => {
     const collector = await start();
