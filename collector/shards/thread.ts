@@ -34,6 +34,8 @@ export interface ThreadOptions {
 }
 
 interface Waiting {
+  /** Asked when, by a clock that never jumps. */
+  readonly askedMs: number;
   readonly resolve: (answer: Answers[keyof Answers]) => void;
   readonly reject: (error: CollectorError) => void;
 }
@@ -92,15 +94,17 @@ export class Thread {
   ask<Asked extends Question>(question: Asked): Promise<Answers[Asked["kind"]]> {
     const id = this.nextId++;
     return new Promise((resolve, reject) => {
-      this.waiting.set(id, { resolve: resolve as Waiting["resolve"], reject });
+      this.waiting.set(id, { askedMs: performance.now(), resolve: resolve as Waiting["resolve"], reject });
       this.send({ kind: "ask", id, question });
     });
   }
 
-  /** Nobody waits for an answer any more. */
-  giveUp(reason: string): void {
-    for (const { reject } of this.waiting.values()) reject(new CollectorError("unavailable", reason));
-    this.waiting.clear();
+  /** Nobody waits for an answer any more that was asked for so long ago. */
+  giveUp(reason: string, waitedMs = 0): void {
+    const askedMs = performance.now() - waitedMs;
+    for (const [id, waiting] of this.waiting) {
+      if (waiting.askedMs <= askedMs) this.take(id)?.reject(new CollectorError("unavailable", reason));
+    }
   }
 
   /** Whatever it is doing. */

@@ -25,6 +25,9 @@ import { SummedReadings } from "./summed-readings.ts";
 import { Thread } from "./thread.ts";
 
 const PRUNE_TICK_MS = 10_000;
+/** At the end: a thread that does not answer for so long is stuck, as far as anybody waits for it. */
+const STUCK_MS = 5000;
+const STUCK_TICK_MS = 500;
 
 export interface ThreadsOptions {
   readonly config: Config;
@@ -107,10 +110,13 @@ export class Threads implements Shards {
     for (const thread of this.threads) thread.send({ kind: "objects", bytes });
   }
 
+  /** And from then on after a time of its own, since the state is yet to be saved: but a thread that is stuck keeps nobody. */
   giveUpAfter(ms: number): void {
-    this.givingUp = setTimeout(() => {
-      for (const thread of this.threads) thread.giveUp("the collector shuts down");
-    }, ms).unref();
+    const giveUp = (waitedMs: number) => {
+      for (const thread of this.threads) thread.giveUp("the collector shuts down", waitedMs);
+      this.givingUp = setTimeout(giveUp, STUCK_TICK_MS, Math.max(ms, STUCK_MS)).unref();
+    };
+    this.givingUp = setTimeout(giveUp, ms, 0).unref();
   }
 
   async stop(drainMs: number): Promise<void> {

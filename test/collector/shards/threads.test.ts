@@ -1,8 +1,9 @@
 // The same histories through a collector without threads, with one and with three: real gRPC, many proxies, streams and scrapes at once.
 
-import { readFileSync } from "node:fs";
+import { mkdtempSync, readFileSync, rmSync } from "node:fs";
 import { createServer } from "node:http";
 import type { AddressInfo } from "node:net";
+import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
 import { afterEach, describe, expect, it } from "vitest";
@@ -294,6 +295,17 @@ describe("a thread that is stuck", () => {
     expect(sumOf(lines, "meshtally_access_log_entries_total")).toBe(51);
     expect((await collector.ended).code).toBe(0);
   });
+
+  it("keeps the process no longer than for a while from its end, a state that is yet to be saved included", async () => {
+    const folder = mkdtempSync(join(tmpdir(), "meshtally-stuck-"));
+    closers.push(() => rmSync(folder, { recursive: true }));
+    const config = `state: { folder: ${JSON.stringify(folder)}, interval: 1h }\nshutdown: { drain: 100ms }\n`;
+    const collector = await start(1, config, BLOCK);
+    collector.raiseFlag();
+    await sleep(50);
+    collector.kill("SIGTERM");
+    expect((await collector.ended).code).toBe(0);
+  }, 60_000);
 });
 
 async function received(collector: CollectorProcess): Promise<boolean> {
