@@ -91,14 +91,31 @@ async function openState({ state, limits, metrics }: Config, self: SelfMetrics, 
   return Checkpoints.open({ folder, intervalMs, meaning, forgetAfterMs: limits.retireAfterMs, self, log });
 }
 
-/** Starts all of it. Rejects, with nothing left open, when an address cannot be listened on. */
+/** Closes what was opened; at once, whatever of it is under way. */
+type Close = () => unknown;
+
+/** Starts all of it. Rejects, with nothing left open, when some of it cannot be started, as when an address cannot be listened on. */
 export async function startCollector(config: Config, logOf: (component: string) => Log): Promise<Collector> {
+  const opened: Close[] = [];
+  try {
+    return await startAll(config, logOf, (close) => opened.push(close));
+  } catch (error: unknown) {
+    for (const close of opened.reverse()) await close();
+    throw error;
+  }
+}
+
+/** `onFailure` takes how to close what is open from then on; in reverse. */
+async function startAll(
+  config: Config,
+  logOf: (component: string) => Log,
+  onFailure: (close: Close) => void,
+): Promise<Collector> {
   const self = new SelfMetrics(VERSION);
   const logStore = await openLogs(config, self, logOf("logs"));
-  const state = await openState(config, self, logOf("state")).catch(async (error: unknown) => {
-    await logStore?.close();
-    throw error;
-  });
+  onFailure(() => logStore?.close());
+  const state = await openState(config, self, logOf("state"));
+  onFailure(() => state?.abandon());
   const { kubernetes } = config.identity;
   const objects = new KubernetesObjects({
     ...kubernetes,
@@ -145,6 +162,7 @@ export async function startCollector(config: Config, logOf: (component: string) 
           restored,
           onFailure: fail,
         });
+  onFailure(() => shards.stop(0));
   shards.register(grpc);
   const { maxSeries } = config.proxyStats;
   const proxyStats = maxSeries === 0 ? null : new ProxyStats(maxSeries);
@@ -227,24 +245,19 @@ export async function startCollector(config: Config, logOf: (component: string) 
     self,
     version: VERSION,
     log: logOf("out"),
-  }).catch(async (error: unknown) => {
-    await Promise.all([shards.stop(0), state?.abandon(), logStore?.close()]);
-    throw error;
   });
+  onFailure(() => receivers.stop(0));
 
   await readings.refresh(); // what was saved is shown from the first answer on
+  onFailure(() => objects.stop());
   await objects.start(); // first, so that no entry is named without them
-  const grpcPort = await grpc.start().catch(async (error: unknown) => {
-    await Promise.all([objects.stop(), receivers.stop(0), shards.stop(0), state?.abandon(), logStore?.close()]);
-    throw error;
-  });
-  const httpPort = await Promise.all([web.start(), otlpListeners.start()])
-    .then(([port]) => port)
-    .catch(async (error: unknown) => {
-      await Promise.all([grpc.stop(0), otlpListeners.stop(0), web.stop(0)]);
-      await Promise.all([objects.stop(), receivers.stop(0), shards.stop(0), state?.abandon(), logStore?.close()]);
-      throw error;
-    });
+  // One after the other: one that is still about to listen would not be closed.
+  onFailure(() => grpc.stop(0));
+  const grpcPort = await grpc.start();
+  onFailure(() => web.stop(0));
+  const httpPort = await web.start();
+  onFailure(() => otlpListeners.stop(0));
+  await otlpListeners.start();
   otlp.start();
   const scraping = discovery.start().then(() => scraper.start());
   receivers.start();

@@ -477,4 +477,15 @@ describe("the collector", () => {
     };
     await expect(startCollector(taken, () => silentLog)).rejects.toMatchObject({ code: "unavailable" });
   });
+
+  it("leaves nothing open when it cannot start: what a certificate lacks does not keep the folder of the state", async () => {
+    const folder = mkdtempSync(join(tmpdir(), "meshtally-state-"));
+    closers.push(() => rmSync(folder, { recursive: true }));
+    const state = { folder, intervalMs: 60_000 };
+    const tls = { certificate: join(folder, "none.pem"), key: join(folder, "none.pem"), clientCa: null };
+    const address = { host: "127.0.0.1", port: 0 };
+    const withoutCertificate = start([], [], () => ({ state, http: { address, tls } }));
+    await expect(withoutCertificate).rejects.toThrow();
+    await start([], [], () => ({ state }));
+  });
 });
