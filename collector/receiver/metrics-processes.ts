@@ -12,6 +12,9 @@ export class MetricsProcess {
   private speaker: object | null = null;
   /** Of the last flush taken. */
   private timeMs = -1;
+  /** Whether a report of it is under way; and what is to be done once it is not. */
+  isReporting = false;
+  next: (() => void) | null = null;
   /** Without a speaker: since when, by a clock that is not set. */
   idleSinceMs = performance.now();
 

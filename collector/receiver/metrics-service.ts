@@ -261,8 +261,14 @@ class MetricsStream implements StreamReader {
     return isFirst && isDoubted && isKnown ? "not_deltas" : process;
   }
 
-  private report({ counts, proxy, startMs }: MetricsProcess, isAllTaken: boolean): void {
+  /** One after the other: each says all again, so while one waits for a thread that is slow, the next ones would be as many copies. */
+  private report(process: MetricsProcess, isAllTaken: boolean): void {
+    if (process.isReporting) {
+      process.next = () => this.report(process, isAllTaken);
+      return;
+    }
     const { account } = this;
+    const { counts, proxy, startMs } = process;
     const { sink } = this.shared.options;
     const done = (result: ScrapeResult) => {
       if (result === "ok" && isAllTaken) {
@@ -279,10 +285,19 @@ class MetricsStream implements StreamReader {
     try {
       const result = sink(counts.report(proxy, startMs));
       if (typeof result === "string") done(result);
-      else result.then(done, fail);
+      else this.whileReporting(process, result.then(done, fail));
     } catch (error: unknown) {
       fail(error);
     }
+  }
+
+  private async whileReporting(process: MetricsProcess, settled: Promise<void>): Promise<void> {
+    process.isReporting = true;
+    await settled;
+    process.isReporting = false;
+    const { next } = process;
+    process.next = null;
+    next?.();
   }
 
   private drop(flush: Flush, result: MetricsResult): void {

@@ -33,6 +33,7 @@ let self: SelfMetrics;
 let service: MetricsService;
 let warned: { fields: object; message: string }[];
 let refusal: ScrapeResult | null;
+let answer: (report: () => ScrapeResult) => ScrapeResult | Promise<ScrapeResult>;
 
 beforeEach(() => {
   store = new SeriesStore({
@@ -41,6 +42,7 @@ beforeEach(() => {
   self = new SelfMetrics("test");
   warned = [];
   refusal = null;
+  answer = (report) => report();
   service = newService();
 });
 
@@ -58,6 +60,24 @@ test("Envoy's own stats are handed on under the proxy's names, of deltas only ga
   }
 });
 
+test("of a process one report is under way, however long it takes, and the next one says all that came meanwhile", async () => {
+  const answers: (() => void)[] = [];
+  answer = (result) => new Promise((resolve) => answers.push(() => resolve(result())));
+  const process = new SinkProcess(WEB, START);
+  const stream = open();
+  for (let flush = 1; flush <= 5; flush++) {
+    process.request(A, 7);
+    send(stream, ...process.flush(flush * 1000, {}, flush === 1));
+  }
+  expect(answers.length).toBe(1);
+  for (let round = 0; round < 2; round++) {
+    for (const settle of answers.splice(0)) settle();
+    await new Promise(setImmediate);
+  }
+  expect(answers.length).toBe(0);
+  expect(counted()).toMatchObject({ http: [["b", 5, 5, 35]] });
+});
+
 function newService(
   limits: { maxStreams?: number; maxProxies?: number; maxLabelSets?: number } = {},
   proxyStats: MetricsServiceOptions["proxyStats"] = null,
@@ -67,7 +87,7 @@ function newService(
     messages: { bytes: 1 << 20, key: "grpc.max_metrics_message" },
     ...{ maxStreams: 10, maxProxies: 10, maxLabelSets: 1000, ...limits },
     forgetAfterMs: 600_000,
-    sink: (report) => refusal ?? store.report(report),
+    sink: (report) => refusal ?? answer(() => store.report(report)),
     proxyStats,
     self,
     log,
