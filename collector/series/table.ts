@@ -10,12 +10,15 @@ import type { LogWay } from "../record/record.ts";
 import type { DropReason, ScrapeResult } from "../self.ts";
 import { Cell, type LifeCells, Series } from "./cell.ts";
 import type { Expiry } from "./expiry.ts";
-import { MARKS, withMark, withoutMark } from "./key.ts";
+import { MARKS, type Mark, withMark, withoutMark } from "./key.ts";
 import { type Life, UNSTAMPED } from "./life.ts";
 import { type NativeBuckets, NativeHistogram } from "./native.ts";
 import type { LabelSet, SeriesReader } from "./reader.ts";
 import type { MetricFields, Shape } from "./shape.ts";
 import { Slab } from "./slab.ts";
+
+/** Entries that know less than stats have one of the first. */
+const MARKS_BY_DOUBT: readonly Mark[] = ["?", "x", "+", "d", "w", ...MARKS.filter((mark) => !"?x+dw".includes(mark))];
 
 export interface TableLimits {
   /** Most label sets held, besides the overflow label set. */
@@ -291,8 +294,8 @@ export class SeriesTable<Told extends Labelled, Sample extends Labelled> impleme
    */
   private openAccount(life: Life, labelKey: string, account: Cell): void {
     for (const stamped of life.proxy.lives) {
-      const cell = this.cellsOf(stamped).byKey.get(withoutMark(labelKey));
-      if (!cell || cell.account) continue;
+      const cell = this.unaccounted(this.cellsOf(stamped), labelKey);
+      if (!cell) continue;
       cell.account = account;
       if (account.stats < 0) account.stats = this.rows.allocate();
       for (let field = 0; field < this.width; field++) {
@@ -303,10 +306,18 @@ export class SeriesTable<Told extends Labelled, Sample extends Labelled> impleme
     }
   }
 
-  /** Stats have no marks; entries that name no life may have one, and tell of the same requests all the same. */
+  /**
+   * Of a life with a name, the cell of the same requests. Where no labels are left out, stats have no marks, and entries without a life may
+   * have one; else both may, and not the same (kept-labels.ts), though mostly they do.
+   */
+  private unaccounted({ byKey }: LifeCells, labelKey: string): Cell | null {
+    const exact = byKey.get(labelKey);
+    if (exact) return exact.account === null ? exact : null;
+    return sameValues(byKey, labelKey).find(({ account }) => account === null) ?? null;
+  }
+
   private accountOf({ byKey }: LifeCells, labelKey: string): Cell | null {
-    const marked = () => MARKS.map((mark) => byKey.get(withMark(labelKey, mark))).find((cell) => cell !== undefined);
-    return byKey.get(labelKey) ?? marked() ?? null;
+    return byKey.get(labelKey) ?? sameValues(byKey, labelKey)[0] ?? null;
   }
 
   private mergeSample(cell: Cell, sample: Sample, isHistory: boolean): void {
@@ -420,4 +431,10 @@ export class SeriesTable<Told extends Labelled, Sample extends Labelled> impleme
     if (life.startMs === UNSTAMPED) return lives.some((other) => this.cellsOf(other).isClosed);
     return unstamped !== null && this.cellsOf(unstamped).isClosed;
   }
+}
+
+/** The cells whose label sets differ in their mark alone; first those whose mark says least. */
+function sameValues(byKey: ReadonlyMap<string, Cell>, labelKey: string): Cell[] {
+  const values = withoutMark(labelKey);
+  return [null, ...MARKS_BY_DOUBT].flatMap((mark) => byKey.get(withMark(values, mark)) ?? []);
 }

@@ -87,6 +87,24 @@ describe("KeptLabels", () => {
     expect(total()).toBe(5);
   });
 
+  it.each([
+    ["a mark that tells what the labels no longer do", "web", null],
+    ["another mark than the stats, which know what the entry does not", "unknown", "?"],
+  ] as const)("counts once what an entry without a process life tells, too, with %s", (_, source_workload, mark) => {
+    const labelKey = key({ reporter: "destination", source_workload, destination_workload: "api" });
+    for (const isEntryFirst of [true, false]) {
+      const { report, observe, samples } = setUp([Label.Reporter, Label.DestinationWorkload]);
+      const log = () => {
+        for (let i = 0; i < 3; i++) observe(withMark(labelKey, mark), 0);
+      };
+      if (isEntryFirst) log();
+      report({ [labelKey]: 3 });
+      if (!isEntryFirst) log();
+      report({ [labelKey]: 4 });
+      expect(Object.values(valuesOf(samples("istio_requests_total"))), `entry first: ${isEntryFirst}`).toEqual([4]);
+    }
+  });
+
   it("leaves the overflow as it is", () => {
     const { observe, samples } = setUp([Label.SourceWorkload]);
     observe(OVERFLOW_KEY);
