@@ -97,8 +97,9 @@ export class Scraper {
     await Promise.all([this.firstRound, ...[...this.active.values()].map((each) => this.scrape(each))]);
   }
 
-  /** Breaks off what is under way. */
+  /** Breaks off what is under way. Targets that are told of later are read no more. */
   async stop(): Promise<void> {
+    this.isStarted = false;
     const all = [...this.active.values()];
     for (const { stopping } of all) stopping.abort();
     await Promise.all(all.map(({ loop }) => loop));

@@ -613,6 +613,20 @@ describe("Scraper", () => {
     await scraper.stop();
   });
 
+  it("reads no target that it is told of after its end", async () => {
+    let asked = 0;
+    const admin = await listen((_request, response) => {
+      asked++;
+      response.end();
+    });
+    const { scraper } = setUp([], { intervalMs: 10 });
+    scraper.start();
+    await scraper.stop();
+    scraper.use([adminSpec(admin)]);
+    await sleep(100);
+    expect(asked).toBe(0);
+  });
+
   it("is ready at once without targets, and breaks off what is under way when it is stopped", async () => {
     const none = setUp([]);
     none.scraper.start();
