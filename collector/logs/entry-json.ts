@@ -1,6 +1,7 @@
 // envoy.data.accesslog.v3.HTTPAccessLogEntry and TCPAccessLogEntry as JSON: what is kept of an entry, and searched.
 // https://github.com/envoyproxy/envoy/blob/main/api/envoy/data/accesslog/v3/accesslog.proto
 
+import { ACCESS_LOG_TYPES } from "../proto/als-fields.ts";
 import { readAny, readStruct } from "./any-json.ts";
 import type { Redaction } from "./redact.ts";
 import {
@@ -28,22 +29,6 @@ const METHODS = ["METHOD_UNSPECIFIED", "GET", "HEAD", "POST", "PUT", "DELETE", "
 const HTTP_VERSIONS = ["PROTOCOL_UNSPECIFIED", "HTTP10", "HTTP11", "HTTP2", "HTTP3"];
 const TLS_VERSIONS = ["VERSION_UNSPECIFIED", "TLSv1", "TLSv1_1", "TLSv1_2", "TLSv1_3"];
 const SOCKET_PROTOCOLS = ["TCP", "UDP"];
-const ACCESS_LOG_TYPES = [
-  "NotSet",
-  "TcpUpstreamConnected",
-  "TcpPeriodic",
-  "TcpConnectionEnd",
-  "DownstreamStart",
-  "DownstreamPeriodic",
-  "DownstreamEnd",
-  "UpstreamPoolReady",
-  "UpstreamPeriodic",
-  "UpstreamEnd",
-  "DownstreamTunnelSuccessfullyEstablished",
-  "UdpTunnelUpstreamConnected",
-  "UdpPeriodic",
-  "UdpSessionEnd",
-];
 /** Members of ResponseFlags; the index is the field's number less one. */
 const RESPONSE_FLAGS = [
   "failedLocalHealthcheck",

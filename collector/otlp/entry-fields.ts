@@ -29,23 +29,6 @@ const TLS_VERSIONS = new Map([
   ["TLSv1.2", 3],
   ["TLSv1.3", 4],
 ]);
-/** Envoy's names of `access_log_type`; the index is the number. */
-const LOG_TYPES: readonly string[] = [
-  "NotSet",
-  "TcpUpstreamConnected",
-  "TcpPeriodic",
-  "TcpConnectionEnd",
-  "DownstreamStart",
-  "DownstreamPeriodic",
-  "DownstreamEnd",
-  "UpstreamPoolReady",
-  "UpstreamPeriodic",
-  "UpstreamEnd",
-  "DownstreamTunnelSuccessfullyEstablished",
-  "UdpTunnelUpstreamConnected",
-  "UdpPeriodic",
-  "UdpSessionEnd",
-];
 /** A message, not a bool; it is there where the flag is set. */
 const UNAUTHORIZED = "UAEX";
 /** ALS has a field for it out of the order of the flags' bits. */
@@ -74,7 +57,7 @@ export const COMMON_FIELDS: FieldTable = new Map([
   ["upstream_request_attempt_count", count(als.ATTEMPT_COUNT)],
   ["connection_termination_details", text(bytesTag(25))],
   ["stream_id", text(als.STREAM_ID)],
-  ["access_log_type", number(als.ACCESS_LOG_TYPE, (name) => LOG_TYPES.indexOf(name))],
+  ["access_log_type", number(als.ACCESS_LOG_TYPE, (name) => als.ACCESS_LOG_TYPES.indexOf(name))],
 ]);
 
 export const TLS_FIELDS: FieldTable = new Map([

@@ -87,3 +87,21 @@ export const UPSTREAM_WORKLOAD = Buffer.from("upstream_workload");
 export const DESTINATION_SERVICE_HOST = Buffer.from("destination_service_host");
 export const DESTINATION_SERVICE_NAME = Buffer.from("destination_service_name");
 export const DESTINATION_SERVICE_NAMESPACE = Buffer.from("destination_service_namespace");
+
+/** Names of envoy.data.accesslog.v3.AccessLogType; the index is the number. */
+export const ACCESS_LOG_TYPES: readonly string[] = [
+  "NotSet",
+  "TcpUpstreamConnected",
+  "TcpPeriodic",
+  "TcpConnectionEnd",
+  "DownstreamStart",
+  "DownstreamPeriodic",
+  "DownstreamEnd",
+  "UpstreamPoolReady",
+  "UpstreamPeriodic",
+  "UpstreamEnd",
+  "DownstreamTunnelSuccessfullyEstablished",
+  "UdpTunnelUpstreamConnected",
+  "UdpPeriodic",
+  "UdpSessionEnd",
+];

@@ -7,20 +7,10 @@
 //
 // Read in place: nothing is allocated per metric. Texts are left in the bytes, where their user finds or caches them.
 
+import { FAMILY, LABEL, METRIC } from "./metric-fields.ts";
 import { MetricHistogram } from "./metric-histogram.ts";
 import { bytesTag, varintTag, WireReader } from "./wire.ts";
 
-const FAMILY = { name: bytesTag(1), help: bytesTag(2), type: varintTag(3), metric: bytesTag(4), unit: bytesTag(5) };
-const METRIC = {
-  label: bytesTag(1),
-  gauge: bytesTag(2),
-  counter: bytesTag(3),
-  summary: bytesTag(4),
-  untyped: bytesTag(5),
-  timestampMs: varintTag(6),
-  histogram: bytesTag(7),
-};
-const LABEL = { name: bytesTag(1), value: bytesTag(2) };
 /** `value` of Gauge, Counter and Untyped alike: a double. */
 const VALUE = 1 * 8 + 1;
 const SUMMARY = { count: varintTag(1), sum: 2 * 8 + 1, quantile: bytesTag(3) };

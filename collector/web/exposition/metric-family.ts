@@ -1,19 +1,10 @@
 // io.prometheus.client.MetricFamily, each behind its length: the protobuf format of /metrics. (proto/metric-family.ts reads it.)
 // https://github.com/prometheus/client_model/blob/master/io/prometheus/client/metrics.proto
 
+import { FAMILY, LABEL, METRIC } from "../../proto/metric-fields.ts";
 import { bytesTag, fixed64Tag, varintTag } from "../../proto/wire.ts";
 import { ByteWriter, varintLength } from "./writer.ts";
 
-const FAMILY = { name: bytesTag(1), help: bytesTag(2), type: varintTag(3), metric: bytesTag(4), unit: bytesTag(5) };
-const METRIC = {
-  label: bytesTag(1),
-  gauge: bytesTag(2),
-  counter: bytesTag(3),
-  summary: bytesTag(4),
-  untyped: bytesTag(5),
-  histogram: bytesTag(7),
-};
-const LABEL = { name: bytesTag(1), value: bytesTag(2) };
 /** `value` of Gauge, Counter and Untyped alike. */
 const VALUE = fixed64Tag(1);
 /** Of Summary and Histogram alike; a bucket's `cumulative_count` and `upper_bound`, too, have these numbers. */
