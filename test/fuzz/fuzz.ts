@@ -12,12 +12,15 @@ import { MessagePath } from "./path.ts";
 const GOLDEN = 0x9e3779b1;
 /** One in so many goes in as it is: the state behind must not be one of injured messages alone. */
 const WHOLE = 10;
+/** Of a message that failed; all of it is made again by its seed and number. */
+const SHOWN_BYTES = 4096;
 
 /** A message that the collector did not take as it should, with all that it takes to see that again. */
 export class FuzzFailure extends Error {
   constructor(seed: number, index: number, message: Buffer, cause: unknown) {
     const again = `npm run fuzz:collector -- ${seed} ${index + 1}`;
-    super(`seed ${seed}, message ${index}: ${String(cause)}\nagain: ${again}\nmessage: ${message.toString("hex")}`, {
+    const hex = message.toString("hex", 0, SHOWN_BYTES);
+    super(`seed ${seed}, message ${index}: ${String(cause)}\nagain: ${again}\n${message.length} bytes: ${hex}`, {
       cause,
     });
   }

@@ -123,6 +123,13 @@ export class MessagePath {
     const stream = this.streams[at] as Stream;
     const isPacked = draw() < 0.01;
     const frame = frameOf(isPacked ? gzipSync(message) : message, isPacked);
+    if (message.length > MAX_MESSAGE_BYTES) {
+      const fault = (isPacked ? stream.gzipFrames : stream.frames).read(frame);
+      assert.equal(fault, "too_large", "what is longer than a message may be is not read");
+      stream.reader.end("broken_off");
+      this.streams[at] = this.open();
+      return;
+    }
     this.handedOn = null;
     for (const piece of piecesOf(draw, frame)) {
       const fault = (isPacked ? stream.gzipFrames : stream.frames).read(piece);
