@@ -50,7 +50,7 @@ export class FingerprintCache<T> {
   }
 }
 
-/** Keys by their hash, with open addressing, and their words behind each other in chunks, which are kept for the next keys. */
+/** Keys by their hash, with open addressing, and their words behind each other in chunks. */
 class Generation<T> {
   private readonly mask: number;
   /** For each slot: the hash, and 1 + the number of the key; 0 when it is free. */
@@ -89,6 +89,7 @@ class Generation<T> {
   clear(): void {
     this.slots.fill(0);
     this.values.length = 0;
+    this.chunks.length = 0;
     this.end = 0;
   }
 
