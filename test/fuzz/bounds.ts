@@ -1,6 +1,7 @@
 // What a part of the collector holds: every Map, Set and array that is reachable from it, with the path that leads there.
 
 import { BytesCache } from "../../collector/proto/bytes-cache.ts";
+import { FingerprintCache } from "../../collector/proto/fingerprint-cache.ts";
 
 /** No cache of the collector holds more. */
 const MAX_ELEMENTS = 16_384;
@@ -8,7 +9,7 @@ const MAX_ELEMENTS = 16_384;
 const CACHES = ["byHash", "labelKeys", "endpoints", "young", "old"];
 
 type Parts = Readonly<Record<string, object>>;
-type Collection = Map<unknown, unknown> | Set<unknown> | readonly unknown[];
+type Collection = Map<unknown, unknown> | Set<unknown> | readonly unknown[] | FingerprintCache<unknown>;
 
 export interface Held {
   /** `receiver.shared.decoder.attribution.labelKeys` */
@@ -31,7 +32,8 @@ export function heldBy(parts: Parts): { readonly largest: Held[]; readonly beyon
 /** Makes all caches start over, as they do when they are full: what is held then is what does not go by itself. */
 export function emptyCaches(parts: Parts): void {
   for (const { path, collection } of [...walk(parts)]) {
-    if (collection instanceof Map && CACHES.some((name) => path.endsWith(`.${name}`))) collection.clear();
+    const isCache = collection instanceof Map && CACHES.some((name) => path.endsWith(`.${name}`));
+    if (isCache || collection instanceof FingerprintCache) collection.clear();
   }
 }
 
@@ -42,7 +44,9 @@ function* walk(parts: Parts): Generator<Found> {
     const [path, value, bound] = next;
     if (seen.has(value) || ArrayBuffer.isView(value)) continue;
     seen.add(value);
-    if (isCollection(value))
+    if (value instanceof FingerprintCache)
+      yield { path, size: 0, bound, collection: value }; // its halves tell their sizes
+    else if (isCollection(value))
       yield { path, size: Array.isArray(value) ? value.length : value.size, bound, collection: value };
     const own = boundOf(value);
     for (const [name, child] of childrenOf(value)) {
