@@ -29,7 +29,7 @@ test("a failure says the seed, and the message itself: both lead back to it", as
   };
   const failure = await fuzz.run(MESSAGES).catch((error: unknown) => error);
   expect(failure).toBeInstanceOf(FuzzFailure);
-  const [, index = "", hex = ""] = /fuzz:collector -- \d+ (\d+)\nmessage: ([0-9a-f]+)$/.exec(String(failure)) ?? [];
+  const [, index = "", hex = ""] = /fuzz:collector -- \d+ (\d+)\n\d+ bytes: ([0-9a-f]+)$/.exec(String(failure)) ?? [];
   expect(String(failure)).toContain(`seed ${SEED}, message ${Number(index) - 1}: Error: `);
   expect(String(failure)).toContain("Error: a defect");
   const again = new Fuzz(SEED);
