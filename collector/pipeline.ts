@@ -33,7 +33,7 @@ import { DuckdbLogStore } from "./logs/duckdb-store.ts";
 import type { LogStore } from "./logs/store.ts";
 import { OtlpListeners } from "./otlp/listeners.ts";
 import { OtlpReceiver } from "./otlp/receiver.ts";
-import { Receivers } from "./out/receivers.ts";
+import type { Receivers, ReceiversOptions } from "./out/receivers.ts";
 import { ProxyStats } from "./proxy-stats/proxy-stats.ts";
 import { GrpcServer } from "./receiver/grpc.ts";
 import { MetricsService } from "./receiver/metrics-service.ts";
@@ -89,6 +89,12 @@ async function openState({ state, limits, metrics }: Config, self: SelfMetrics, 
   const { destinations, labels } = metrics;
   const meaning = JSON.stringify([destinations, labels.toSorted()]);
   return Checkpoints.open({ folder, intervalMs, meaning, forgetAfterMs: limits.retireAfterMs, self, log });
+}
+
+/** Null when nobody is to receive metrics: then the code that sends them is not loaded. */
+async function openReceivers(options: ReceiversOptions): Promise<Receivers | null> {
+  if (options.remoteWrite.length + options.otlpExport.length === 0) return null;
+  return (await import("./out/receivers.ts")).Receivers.open(options);
 }
 
 /** Closes what was opened; at once, whatever of it is under way. */
@@ -230,7 +236,7 @@ async function startAll(
     log: logOf("web"),
   });
 
-  const receivers = await Receivers.open({
+  const receivers = await openReceivers({
     remoteWrite: config.remoteWrite,
     otlpExport: config.otlpExport,
     readings,
@@ -246,7 +252,7 @@ async function startAll(
     version: VERSION,
     log: logOf("out"),
   });
-  onFailure(() => receivers.stop(0));
+  onFailure(() => receivers?.stop(0));
 
   await readings.refresh(); // what was saved is shown from the first answer on
   onFailure(() => objects.stop());
@@ -260,7 +266,7 @@ async function startAll(
   await otlpListeners.start();
   otlp.start();
   const scraping = discovery.start().then(() => scraper.start());
-  receivers.start();
+  receivers?.start();
   if (shards.saved !== null) state?.start(shards.saved);
   const ticks = setInterval(() => {
     // What a busy thread did not tell in time comes with the next tick: the threads' own log line says so.
@@ -289,7 +295,7 @@ async function startAll(
       otlp.stop();
       clearInterval(ticks);
       if (shards.saved !== null) await state?.stop(shards.saved); // before them, so that all of it is shown
-      await Promise.all([web.stop(drainMs), receivers.stop(drainMs)]); // last, so that what was drained can still be read
+      await Promise.all([web.stop(drainMs), receivers?.stop(drainMs)]); // last, so that what was drained can still be read
       await shards.stop(drainMs);
       await logStore?.close();
     },

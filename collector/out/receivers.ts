@@ -3,12 +3,9 @@
 import { patternOf } from "../analysis/pattern.ts";
 import { CollectorError } from "../error.ts";
 import type { Log } from "../log.ts";
-import type { ScrapeStatus } from "../receiver/scrape.ts";
-import type { Holdings, SelfCounts, SelfMetrics } from "../self.ts";
-import type { DestinationRule } from "../series/unified.ts";
-import type { Readings } from "../shards/shards.ts";
+import type { SelfMetrics } from "../self.ts";
 import type { Encoder } from "./batch.ts";
-import { Collection } from "./collection.ts";
+import { Collection, type CollectionOptions } from "./collection.ts";
 import type { Transport } from "./delivery.ts";
 import { DiskQueue } from "./disk-queue.ts";
 import { Exporter } from "./exporter.ts";
@@ -21,19 +18,11 @@ import type { OtlpExportSettings, ReceiverSettings, RemoteWriteSettings } from "
 import { Told } from "./told.ts";
 import { REMOTE_WRITE_HEADERS, WriteRequestEncoder } from "./write-request.ts";
 
-export interface ReceiversOptions {
+export interface ReceiversOptions extends Omit<CollectionOptions, "isWanted"> {
   readonly remoteWrite: readonly RemoteWriteSettings[];
   readonly otlpExport: readonly OtlpExportSettings[];
-  readonly readings: Readings;
   /** Whether counts of a former process were restored. */
   readonly isContinued: boolean;
-  readonly destinationRule: DestinationRule;
-  readonly scrapeStatuses: () => readonly ScrapeStatus[];
-  /** The collector's own metrics, as text. */
-  readonly renderSelf: (
-    holdings: Omit<Holdings, "edges" | "leftOut" | "proxyStats">,
-    others: readonly SelfCounts[],
-  ) => Promise<string>;
   readonly self: SelfMetrics;
   readonly version: string;
   readonly log: Log;
