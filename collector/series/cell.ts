@@ -37,6 +37,10 @@ export class Cell {
   /** Rows of what access-log services were sent, and of what came by OTLP; -1 before there is any. */
   log = -1;
   otlpLog = -1;
+  /** Row of what it counts, where that is its part of what several count together (marked.ts); -1 where it is the largest reading. */
+  counted = -1;
+  /** In the unstamped life of a proxy: those whose label sets differ in their mark alone, itself among them; null when there is no other. */
+  alike: readonly Cell[] | null = null;
 
   constructor(
     readonly series: Series,

@@ -10,15 +10,13 @@ import type { LogWay } from "../record/record.ts";
 import type { DropReason, ScrapeResult } from "../self.ts";
 import { Cell, type LifeCells, Series } from "./cell.ts";
 import type { Expiry } from "./expiry.ts";
-import { MARKS, type Mark, withMark, withoutMark } from "./key.ts";
+import { MARKS, withMark, withoutMark } from "./key.ts";
 import { type Life, UNSTAMPED } from "./life.ts";
+import { MarkedCells, type Reading } from "./marked.ts";
 import { type NativeBuckets, NativeHistogram } from "./native.ts";
 import type { LabelSet, SeriesReader } from "./reader.ts";
 import type { MetricFields, Shape } from "./shape.ts";
 import { Slab } from "./slab.ts";
-
-/** Entries that know less than stats have one of the first. */
-const MARKS_BY_DOUBT: readonly Mark[] = ["?", "x", "+", "d", "w", ...MARKS.filter((mark) => !"?x+dw".includes(mark))];
 
 export interface TableLimits {
   /** Most label sets held, besides the overflow label set. */
@@ -30,7 +28,7 @@ export interface TableLimits {
 /** What was counted of one label set of a process life, and what stats and access logs said of it: requests, or connections opened. */
 export interface Pair {
   readonly series: LabelSet;
-  /** 0 where the proxy's unstamped life counts it (`openAccount`). */
+  /** 0 where the proxy's unstamped life counts it (`addCell`). */
   readonly counted: number;
   readonly logged: number;
   readonly reported: number;
@@ -48,6 +46,7 @@ export class SeriesTable<Told extends Labelled, Sample extends Labelled> impleme
   readonly width: number;
   private readonly byKey = new Map<string, Series>();
   readonly rows: Slab;
+  private readonly marked: MarkedCells;
   private overflow: Series | null = null;
   /** Cells held: of overflow label sets, and of all others. */
   private readonly held = { overflow: 0, others: 0 };
@@ -71,6 +70,7 @@ export class SeriesTable<Told extends Labelled, Sample extends Labelled> impleme
   ) {
     this.width = shape.width;
     this.rows = new Slab(shape.width);
+    this.marked = new MarkedCells(this.rows, shape.width);
     this.gain = new Float64Array(shape.width);
     this.reading = new Float64Array(shape.width);
     this.overflowReading = new Float64Array(shape.width);
@@ -109,7 +109,7 @@ export class SeriesTable<Told extends Labelled, Sample extends Labelled> impleme
       this.add(cell.otlpLog, cell.stats, cell.log);
     }
     this.told = told;
-    this.settle(cell, false);
+    this.settle(cell, way === "als" ? "log" : "otlpLog", false);
     this.told = null;
     return null;
   }
@@ -146,6 +146,7 @@ export class SeriesTable<Told extends Labelled, Sample extends Labelled> impleme
       if (cell.stats >= 0) this.rows.release(cell.stats);
       if (cell.log >= 0) this.rows.release(cell.log);
       if (cell.otlpLog >= 0) this.rows.release(cell.otlpLog);
+      if (cell.counted >= 0) this.rows.release(cell.counted);
       this.held[this.kindOf(cell)]--;
     }
     byKey.clear();
@@ -190,10 +191,11 @@ export class SeriesTable<Told extends Labelled, Sample extends Labelled> impleme
   /** What stats and access logs say of each label set of a life. */
   *readPairs(life: Life): Generator<Pair> {
     const isAccount = life.startMs === UNSTAMPED; // its first reading repeats what the stamped lives came to
-    for (const { series, stats, log, otlpLog, account } of this.cellsOf(life).byKey.values()) {
+    for (const cell of this.cellsOf(life).byKey.values()) {
+      const { series, stats, log, otlpLog, account } = cell;
       const first = this.at(stats, 0);
       const logged = Math.max(this.at(log, 0), this.at(otlpLog, 0));
-      const counted = account === null ? Math.max(first, logged) : 0;
+      const counted = account === null ? this.countedBy(cell, 0) : 0;
       yield { series, counted, logged, reported: isAccount ? 0 : first };
     }
   }
@@ -228,6 +230,14 @@ export class SeriesTable<Told extends Labelled, Sample extends Labelled> impleme
     return cell;
   }
 
+  /** To be called once all cells of an unstamped life are restored: lets those that differ in their mark alone count together. */
+  restoreMarked(life: Life): void {
+    const { byKey } = this.cellsOf(life);
+    for (const { alike, series } of byKey.values()) {
+      if (alike === null) this.marked.join(sameValues(byKey, series.labelKey));
+    }
+  }
+
   /** To be called once all totals are restored: none of them is traffic of this moment. */
   settleRestored(): void {
     for (const series of this.series) {
@@ -240,11 +250,15 @@ export class SeriesTable<Told extends Labelled, Sample extends Labelled> impleme
     }
   }
 
-  /** The key itself if its label set is held or there is room for it, else this.shape.overflowKey. */
+  /**
+   * The key itself if its label set is held or there is room for it, else this.shape.overflowKey. All marks of the same values go the same
+   * way: they may tell of the same requests.
+   */
   private admittedKey(labelKey: string): string {
     if (this.byKey.has(labelKey)) return labelKey;
     const held = this.byKey.size - (this.overflow ? 1 : 0);
-    return held < this.limits.labelSets ? labelKey : this.shape.overflowKey;
+    const isAdmitted = held < this.limits.labelSets || sameValues(this.byKey, labelKey).length > 0;
+    return isAdmitted ? labelKey : this.shape.overflowKey;
   }
 
   private seriesOf(labelKey: string): Series {
@@ -267,7 +281,8 @@ export class SeriesTable<Told extends Labelled, Sample extends Labelled> impleme
     const cells = this.cellsOf(life);
     const key = this.admittedKey(labelKey);
     // Of the room for cells, one each is kept for the overflow of every life.
-    const hasRoom = this.held.others + this.lifeCount() < this.limits.cells;
+    const needed = 1 + this.missingAccounts(life, key).length;
+    const hasRoom = this.held.others + this.lifeCount() + needed <= this.limits.cells;
     if (key !== this.shape.overflowKey && hasRoom && !cells.isClosed) return this.addCell(life, key);
     if (key !== this.shape.overflowKey && !this.mayClose(life)) return null;
     let cell = cells.byKey.get(this.shape.overflowKey) ?? null;
@@ -276,48 +291,57 @@ export class SeriesTable<Told extends Labelled, Sample extends Labelled> impleme
     return cell;
   }
 
+  /**
+   * An entry that names no life may tell of a request which the stats of a stamped life tell of too (a proxy with the filter
+   * whose logger leaves the observation out). Adding the two would count it twice. So within a proxy the unstamped entries are a second
+   * reading of all its stamped lives together: per label set, and over all marks of its values (marked.ts).
+   */
   private addCell(life: Life, labelKey: string): Cell {
-    const { unstamped } = life.proxy;
-    const isAccounted = life.startMs !== UNSTAMPED && unstamped !== null;
-    const account = isAccounted ? this.accountOf(this.cellsOf(unstamped), labelKey) : null;
-    const cell = new Cell(this.seriesOf(labelKey), account);
-    this.cellsOf(life).byKey.set(labelKey, cell);
-    this.held[this.kindOf(cell)]++;
-    if (life.startMs === UNSTAMPED) this.openAccount(life, labelKey, cell);
+    const { lives, unstamped } = life.proxy;
+    const accounts = this.missingAccounts(life, labelKey);
+    const cell = this.holdCell(life, labelKey);
+    if (unstamped === null) return cell;
+    for (const account of accounts) this.holdCell(unstamped, account);
+    if (life === unstamped) for (const stamped of lives) this.takeIn(stamped, unstamped, labelKey);
+    else cell.account = this.cellsOf(unstamped).byKey.get(labelKey) ?? null;
     return cell;
   }
 
-  /**
-   * An entry that names no life may tell of a request which the stats of a stamped life tell of too (a proxy with the filter
-   * whose logger leaves the observation out). Adding the two would count it twice. So within a proxy, per label set, the
-   * unstamped entries are a second reading of all its stamped lives together: what counts is the larger.
-   */
-  private openAccount(life: Life, labelKey: string, account: Cell): void {
-    for (const stamped of life.proxy.lives) {
-      const cell = this.unaccounted(this.cellsOf(stamped), labelKey);
-      if (!cell) continue;
+  /** Label sets of which the proxy's unstamped life needs a cell, once `life` has one of `labelKey`. */
+  private missingAccounts(life: Life, labelKey: string): string[] {
+    const { lives, unstamped } = life.proxy;
+    if (unstamped === null) return []; // fast: most proxies
+    const { byKey } = this.cellsOf(unstamped);
+    const isStamped = life !== unstamped;
+    if (isStamped && sameValues(byKey, labelKey).length === 0) return [];
+    const told = isStamped ? [labelKey] : lives.flatMap((stamped) => this.keysAlike(stamped, labelKey));
+    return [...new Set(told)].filter((key) => !byKey.has(key) && (isStamped || key !== labelKey));
+  }
+
+  private keysAlike(life: Life, labelKey: string): string[] {
+    return sameValues(this.cellsOf(life).byKey, labelKey).map(({ series }) => series.labelKey);
+  }
+
+  private holdCell(life: Life, labelKey: string): Cell {
+    const { byKey } = this.cellsOf(life);
+    const cell = new Cell(this.seriesOf(labelKey), null);
+    byKey.set(labelKey, cell);
+    this.held[this.kindOf(cell)]++;
+    if (life.startMs === UNSTAMPED) this.marked.join(sameValues(byKey, labelKey));
+    return cell;
+  }
+
+  /** What the stamped life counted by itself under these values, the unstamped one counts from now on. */
+  private takeIn(stamped: Life, unstamped: Life, labelKey: string): void {
+    for (const cell of sameValues(this.cellsOf(stamped).byKey, labelKey)) {
+      if (cell.account !== null) continue;
+      const account = this.cellsOf(unstamped).byKey.get(cell.series.labelKey) as Cell;
       cell.account = account;
       if (account.stats < 0) account.stats = this.rows.allocate();
-      for (let field = 0; field < this.width; field++) {
-        const logged = Math.max(this.at(cell.log, field), this.at(cell.otlpLog, field));
-        this.gain[field] = Math.max(this.at(cell.stats, field), logged);
-      }
+      for (let field = 0; field < this.width; field++) this.gain[field] = this.countedBy(cell, field);
       this.raise(account.stats);
+      if (account.counted >= 0) this.raise(account.counted);
     }
-  }
-
-  /**
-   * Of a life with a name, the cell of the same requests. Where no labels are left out, stats have no marks, and entries without a life may
-   * have one; else both may, and not the same (kept-labels.ts), though mostly they do.
-   */
-  private unaccounted({ byKey }: LifeCells, labelKey: string): Cell | null {
-    const exact = byKey.get(labelKey);
-    if (exact) return exact.account === null ? exact : null;
-    return sameValues(byKey, labelKey).find(({ account }) => account === null) ?? null;
-  }
-
-  private accountOf({ byKey }: LifeCells, labelKey: string): Cell | null {
-    return byKey.get(labelKey) ?? sameValues(byKey, labelKey)[0] ?? null;
   }
 
   private mergeSample(cell: Cell, sample: Sample, isHistory: boolean): void {
@@ -344,7 +368,7 @@ export class SeriesTable<Told extends Labelled, Sample extends Labelled> impleme
       gain[field] = gained;
       hasGained = true;
     }
-    if (hasGained) this.settle(cell, isHistory); // fast: most label sets of a scrape are as they were
+    if (hasGained) this.settle(cell, "stats", isHistory); // fast: most label sets of a scrape are as they were
   }
 
   /** Adds `gain` to the row `own`; leaves in `gain` by how much that raised the largest of `own` and both others. */
@@ -363,13 +387,25 @@ export class SeriesTable<Told extends Labelled, Sample extends Labelled> impleme
     }
   }
 
-  /** Passes `gain` on from the cell: through its proxy's account if there is one, into the total. */
-  private settle(cell: Cell, isHistory: boolean): void {
-    const { account, series } = cell;
-    if (account) {
+  /** Passes `gain`, by which `reading` raised the cell, on: through its proxy's account if there is one, into totals. */
+  private settle(cell: Cell, reading: Reading, isHistory: boolean): void {
+    const { account, alike } = cell;
+    if (account !== null) {
       if (account.stats < 0) account.stats = this.rows.allocate();
       this.add(account.stats, account.log, account.otlpLog);
+      this.settle(account, "stats", isHistory);
+    } else if (alike === null) {
+      this.grow(cell.series, isHistory); // fast: nearly all
+    } else {
+      this.marked.gain(cell, reading);
+      if (this.marked.give(cell, this.gain)) this.grow(cell.series, isHistory);
+      this.told = null; // of another mark than what the others are given
+      for (const other of alike) if (this.marked.give(other, this.gain)) this.grow(other.series, isHistory);
     }
+  }
+
+  /** Adds `gain` to the total. */
+  private grow(series: Series, isHistory: boolean): void {
     this.raise(series.total);
     if (this.hasNatives) this.followTotal(series);
     if (isHistory) {
@@ -404,6 +440,11 @@ export class SeriesTable<Told extends Labelled, Sample extends Labelled> impleme
     }
   }
 
+  private countedBy({ stats, log, otlpLog, counted }: Cell, field: number): number {
+    if (counted >= 0) return this.at(counted, field);
+    return Math.max(this.at(stats, field), this.at(log, field), this.at(otlpLog, field));
+  }
+
   private at(row: number, field: number): number {
     return row < 0 ? 0 : (this.rows.chunk(row)[this.rows.offset(row) + field] as number);
   }
@@ -417,7 +458,7 @@ export class SeriesTable<Told extends Labelled, Sample extends Labelled> impleme
   }
 
   /**
-   * Entries that name no life and the stamped lives of the same proxy tell of the same requests (`openAccount`), so they must put
+   * Entries that name no life and the stamped lives of the same proxy tell of the same requests (`addCell`), so they must put
    * them under the same label set. So a life may be closed only where nobody else speaks of its requests.
    */
   private mayClose(life: Life): boolean {
@@ -433,8 +474,8 @@ export class SeriesTable<Told extends Labelled, Sample extends Labelled> impleme
   }
 }
 
-/** The cells whose label sets differ in their mark alone; first those whose mark says least. */
-function sameValues(byKey: ReadonlyMap<string, Cell>, labelKey: string): Cell[] {
+/** What is held of the label sets that differ from this one in their mark at most. */
+function sameValues<Held>(byKey: ReadonlyMap<string, Held>, labelKey: string): Held[] {
   const values = withoutMark(labelKey);
-  return [null, ...MARKS_BY_DOUBT].flatMap((mark) => byKey.get(withMark(values, mark)) ?? []);
+  return [null, ...MARKS].flatMap((mark) => byKey.get(withMark(values, mark)) ?? []);
 }

@@ -50,10 +50,10 @@ export class Bases {
   }
 }
 
-/** What the cell counts: of each number the largest of its readings. */
-export function readCell({ rows }: Table, { stats, log, otlpLog }: Cell, row: Float64Array): void {
+/** What the cell counts: of each number the largest of its readings, or its part of what several count together. */
+export function readCell({ rows }: Table, { stats, log, otlpLog, counted }: Cell, row: Float64Array): void {
   row.fill(0);
-  for (const reading of [stats, log, otlpLog]) {
+  for (const reading of counted >= 0 ? [counted] : [stats, log, otlpLog]) {
     if (reading < 0) continue;
     const chunk = rows.chunk(reading);
     const at = rows.offset(reading);

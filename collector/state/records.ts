@@ -21,7 +21,8 @@ export enum RecordKind {
   Shown = 8,
 }
 
-/** Which readings of a cell follow. */
+/** Which readings of a cell follow, and whether what it counts does, where that is its part of what several count together. */
 export const HAS_STATS = 1;
 export const HAS_LOG = 2;
 export const HAS_OTLP_LOG = 4;
+export const HAS_COUNTED = 8;

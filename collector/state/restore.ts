@@ -8,7 +8,7 @@ import { SeriesStore } from "../series/store.ts";
 import { TCP_METRICS } from "../vocabulary.ts";
 import { Bases, readCell, type Table } from "./bases.ts";
 import { type ByteReader, malformed } from "./bytes.ts";
-import { HAS_LOG, HAS_OTLP_LOG, HAS_STATS, RecordKind } from "./records.ts";
+import { HAS_COUNTED, HAS_LOG, HAS_OTLP_LOG, HAS_STATS, RecordKind } from "./records.ts";
 
 /** Which part of a state is a shard's. */
 export interface Share {
@@ -69,6 +69,7 @@ export class Restore {
   private addCells(index: number, table: Table): void {
     const row = this.rows[index] as Float64Array;
     for (const { lives, unstamped } of this.store.lives.proxies.values()) {
+      if (unstamped !== null) table.restoreMarked(unstamped);
       for (const life of unstamped === null ? lives : [unstamped, ...lives]) {
         for (const cell of life.cells[index]?.byKey.values() ?? []) {
           if (cell.account !== null) continue;
@@ -217,6 +218,10 @@ export class Restore {
     if (readings & HAS_OTLP_LOG) {
       const otlpLog = read(cell?.otlpLog ?? -1);
       if (cell) cell.otlpLog = otlpLog;
+    }
+    if (readings & HAS_COUNTED) {
+      const counted = read(cell?.counted ?? -1);
+      if (cell) cell.counted = counted;
     }
   }
 

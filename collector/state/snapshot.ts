@@ -11,7 +11,7 @@ import { SHAPES } from "../series/shape.ts";
 import type { SeriesStore } from "../series/store.ts";
 import type { Bases, Table } from "./bases.ts";
 import { ByteWriter } from "./bytes.ts";
-import { HAS_LOG, HAS_OTLP_LOG, HAS_STATS, RecordKind } from "./records.ts";
+import { HAS_COUNTED, HAS_LOG, HAS_OTLP_LOG, HAS_STATS, RecordKind } from "./records.ts";
 
 /** How much is written at one moment. */
 export interface SnapshotOptions {
@@ -199,10 +199,10 @@ export class Snapshot {
     const { rows } = this.tables[table] as Table;
     const stats = isAlone ? -1 : cell.stats;
     this.writer.count(cell.series.index);
-    const { log, otlpLog } = cell;
-    const has = (stats >= 0 ? HAS_STATS : 0) | (log >= 0 ? HAS_LOG : 0) | (otlpLog >= 0 ? HAS_OTLP_LOG : 0);
-    this.writer.byte(has);
-    for (const row of [stats, log, otlpLog]) {
+    const { log, otlpLog, counted } = cell;
+    const readings = (stats >= 0 ? HAS_STATS : 0) | (log >= 0 ? HAS_LOG : 0) | (otlpLog >= 0 ? HAS_OTLP_LOG : 0);
+    this.writer.byte(readings | (counted >= 0 ? HAS_COUNTED : 0));
+    for (const row of [stats, log, otlpLog, counted]) {
       if (row >= 0) this.writeRow(table, rows.chunk(row), rows.offset(row));
     }
   }
