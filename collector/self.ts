@@ -368,6 +368,11 @@ export class SelfMetrics {
     labelNames: ["reason"] as const,
     registers: [this.registry],
   });
+  readonly accessLogNotAnalysed = new Counter({
+    name: "meshtally_access_log_entries_not_analysed_total",
+    help: "Access-log entries that were counted, but are malformed beyond what counting needs: they are in no indicator and no kept log.",
+    registers: [this.registry],
+  });
   readonly otlpRequests = new Counter({
     name: "meshtally_otlp_requests_total",
     help: "Requests of OTLP, by signal, transport and result.",

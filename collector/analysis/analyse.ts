@@ -79,9 +79,11 @@ export class Analyser {
   private readonly tcp = new TcpEntry();
   private readonly more = new AnalysisEntry();
   private readonly connections: ConnectionBytes;
-  /** Whether the TCP entry analysed last was the first that tells of its connection, its last. */
+  /** Whether the TCP entry analysed last was the first that tells of its connection, of its end. */
   wasFirst = false;
   wasLast = false;
+  /** Whether nothing could be said of the entry analysed last since it is malformed. */
+  wasMalformed = false;
 
   /** `now`: Unix ms. */
   constructor(
@@ -101,13 +103,15 @@ export class Analyser {
   /** The sides of the HTTP entry at bytes[start, stop) of a message that `sender` sent. */
   analyseHttp(bytes: Buffer, start: number, stop: number, sender: Sender): Side[] {
     const { http, more } = this;
+    this.wasMalformed = false;
     let labelKey: string | null = null;
     const outcome = this.decoder.decode(bytes, start, stop, sender, (record) => {
       if (labelKey === null || record.requests === 1) labelKey = record.labelKey;
       return null;
     });
     if (outcome !== "observation" && outcome !== "derived") return [];
-    if (!http.read(bytes, start, stop) || !more.read(bytes, start, stop)) return [];
+    this.wasMalformed = !http.read(bytes, start, stop) || !more.read(bytes, start, stop);
+    if (this.wasMalformed) return [];
     const derived = labelsOf(this.attribution.resolve(bytes, http, sender));
     const labels = labelKey === null ? derived : labelsOf(labelKey);
     const counted = { labels: withReporter(labels, derived), isObserved: labelKey !== null };
@@ -127,21 +131,28 @@ export class Analyser {
   /** The same of a TCP entry; its bytes are those since the connection's entry before it. */
   analyseTcp(bytes: Buffer, start: number, stop: number, sender: Sender): Side[] {
     const { tcp, more } = this;
+    this.wasMalformed = false;
     let labelKey: string | null = null;
     const outcome = this.decoder.decodeTcp(bytes, start, stop, sender, ({ parts }) => {
       labelKey = parts[0]?.labelKey ?? null;
       return null;
     });
     if (outcome !== "observation" && outcome !== "derived") return [];
-    if (!tcp.read(bytes, start, stop) || !more.read(bytes, start, stop)) return [];
+    this.wasMalformed = !tcp.read(bytes, start, stop) || !more.read(bytes, start, stop);
+    if (this.wasMalformed) return [];
     const isOver = more.accessLogType === TCP_CONNECTION_END || more.accessLogType === NOT_SET;
     if (!isOver && more.accessLogType !== TCP_PERIODIC) return []; // it only begins
     const derived = labelsOf(this.attribution.resolveTcp(bytes, tcp, sender));
     const labels = labelKey === null ? derived : labelsOf(labelKey);
     const total = this.decoder.observedBytes ?? { received: tcp.receivedBytes, sent: tcp.sentBytes };
-    const { isFirst, gained } = this.connections.take(more.streamId, more.startTime.milliseconds, total, isOver);
+    const { isFirst, isLast, gained } = this.connections.take(
+      more.streamId,
+      more.startTime.milliseconds,
+      total,
+      isOver,
+    );
     this.wasFirst = isFirst;
-    this.wasLast = isOver;
+    this.wasLast = isLast;
     const counted = { labels: withReporter(labels, derived), isObserved: labelKey !== null };
     return this.sidesOf(this.evidence(bytes, tcp, sender, counted, tcp.sni || tcp.downstreamLocalAddress), {
       protocol: "tcp",

@@ -110,10 +110,12 @@ export class Calls {
   leastDelayMs = 0;
   mostDelayMs = 0;
   /**
-   * Ids of streams that are over, once entries may come on both ways: series take the larger of what both tell (series/table.ts), indicators
+   * Requests that are over, once entries may come on both ways: series take the larger of what both tell (series/table.ts), indicators
    * and kept logs have no two readings, and take of twins the first.
    */
   private taken: Remembered | null;
+  /** Entries since `begin` that were counted, and of which nothing else could be told. */
+  notAnalysed = 0;
   private lastNumber = 0;
   private nowMs = 0;
   /** Which Kubernetes objects the routes were found by. */
@@ -143,6 +145,7 @@ export class Calls {
     if (way === "otlp") this.taken ??= new Remembered();
     this.leastDelayMs = Number.POSITIVE_INFINITY;
     this.mostDelayMs = Number.NEGATIVE_INFINITY;
+    this.notAnalysed = 0;
     const objects = this.lookup?.version ?? 0;
     const room = this.options.indicators?.subjects.roomVersion ?? 0;
     if (objects === this.objects && room === this.room) return;
@@ -154,9 +157,9 @@ export class Calls {
 
   /** Takes the HTTP entry at bytes[start, stop) of a message that `sender` sent; says how it was counted, or why not. */
   takeHttp(bytes: Buffer, start: number, stop: number, sender: Sender): LabelsOrigin | DropReason {
-    const { entry, options } = this;
+    const { entry } = this;
     const isRead = entry.read(bytes, start, stop, sender.own.serial);
-    if (!isRead) return this.decoder.decode(bytes, start, stop, sender, options.sink); // it tells what can be counted all the same
+    if (!isRead) return this.takeMalformed(bytes, start, stop, sender);
     if (entry.accessLogType !== DOWNSTREAM_END && entry.accessLogType !== NOT_SET) return "not_final";
     const route = entry.isUnique ? undefined : this.routes.get(entry.fingerprint);
     if (route === undefined) return this.takeNew(bytes, start, stop, sender); // slow
@@ -173,14 +176,20 @@ export class Calls {
     const { indicators, log, connectionSink } = this.options;
     const origin = this.decoder.decodeTcp(bytes, start, stop, sender, connectionSink);
     if (origin !== "observation" && origin !== "derived") return origin;
-    if (this.taken?.has(this.decoder.streamId)) return origin; // it is over, and its end was told of
     const sides = this.analyser.analyseTcp(bytes, start, stop, sender);
-    if (this.analyser.wasLast && this.decoder.streamId !== "") this.taken?.add(this.decoder.streamId);
+    if (this.analyser.wasMalformed) this.notAnalysed++;
     const outcome = this.analyser.wasLast ? outcomeOf(sides) : null;
     if (indicators !== null) this.measureConnection(sides, indicators);
     if (log && outcome !== null) {
       log.offer(bytes, start, stop, false, sender, { ...outcome, latencyMs: null, tokens: 0, nowMs: this.nowMs });
     }
+    return origin;
+  }
+
+  /** The filter's observation may be whole, and its stats count the request all the same. */
+  private takeMalformed(bytes: Buffer, start: number, stop: number, sender: Sender): LabelsOrigin | DropReason {
+    const origin = this.decoder.decode(bytes, start, stop, sender, this.options.sink);
+    if (origin === "observation" || origin === "derived") this.notAnalysed++;
     return origin;
   }
 
@@ -216,6 +225,10 @@ export class Calls {
     });
     if (origin !== "observation" && origin !== "derived") return origin;
     const sides = this.analyser.analyseHttp(bytes, start, stop, sender);
+    if (this.analyser.wasMalformed) {
+      this.notAnalysed++;
+      return origin;
+    }
     const route = {
       origin,
       labelKey,

@@ -212,6 +212,7 @@ class AlsStream implements MovableReader {
     calls.begin(nowMs, this.way);
     this.takeEntries(httpEntries, account.http, (start, stop) => calls.takeHttp(bytes, start, stop, sender));
     this.takeEntries(tcpEntries, account.tcp, (start, stop) => calls.takeTcp(bytes, start, stop, sender));
+    if (calls.notAnalysed > 0) options.self.accessLogNotAnalysed.inc(calls.notAnalysed);
     addDelay(account.delay, calls.leastDelayMs, calls.mostDelayMs, nowMs);
     this.tap(bytes, message, sender); // last: all is counted, whatever becomes of it
   }

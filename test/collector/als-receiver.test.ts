@@ -7,7 +7,7 @@ import { AlsReceiver } from "../../collector/receiver/als.ts";
 import { GrpcServer } from "../../collector/receiver/grpc.ts";
 import type { AccessRecord, ConnectionRecord } from "../../collector/record/record.ts";
 import { type DropReason, SelfMetrics } from "../../collector/self.ts";
-import { bytesState, encodeMessage, type Fields, lengthDelimited } from "../fixtures/als.ts";
+import { bytesState, encodeEntry, encodeMessage, type Fields, lengthDelimited } from "../fixtures/als.ts";
 import { encodeObservation, encodeTcpObservation } from "../fixtures/observation.ts";
 import { values } from "./labels.ts";
 
@@ -207,6 +207,26 @@ describe("the sender", () => {
     expect(records).toHaveLength(0);
     expect(await counted("meshtally_access_log_dropped_total")).toEqual({ node_missing: 2 });
   });
+});
+
+test("an entry that is malformed beyond its observation is a record, and counted as not analysed", async () => {
+  const observation = encodeObservation({
+    startMs: 1,
+    durationMs: 1,
+    requestBytes: 1,
+    responseBytes: 1,
+    labels: values(),
+  });
+  const whole = encodeEntry({
+    commonProperties: { filterStateObjects: { "wasm.meshtally.observation": bytesState(observation) } },
+  });
+  const broken = lengthDelimited(3, Buffer.from([0x0a, 0x7f])); // a text that is longer than what it is in
+  const stream = openStream();
+  const entries = lengthDelimited(2, lengthDelimited(1, Buffer.concat([whole, broken])));
+  stream.send(Buffer.concat([encodeMessage(identifier()), entries]));
+  await stream.half();
+  expect(records).toHaveLength(1);
+  expect(await counted("meshtally_access_log_entries_not_analysed_total")).toEqual({ all: 1 });
 });
 
 describe("what is dropped is counted by its reason", () => {

@@ -510,8 +510,8 @@ describe("TCP", () => {
     const bytes = [
       [10, 20],
       [0, 5],
-      [0, 5],
-      [31, 1],
+      [0, 5], // 9 is an older word than 10
+      [30, 1],
     ];
     expect(follow(new Analyser(() => OPENED_MS), entries)).toEqual(bytes.map((each) => [each]));
   });

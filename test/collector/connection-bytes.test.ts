@@ -24,10 +24,10 @@ describe("ConnectionBytes", () => {
   it("tells one that waited whole as soon as there is room", () => {
     const connections = new ConnectionBytes(() => 1000, 1);
     connections.take("a", 1000, bytes(1), false);
-    expect(connections.take("b", 1000, bytes(2), false)).toEqual({ isFirst: false, gained: null });
+    expect(connections.take("b", 1000, bytes(2), false)).toMatchObject({ isFirst: false, gained: null });
     connections.take("a", 1000, bytes(1), true);
-    expect(connections.take("b", 1000, bytes(3), false)).toEqual({ isFirst: true, gained: bytes(3) });
-    expect(connections.take("b", 1000, bytes(7), true)).toEqual({ isFirst: false, gained: bytes(4) });
+    expect(connections.take("b", 1000, bytes(3), false)).toMatchObject({ isFirst: true, gained: bytes(3) });
+    expect(connections.take("b", 1000, bytes(7), true)).toMatchObject({ isFirst: false, gained: bytes(4) });
   });
 
   it("gives the room of those that ended without a word to others", () => {
@@ -35,7 +35,7 @@ describe("ConnectionBytes", () => {
     const connections = new ConnectionBytes(() => nowMs, 1);
     connections.take("a", 1000, bytes(1), false);
     nowMs += HOUR_MS;
-    expect(connections.take("b", nowMs, bytes(2), false)).toEqual({ isFirst: true, gained: bytes(2) });
+    expect(connections.take("b", nowMs, bytes(2), false)).toMatchObject({ isFirst: true, gained: bytes(2) });
   });
 
   it("counts one without an id at its end alone", () => {
