@@ -46,6 +46,7 @@ import { identitiesOf, nameRulesOf, serviceRulesOf } from "./shards/shard.ts";
 import type { Shards } from "./shards/shards.ts";
 import type { ThreadsOptions } from "./shards/threads.ts";
 import { Checkpoints } from "./state/checkpoints.ts";
+import { FrameKind } from "./state/frames.ts";
 import { ResetsBook } from "./state/resets-book.ts";
 import type { TlsFiles } from "./tls/credentials.ts";
 import { ServerTls, type ServerTlsOptions } from "./tls/server-tls.ts";
@@ -82,13 +83,13 @@ async function openLogs({ logs }: Config, self: SelfMetrics, log: Log): Promise<
 }
 
 /** Null when no folder is configured. Rejects when it is another process's. */
-async function openState({ state, limits, metrics }: Config, self: SelfMetrics, log: Log): Promise<Checkpoints | null> {
+async function openState({ state, metrics }: Config, self: SelfMetrics, log: Log): Promise<Checkpoints | null> {
   const { folder, intervalMs } = state;
   if (folder === null) return null;
   // What label sets depend on: of how they are shown, a state knows nothing.
   const { destinations, labels } = metrics;
   const meaning = JSON.stringify([destinations, labels.toSorted()]);
-  return Checkpoints.open({ folder, intervalMs, meaning, forgetAfterMs: limits.retireAfterMs, self, log });
+  return Checkpoints.open({ folder, intervalMs, meaning, self, log });
 }
 
 /** Null when nobody is to receive metrics: then the code that sends them is not loaded. */
@@ -158,14 +159,13 @@ async function startAll(
     grpc[how]();
     otlpListeners[how]();
   };
-  const restored = state?.takeRestored() ?? null;
   const shards =
     config.threads === 0
-      ? new LocalShard({ ...common, lookup: objects }, restored)
+      ? new LocalShard({ ...common, lookup: objects }, state)
       : await startThreads({
           ...common,
           grpc: { pause: () => setPaused("pause"), resume: () => setPaused("resume") },
-          restored,
+          saving: state,
           onFailure: fail,
         });
   onFailure(() => shards.stop(0));
@@ -196,11 +196,13 @@ async function startAll(
   });
   const { readings } = shards;
   const graph = new ServiceGraph(readings.series, config.limits.edges, undefined, config.metrics.expireAfterMs);
+  const resets = new ResetsBook();
+  state?.keep(FrameKind.Resets, resets);
   const scraper = new Scraper({
     ...config.scrape,
     targets: [],
     sink: (report) => shards.report(report),
-    resets: state?.resets ?? new ResetsBook(),
+    resets,
     self,
     log: logOf("scrape"),
   });
@@ -240,7 +242,7 @@ async function startAll(
     remoteWrite: config.remoteWrite,
     otlpExport: config.otlpExport,
     readings,
-    isContinued: restored !== null && restored.length > 0,
+    isContinued: (state?.restored ?? null) !== null,
     destinationRule: config.metrics.destinations,
     scrapeStatuses: () => scraper.statuses,
     renderSelf: (holdings, others) =>

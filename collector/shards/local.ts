@@ -14,6 +14,7 @@ import type { Saved } from "../state/checkpoints.ts";
 import { raiseFloors, SavedShards } from "./saved-shards.ts";
 import { Shard, type ShardOptions } from "./shard.ts";
 import type { MetricsReading, Readings, Shards } from "./shards.ts";
+import type { ShardStateOptions } from "./state.ts";
 import { SummedSeries } from "./summed-series.ts";
 
 export class LocalShard implements Shards {
@@ -21,11 +22,11 @@ export class LocalShard implements Shards {
   readonly saved: Saved | null = null;
   private readonly shard: Shard;
 
-  /** `restored`: frames of the state that the process before this one saved; null when none is saved. */
-  constructor(options: Omit<ShardOptions, "state">, restored: Buffer[] | null) {
-    const shown = restored && new SummedSeries(1, options.config.metrics.expireAfterMs);
-    if (shown !== null && restored !== null) raiseFloors(shown, restored); // first: the shard empties the list
-    this.shard = new Shard({ ...options, state: restored && { restored, shard: 0, shards: 1 } });
+  /** `saving`: what the process before this one saved; null when no state is saved. */
+  constructor(options: Omit<ShardOptions, "state">, saving: Pick<ShardStateOptions, "restored"> | null) {
+    const shown = saving && new SummedSeries(1, options.config.metrics.expireAfterMs);
+    if (shown !== null && saving?.restored) raiseFloors(shown, saving.restored);
+    this.shard = new Shard({ ...options, state: saving && { restored: saving.restored, shard: 0, shards: 1 } });
     const { state } = this.shard;
     if (state !== null && shown !== null) this.saved = new SavedShards([state], shown);
     this.readings = new LocalReadings(this.shard, shown, options.config.indicators.lateAfterMs);

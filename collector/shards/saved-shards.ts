@@ -2,9 +2,9 @@
 
 import { setImmediate as turn } from "node:timers/promises";
 import type { Saved } from "../state/checkpoints.ts";
-import { readerOf } from "../state/frames.ts";
 import { readShown } from "../state/restore.ts";
 import { shownPieces } from "../state/shown.ts";
+import { readStores, type StateFile } from "../state/state-file.ts";
 import type { SummedSeries } from "./summed-series.ts";
 
 const PIECE_BYTES = 128 * 1024;
@@ -37,6 +37,6 @@ export class SavedShards implements Saved {
 }
 
 /** Nothing below what the process before this one may have shown is read of `series`. */
-export function raiseFloors(series: SummedSeries, restored: readonly Buffer[]): void {
-  readShown(restored.map(readerOf), (...shown) => series.raiseFloor(...shown));
+export function raiseFloors(series: SummedSeries, restored: StateFile): void {
+  readShown(readStores(restored), (...shown) => series.raiseFloor(...shown));
 }

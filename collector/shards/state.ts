@@ -1,15 +1,15 @@
 // ShardState: a shard's part of the saved state. What is told of its series is what was saved before, so that it never goes down.
 
 import type { SeriesStore } from "../series/store.ts";
-import { readerOf } from "../state/frames.ts";
 import { SavedStore } from "../state/saved-store.ts";
+import { readStores, type StateFile } from "../state/state-file.ts";
 import { ChangeReader } from "./changes.ts";
 import { hash } from "./hash.ts";
 import type { SeriesChanges } from "./messages.ts";
 
 export interface ShardStateOptions {
-  /** Frames of the last process's stores (collector/state/frames.ts): as long as its file, so the list is emptied once they are restored. */
-  readonly restored: Uint8Array[];
+  /** What the last process saved of its stores; null when there is none. */
+  readonly restored: StateFile | null;
   /** Number of this shard, and of how many. */
   readonly shard: number;
   readonly shards: number;
@@ -29,9 +29,7 @@ export class ShardState {
     this.saved = new SavedStore(store);
     this.changes = new ChangeReader(store);
     const owns = (proxyId: string) => hash(proxyId) % shards === shard;
-    const frames = restored.map((frame) => readerOf(Buffer.from(frame.buffer, frame.byteOffset, frame.length)));
-    this.saved.restore(frames, { shard, shards, owns });
-    restored.length = 0;
+    if (restored !== null) this.saved.restore(readStores(restored), { shard, shards, owns });
     this.shard = shard;
     this.ready.push(...this.changes.pieces());
   }

@@ -20,6 +20,7 @@ import type { Saved } from "../state/checkpoints.ts";
 import { hash } from "./hash.ts";
 import { raiseFloors, type SavedShard, SavedShards } from "./saved-shards.ts";
 import type { Readings, Shards } from "./shards.ts";
+import type { ShardStateOptions } from "./state.ts";
 import { StreamOfThreads } from "./stream.ts";
 import { SummedReadings } from "./summed-readings.ts";
 import { Thread } from "./thread.ts";
@@ -35,8 +36,8 @@ export interface ThreadsOptions {
   readonly tap: MessageTap;
   /** Takes what is kept of the access logs; null when nothing is. */
   readonly logs: Pick<LogStore, "add"> | null;
-  /** Frames of the state that the process before this one saved; null when none is saved. */
-  readonly restored: Buffer[] | null;
+  /** What the process before this one saved; null when no state is saved. */
+  readonly saving: Pick<ShardStateOptions, "restored"> | null;
   readonly self: SelfMetrics;
   /** Is paused while a thread is full, and makes no room. */
   readonly grpc: Pick<GrpcServer, "pause" | "resume">;
@@ -48,7 +49,6 @@ export interface ThreadsOptions {
 export class Threads implements Shards {
   readonly readings: Readings;
   readonly saved: Saved | null;
-  private readonly restored: Uint8Array[] | null;
   private readonly threads: readonly Thread[];
   private readonly summed: SummedReadings;
   private readonly pruning: NodeJS.Timeout;
@@ -58,16 +58,14 @@ export class Threads implements Shards {
   private givingUp: NodeJS.Timeout | undefined;
 
   private constructor(private readonly options: ThreadsOptions) {
-    const { config, log, onFailure } = options;
+    const { config, log, onFailure, saving } = options;
     const { endpoints, health, identity, indicators, limits, logs, metrics, otlp } = config;
-    this.restored = options.restored && shared(options.restored);
-    const { restored } = this;
     this.threads = Array.from({ length: config.threads }, (_, number) => {
       return new Thread({
         number,
         config: { endpoints, health, identity, indicators, limits, logs, metrics, otlp },
         keepsLogs: options.logs !== null,
-        state: restored && { restored, shard: number, shards: config.threads },
+        state: saving && { restored: saving.restored, shard: number, shards: config.threads },
         onFull: () => this.onFull(),
         onRoom: () => this.onRoom(),
         onLogRecord: (record) => this.keep(record),
@@ -77,8 +75,8 @@ export class Threads implements Shards {
     });
     this.summed = new SummedReadings(this.threads, { ...indicators, ...metrics }, log);
     this.readings = this.summed;
-    if (options.restored !== null) raiseFloors(this.summed.series, options.restored);
-    this.saved = options.restored && new SavedShards(this.threads.map(savedThread), this.summed.series);
+    if (saving?.restored) raiseFloors(this.summed.series, saving.restored);
+    this.saved = saving && new SavedShards(this.threads.map(savedThread), this.summed.series);
     this.pruning = setInterval(() => this.summed.prune(), PRUNE_TICK_MS);
   }
 
@@ -91,7 +89,6 @@ export class Threads implements Shards {
       await threads.stop(0);
       throw error;
     }
-    for (const frames of [threads.restored, options.restored]) if (frames !== null) frames.length = 0;
     return threads;
   }
 
@@ -176,13 +173,4 @@ function savedThread(thread: Thread): SavedShard {
     nextPiece: () => thread.ask({ kind: "state_piece" }),
     release: () => thread.ask({ kind: "state_release" }),
   };
-}
-
-/** In memory that all threads read. */
-function shared(frames: readonly Buffer[]): Uint8Array[] {
-  return frames.map((frame) => {
-    const bytes = new Uint8Array(new SharedArrayBuffer(frame.length));
-    bytes.set(frame);
-    return bytes;
-  });
 }

@@ -4,9 +4,10 @@ import { setImmediate as turn } from "node:timers/promises";
 import type { Log } from "../log.ts";
 import { LogLimit } from "../receiver/log-limit.ts";
 import type { SelfMetrics, StateFailure } from "../self.ts";
-import { type Frame, StateFolder } from "./folder.ts";
+import type { ByteReader } from "./bytes.ts";
+import { type CheckedState, type Frame, StateFolder } from "./folder.ts";
 import { FrameKind, readerOf } from "./frames.ts";
-import { ResetsBook } from "./resets-book.ts";
+import { readFrames, type StateFile } from "./state-file.ts";
 
 const PIECE_BYTES = 128 * 1024;
 
@@ -18,22 +19,30 @@ export interface Saved {
   release(): Promise<void>;
 }
 
+/** What is counted beside the shards; it is saved behind them. */
+export interface Book {
+  /** All that was counted up to now, in pieces; each some ms of work. */
+  pieces(pieceBytes: number): Iterable<Buffer>;
+  /** Takes in one of the pieces that the process before this one saved. */
+  restore(reader: ByteReader): void;
+  /** From now on what `pieces` gave may be shown: it is saved, or cannot be. */
+  onSaved?(): void;
+}
+
 export interface CheckpointsOptions {
   readonly folder: string;
   readonly intervalMs: number;
   /** What of the configuration label sets depend on: a state of another is of no use. */
   readonly meaning: string;
-  /** For so long it is waited for the targets that were saved to be found again. */
-  readonly forgetAfterMs: number;
   readonly self: SelfMetrics;
   readonly log: Log;
 }
 
 export class Checkpoints {
-  readonly resets = new ResetsBook();
-  private restored: Buffer[] = [];
+  /** What the process before this one saved; null when there is none. Read before the first saving, it is as it was. */
+  readonly restored: StateFile | null;
+  private readonly books: { readonly kind: Frame["kind"]; readonly book: Book }[] = [];
   private readonly faults: LogLimit;
-  private readonly startedMs = performance.now();
   private timer: NodeJS.Timeout | undefined;
   private work: Promise<unknown> | null = null;
 
@@ -42,26 +51,25 @@ export class Checkpoints {
     private readonly options: CheckpointsOptions,
   ) {
     this.faults = new LogLimit(options.log);
+    this.restored = this.find();
   }
 
   /** Rejects with CollectorError `unavailable` when the folder is another process's, or cannot be used. */
   static async open(options: CheckpointsOptions): Promise<Checkpoints> {
     const files = await StateFolder.open(options.folder, options.meaning);
-    const checkpoints = new Checkpoints(files, options);
     try {
-      checkpoints.restore();
+      return new Checkpoints(files, options);
     } catch (error: unknown) {
       await files.close();
       throw error;
     }
-    return checkpoints;
   }
 
-  /** What the process before this one saved of its shards: frames of records. It is not held any longer. */
-  takeRestored(): Buffer[] {
-    const taken = this.restored;
-    this.restored = [];
-    return taken;
+  /** Gives the book what was saved of it, and saves it from now on. To be called before `start`. */
+  keep(kind: Frame["kind"], book: Book): void {
+    this.books.push({ kind, book });
+    if (this.restored === null) return;
+    for (const { payload } of readFrames(this.restored, kind)) book.restore(readerOf(payload));
   }
 
   /** Saves from now on, an interval after the last one ended. */
@@ -89,16 +97,15 @@ export class Checkpoints {
     return this.files.close();
   }
 
-  private restore(): void {
+  private find(): CheckedState | null {
     const { self, log, folder } = this.options;
-    const frames = this.files.read((fault, file) => {
+    const found = this.files.read((fault, file) => {
       self.stateSetAside.inc({ reason: fault });
       log.error({ reason: fault, file }, "saved state could not be taken in and was set aside: counting begins anew");
     });
-    if (frames === null) return;
-    for (const payload of frames.resets) this.resets.restore(readerOf(payload));
-    this.restored = [...frames.stores];
-    log.info({ folder, saved: new Date(frames.savedMs).toISOString() }, "counting goes on from the saved state");
+    if (found === null) return null;
+    log.info({ folder, saved: new Date(found.savedMs).toISOString() }, "counting goes on from the saved state");
+    return found;
   }
 
   /** Whether that was done. Never rejects. */
@@ -113,8 +120,7 @@ export class Checkpoints {
   }
 
   private async save(saved: Saved): Promise<boolean> {
-    const { self, forgetAfterMs } = this.options;
-    if (performance.now() - this.startedMs > forgetAfterMs) this.resets.releaseUnclaimed();
+    const { self } = this.options;
     const begunMs = performance.now();
     let isSaved = false;
     const savedMs = Date.now();
@@ -134,6 +140,7 @@ export class Checkpoints {
       );
     }
     await saved.release();
+    for (const { book } of this.books) book.onSaved?.();
     return isSaved;
   }
 
@@ -143,9 +150,11 @@ export class Checkpoints {
       yield { kind: FrameKind.Store, payload };
       await turn();
     }
-    for (const payload of this.resets.pieces(PIECE_BYTES)) {
-      yield { kind: FrameKind.Resets, payload };
-      await turn();
+    for (const { kind, book } of this.books) {
+      for (const payload of book.pieces(PIECE_BYTES)) {
+        yield { kind, payload };
+        await turn();
+      }
     }
   }
 }

@@ -5,31 +5,30 @@
 //   counts.state.REASON one that could not be taken in, set aside
 //   lock                a socket on which the process that has the folder listens: it is free as soon as that ends, however it does
 
-import { mkdirSync, readFileSync, renameSync, rmSync } from "node:fs";
+import { mkdirSync, renameSync, rmSync } from "node:fs";
 import { mkdir, open, rename, unlink } from "node:fs/promises";
 import { connect, createServer, type Server } from "node:net";
 import { join, relative } from "node:path";
 import { CollectorError } from "../error.ts";
 import type { StateFault } from "../self.ts";
-import {
-  decodeFrames,
-  encodeEnd,
-  encodeFrame,
-  encodeHeader,
-  type FrameKind,
-  readerOf,
-  type StateFrames,
-} from "./frames.ts";
+import type { ByteReader } from "./bytes.ts";
+import { BrokenState, encodeEnd, encodeFrame, encodeHeader, FrameKind, readerOf } from "./frames.ts";
 import { ResetsBook } from "./resets-book.ts";
 import { readShown } from "./restore.ts";
+import { readFrames, readSavedMs, type StateFile } from "./state-file.ts";
 
 /** Longest path of a socket, on Linux. */
 const MAX_SOCKET_PATH = 107;
 
 /** One frame to be written. */
 export interface Frame {
-  readonly kind: FrameKind.Store | FrameKind.Resets;
+  readonly kind: Exclude<FrameKind, FrameKind.End>;
   readonly payload: Uint8Array;
+}
+
+/** A state that was looked through to its end. */
+export interface CheckedState extends StateFile {
+  readonly savedMs: number;
 }
 
 export class StateFolder {
@@ -59,22 +58,21 @@ export class StateFolder {
    * The state of the process before; null when there is none. One that cannot be taken in is renamed, and `onSetAside` told. Throws
    * CollectorError `unavailable` when the file is there and cannot be read.
    */
-  read(onSetAside: (fault: StateFault, file: string) => void): StateFrames | null {
+  read(onSetAside: (fault: StateFault, file: string) => void): CheckedState | null {
     rmSync(`${this.file}.tmp`, { force: true });
-    let bytes: Buffer;
     try {
-      bytes = readFileSync(this.file);
+      return checked({ path: this.file, meaning: this.meaning });
     } catch (error: unknown) {
+      if (error instanceof BrokenState) {
+        const aside = `${this.file}.${error.fault}`;
+        renameSync(this.file, aside);
+        onSetAside(error.fault, aside);
+        return null;
+      }
       if ((error as NodeJS.ErrnoException).code === "ENOENT") return null;
       const reason = error instanceof Error ? error.message : String(error);
       throw new CollectorError("unavailable", `state.folder: ${this.file} cannot be read: ${reason}`, { cause: error });
     }
-    const frames = decodeChecked(bytes, this.meaning);
-    if (typeof frames !== "string") return frames;
-    const aside = `${this.file}.${frames}`;
-    renameSync(this.file, aside);
-    onSetAside(frames, aside);
-    return null;
   }
 
   /** Writes a state in the place of the last one, once it is whole and on the disk; its bytes. Rejects with what the system says. */
@@ -114,19 +112,24 @@ export class StateFolder {
   }
 }
 
-/** Looked through to its end before anything of it is taken in. */
-function decodeChecked(bytes: Buffer, meaning: string): StateFrames | StateFault {
-  const frames = decodeFrames(bytes, meaning);
-  if (typeof frames === "string") return frames;
+/** Looked through to its end before anything of it is taken in. Throws BrokenState, and what the system says. */
+function checked(file: StateFile): CheckedState {
+  const savedMs = readSavedMs(file);
+  const books: Partial<Record<FrameKind, { restore(reader: ByteReader): void }>> = {
+    [FrameKind.Resets]: new ResetsBook(),
+  };
+  const stores = function* () {
+    for (const { kind, payload } of readFrames(file)) {
+      if (kind === FrameKind.Store) yield readerOf(payload);
+      else books[kind]?.restore(readerOf(payload));
+    }
+  };
   try {
-    readShown(frames.stores.map(readerOf), () => {});
-    const resets = new ResetsBook();
-    for (const payload of frames.resets) resets.restore(readerOf(payload));
-    return frames;
+    readShown(stores(), () => {});
   } catch (error: unknown) {
-    if (error instanceof CollectorError) return "corrupt";
-    throw error;
+    throw error instanceof CollectorError ? new BrokenState("corrupt") : error;
   }
+  return { ...file, savedMs };
 }
 
 async function syncFolder(folder: string): Promise<void> {

@@ -13,9 +13,11 @@ import { HISTOGRAM_BOUNDS, HTTP_METRICS, LABELS, TCP_METRICS } from "../vocabula
 import { ByteReader } from "./bytes.ts";
 
 const MAGIC = Buffer.from("MTSTATE\0", "latin1");
-const STATE_VERSION = 1;
-const HEADER_BYTES = MAGIC.length + 4 + 4 + 8 + 4;
-const FRAME_HEADER_BYTES = 9;
+/** 2 has frames and records that 1 has not; all that 1 has, means the same. */
+const STATE_VERSION = 2;
+const OLDEST_VERSION = 1;
+export const HEADER_BYTES = MAGIC.length + 4 + 4 + 8 + 4;
+export const FRAME_HEADER_BYTES = 9;
 const VOCABULARY = crc32(
   JSON.stringify([
     LABELS,
@@ -32,12 +34,23 @@ export enum FrameKind {
   Store = 1,
   /** Of targets (resets-book.ts). */
   Resets = 2,
+  /** Of processes that report by the metrics service (streamed-book.ts). */
+  Streamed = 3,
+  /** Of AI gateways (ai-book.ts). */
+  Ai = 4,
 }
 
-export interface StateFrames {
-  readonly savedMs: number;
-  readonly stores: readonly Buffer[];
-  readonly resets: readonly Buffer[];
+/** A frame as it stands in the file. */
+export interface StoredFrame {
+  readonly kind: FrameKind;
+  readonly payload: Buffer;
+}
+
+/** Why a file cannot be taken in. */
+export class BrokenState extends Error {
+  constructor(readonly fault: StateFault) {
+    super(`saved state: ${fault}`);
+  }
 }
 
 /** `meaning`: what of the configuration label sets depend on. */
@@ -66,29 +79,32 @@ export function encodeEnd(frames: number): Buffer {
   return Buffer.concat([encodeFrame(FrameKind.End, payload), payload]);
 }
 
-/** The frames of a whole file; else why it is none of ours, or not whole. Payloads are views of `bytes`. */
-export function decodeFrames(bytes: Buffer, meaning: string): StateFrames | StateFault {
-  if (!bytes.subarray(0, MAGIC.length).equals(MAGIC.subarray(0, bytes.length)) || bytes.length === 0) return "foreign";
-  if (bytes.length < HEADER_BYTES) return "cut_short";
-  if (bytes.readUInt32LE(MAGIC.length) > STATE_VERSION) return "newer";
-  if (bytes.readUInt32LE(HEADER_BYTES - 4) !== crc32(bytes.subarray(0, HEADER_BYTES - 4))) return "corrupt";
-  if (bytes.readUInt32LE(MAGIC.length) !== STATE_VERSION) return "foreign";
-  if (bytes.readUInt32LE(MAGIC.length + 4) !== crc32(meaning, VOCABULARY)) return "other_vocabulary";
-  const frames = { savedMs: bytes.readDoubleLE(MAGIC.length + 8), stores: [] as Buffer[], resets: [] as Buffer[] };
-  for (let at = HEADER_BYTES, count = 0; ; count++) {
-    if (at + FRAME_HEADER_BYTES > bytes.length) return "cut_short";
-    const start = at + FRAME_HEADER_BYTES;
-    const end = start + bytes.readUInt32LE(at);
-    if (end > bytes.length) return "cut_short";
-    const payload = bytes.subarray(start, end);
-    if (bytes.readUInt32LE(at + 4) !== crc32(payload, crc32(bytes.subarray(at + 8, start)))) return "corrupt";
-    const kind = bytes[at + 8];
-    if (kind === FrameKind.End) return payload.readUInt32LE() === count && end === bytes.length ? frames : "corrupt";
-    if (kind === FrameKind.Store) frames.stores.push(payload);
-    else if (kind === FrameKind.Resets) frames.resets.push(payload);
-    else return "corrupt";
-    at = end;
+/** When the state was saved, Unix ms. `bytes`: those of a header, or all that the file has. Throws BrokenState. */
+export function decodeHeader(bytes: Buffer, meaning: string): number {
+  const isOurs = bytes.length > 0 && bytes.subarray(0, MAGIC.length).equals(MAGIC.subarray(0, bytes.length));
+  if (!isOurs) throw new BrokenState("foreign");
+  if (bytes.length < HEADER_BYTES) throw new BrokenState("cut_short");
+  const version = bytes.readUInt32LE(MAGIC.length);
+  if (version > STATE_VERSION) throw new BrokenState("newer");
+  if (bytes.readUInt32LE(HEADER_BYTES - 4) !== crc32(bytes.subarray(0, HEADER_BYTES - 4))) {
+    throw new BrokenState("corrupt");
   }
+  if (version < OLDEST_VERSION) throw new BrokenState("foreign");
+  if (bytes.readUInt32LE(MAGIC.length + 4) !== crc32(meaning, VOCABULARY)) throw new BrokenState("other_vocabulary");
+  return bytes.readDoubleLE(MAGIC.length + 8);
+}
+
+/** How long the payload is that follows. */
+export function payloadLength(header: Buffer): number {
+  return header.readUInt32LE(0);
+}
+
+export function frameKind(header: Buffer): number {
+  return header.readUInt8(8);
+}
+
+export function isWhole(header: Buffer, payload: Buffer): boolean {
+  return header.readUInt32LE(4) === crc32(payload, crc32(header.subarray(8)));
 }
 
 /** Reads a frame's payload. */

@@ -48,10 +48,10 @@ function fill(store: SeriesStore, cells: number): void {
 async function measure(cells: number): Promise<void> {
   const folder = mkdtempSync(join(tmpdir(), "meshtally-bench-"));
   const self = new SelfMetrics(null);
-  const options = { folder, intervalMs: 3_600_000, meaning: "", forgetAfterMs: 0, self, log: SILENT };
+  const options = { folder, intervalMs: 3_600_000, meaning: "", self, log: SILENT };
   const first = await Checkpoints.open(options);
   const store = new SeriesStore(LIMITS);
-  const state = new ShardState(store, { restored: first.takeRestored(), shard: 0, shards: 1 });
+  const state = new ShardState(store, { restored: first.restored, shard: 0, shards: 1 });
   fill(store, cells);
   const rssBefore = process.memoryUsage().rss;
   const delay = monitorEventLoopDelay({ resolution: 1 });
@@ -67,7 +67,7 @@ async function measure(cells: number): Promise<void> {
   const again = performance.now();
   const second = await Checkpoints.open(options);
   const restored = new SeriesStore(LIMITS);
-  new ShardState(restored, { restored: second.takeRestored(), shard: 0, shards: 1 });
+  new ShardState(restored, { restored: second.restored, shard: 0, shards: 1 });
   const restoreSeconds = (performance.now() - again) / 1000;
   await second.abandon();
   rmSync(folder, { recursive: true });

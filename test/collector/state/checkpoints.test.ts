@@ -14,7 +14,7 @@ it("goes on, and shows what it counted, when the disk is full", async () => {
   const self = new SelfMetrics(null);
   const told: string[] = [];
   const log = { info: () => {}, warn: () => {}, error: (_fields: object, message: string) => told.push(message) };
-  const options = { folder, intervalMs: 5, meaning: "", forgetAfterMs: 60_000, self, log };
+  const options = { folder, intervalMs: 5, meaning: "", self, log };
   const checkpoints = await Checkpoints.open(options);
   let shown = 0;
   const saved = {

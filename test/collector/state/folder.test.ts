@@ -2,15 +2,28 @@
 
 import { spawn } from "node:child_process";
 import { once } from "node:events";
-import { existsSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import {
+  closeSync,
+  copyFileSync,
+  existsSync,
+  mkdtempSync,
+  openSync,
+  readdirSync,
+  readFileSync,
+  rmSync,
+  writeFileSync,
+  writeSync,
+} from "node:fs";
 import { tmpdir } from "node:os";
-import { join } from "node:path";
+import { join, resolve } from "node:path";
 import { crc32 } from "node:zlib";
 import { afterEach, describe, expect, it } from "vitest";
 import { SeriesStore } from "../../../collector/series/store.ts";
 import { type Frame, StateFolder } from "../../../collector/state/folder.ts";
-import { FrameKind } from "../../../collector/state/frames.ts";
+import { encodeEnd, encodeFrame, encodeHeader, FrameKind, readerOf } from "../../../collector/state/frames.ts";
+import { ResetsBook } from "../../../collector/state/resets-book.ts";
 import { SavedStore } from "../../../collector/state/saved-store.ts";
+import { readFrames, readStores } from "../../../collector/state/state-file.ts";
 import { key } from "../labels.ts";
 
 const closers: (() => unknown)[] = [];
@@ -67,7 +80,8 @@ describe("a saved state", () => {
     await first.close();
     const read = (await open(folder)).read(NEVER);
     expect(read?.savedMs).toBe(1234);
-    expect(read?.stores.map((frame) => Buffer.from(frame))).toEqual(frames.map(({ payload }) => payload));
+    if (read === null) throw new Error("there is none");
+    expect([...readFrames(read)]).toEqual(frames);
     expect(readFileSync(join(folder, "counts.state")).length).toBe(bytes);
     expect(existsSync(join(folder, "lock"))).toBe(true);
   });
@@ -89,6 +103,54 @@ describe("a saved state", () => {
     rmSync(folder, { recursive: true });
     await files.write(3, each(framesOfOne()));
     expect(files.read(NEVER)?.savedMs).toBe(3);
+  });
+});
+
+describe("a file longer than 2 GiB", () => {
+  it("is read frame by frame", { timeout: 60_000 }, () => {
+    const path = join(newFolder(), "counts.state");
+    const FRAMES = 140;
+    const payload = Buffer.alloc(16 * 2 ** 20);
+    const header = encodeFrame(FrameKind.Store, payload);
+    const file = openSync(path, "w");
+    let at = writeSync(file, encodeHeader(1, ""));
+    for (let frame = 0; frame < FRAMES; frame++) {
+      writeSync(file, header, 0, header.length, at);
+      at += header.length + payload.length; // zeros, for which the disk needs no room
+    }
+    writeSync(file, encodeEnd(FRAMES), 0, undefined, at);
+    closeSync(file);
+    expect(at).toBeGreaterThan(2 ** 31);
+    let frames = 0;
+    let most = 0;
+    for (const each of readFrames({ path, meaning: "" })) {
+      if (each.payload.length === payload.length) frames++;
+      most = Math.max(most, process.memoryUsage().arrayBuffers);
+    }
+    expect(frames).toBe(FRAMES);
+    expect(most).toBeLessThan(2 ** 30);
+  });
+});
+
+describe("a state of version 1", () => {
+  it("is taken in whole", async () => {
+    const folder = newFolder();
+    copyFileSync(resolve(import.meta.dirname, "../../fixtures/state/version-1.state"), join(folder, "counts.state"));
+    const state = (await open(folder)).read(NEVER);
+    if (state === null) throw new Error("there is none");
+    expect(state.savedMs).toBe(1234);
+    const store = new SeriesStore({ proxies: 9, labelSets: 9, cells: 99, connections: 9, retireAfterMs: 1000 });
+    new SavedStore(store).restore(readStores(state), { shard: 0, shards: 1, owns: () => true });
+    const row = new Float64Array(store.http.width);
+    const requests = store.http.series.map((series) => {
+      store.http.readTotal(series, row);
+      return row[0];
+    });
+    expect(requests.sort()).toEqual([11, 4]); // 8 before the fall and 3 since; 3 and 1
+    expect(store.connectionCount).toBe(1);
+    const resets = new ResetsBook();
+    for (const { payload } of readFrames(state, FrameKind.Resets)) resets.restore(readerOf(payload));
+    expect([...resets.of("http://p/stats").held()].map(({ base }) => base?.chunk[base.at])).toEqual([8]);
   });
 });
 
@@ -129,7 +191,7 @@ describe("a file that is no whole state", () => {
     const withRubbish = Buffer.concat([state.subarray(0, 28)]);
     expect(await faultOf(Buffer.alloc(0))).toBe("foreign");
     expect(await faultOf(Buffer.from("# Notes\n"))).toBe("foreign");
-    expect(await faultOf(withHeader(state, (header) => header.writeUInt32LE(2, 8)))).toBe("newer");
+    expect(await faultOf(withHeader(state, (header) => header.writeUInt32LE(3, 8)))).toBe("newer");
     expect(await faultOf(withHeader(state, (header) => header.writeUInt32LE(0, 8)))).toBe("foreign");
     expect(await faultOf(withHeader(state, (header) => header.writeUInt32LE(7, 12)))).toBe("other_vocabulary");
     expect(await faultOf(Buffer.concat([state, rubbish]))).toBe("corrupt");
