@@ -48,6 +48,7 @@ import type { ThreadsOptions } from "./shards/threads.ts";
 import { Checkpoints } from "./state/checkpoints.ts";
 import { FrameKind } from "./state/frames.ts";
 import { ResetsBook } from "./state/resets-book.ts";
+import { StreamedBook } from "./state/streamed-book.ts";
 import type { TlsFiles } from "./tls/credentials.ts";
 import { ServerTls, type ServerTlsOptions } from "./tls/server-tls.ts";
 import { VERSION } from "./version.ts";
@@ -183,6 +184,7 @@ async function startAll(
     self,
     log: logOf("metrics_service"),
   });
+  state?.keep(FrameKind.Streamed, new StreamedBook(metricsService.processes));
   metricsService.register(grpc);
   const ai = new AiMetrics(config.limits.aiSeries);
   const otlp = new OtlpReceiver({ open: () => shards.open("otlp"), ai, self, log: logOf("otlp") });

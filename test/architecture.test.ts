@@ -119,7 +119,9 @@ const ALLOWED: Record<string, readonly string[]> = {
   "collector/state": [
     "collector/record/counter-resets.ts",
     "collector/record/record.ts",
+    "collector/record/streamed-counts.ts",
     "collector/receiver/log-limit.ts",
+    "collector/receiver/metrics-processes.ts",
     "collector/series",
     "collector/error.ts",
     "collector/log.ts",

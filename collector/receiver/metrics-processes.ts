@@ -1,9 +1,18 @@
 // Processes: which proxy processes report by the metrics service, which of a process's streams is heard, and what each has told.
 
-import { Room, StreamedCounts } from "../record/streamed-counts.ts";
+import { Room, StreamedCounts, type StreamedLabelSet } from "../record/streamed-counts.ts";
 
 /** A flush so much older than the last one of its process is one of a clock that was set back; a younger one only comes late. */
 const CLOCK_STEP_MS = 10_000;
+
+/** A process as it is saved. */
+export interface SavedProcess {
+  readonly proxy: string;
+  readonly startMs: number;
+  /** Of the last flush taken. */
+  readonly timeMs: number;
+  readonly counts: Iterable<StreamedLabelSet>;
+}
 
 /** One life of a proxy. */
 export class MetricsProcess {
@@ -29,6 +38,18 @@ export class MetricsProcess {
 
   get isIdle(): boolean {
     return this.speaker === null;
+  }
+
+  /** All that is known of it but its stream, which ends with the collector. */
+  get saved(): SavedProcess {
+    const { proxy, startMs, timeMs, counts } = this;
+    return { proxy, startMs, timeMs, counts: counts.held() };
+  }
+
+  /** Goes on where a collector before this one ended. What finds no room begins at 0, and counts once it exceeds what was counted. */
+  restore({ timeMs, counts }: SavedProcess): void {
+    this.timeMs = timeMs;
+    for (const each of counts) this.counts.restore(each);
   }
 
   /** Whether a flush of it was taken before. */
@@ -97,6 +118,16 @@ export class MetricsProcesses {
     const process = new MetricsProcess(proxy, startMs, this.room);
     this.processes.set(key, process);
     return process;
+  }
+
+  /** Each process of which a flush was taken, to be saved. */
+  *saved(): Generator<SavedProcess> {
+    for (const process of this.processes.values()) if (process.isKnown) yield process.saved;
+  }
+
+  /** To be called before the first stream; what there is no room for is left out. */
+  restore(saved: SavedProcess): void {
+    this.find(saved.proxy, saved.startMs)?.restore(saved);
   }
 
   /** Lets go of those that have had no stream for long. What they counted is in the totals. */

@@ -66,16 +66,19 @@ const family = new MetricFamilyReader();
 export class MetricsService {
   /** What each proxy sent. */
   readonly accounts: MetricsAccounts;
+  /** What each process has told in all. */
+  readonly processes: MetricsProcesses;
   private readonly shared: Shared;
   private streams = 0;
 
   constructor(options: MetricsServiceOptions) {
     const { maxProxies, maxLabelSets, forgetAfterMs, log } = options;
     this.accounts = new MetricsAccounts(maxProxies);
+    this.processes = new MetricsProcesses({ processes: maxProxies, labelSets: maxLabelSets, forgetAfterMs });
     this.shared = {
       options,
       accounts: this.accounts,
-      processes: new MetricsProcesses({ processes: maxProxies, labelSets: maxLabelSets, forgetAfterMs }),
+      processes: this.processes,
       parser: new FamilyParser(),
       faults: new LogLimit(log),
     };

@@ -5,6 +5,7 @@
 //   `POST /reset_counters` sets it to 0. Flushes come in their order, so one that is below the last began anew.
 // - A histogram comes as its delta always. What was flushed while there was no stream is not in it: never too much, but too little.
 
+import { HTTP_SHAPE, type MetricFields, TCP_SHAPE } from "../series/shape.ts";
 import { HISTOGRAM_BOUNDS, HTTP_METRICS, HttpMetric, TCP_METRICS } from "../vocabulary.ts";
 import { type Flush, widthOf } from "./from-families.ts";
 import type { HistogramSample, StatsReport, StatsSample, TcpSample } from "./record.ts";
@@ -34,6 +35,19 @@ export class Room {
 interface Counted<Sample> {
   readonly sample: Sample;
   readonly last: number[];
+}
+
+/** What is known of one label set, to be saved. */
+export interface StreamedLabelSet {
+  /** Index of the shape. */
+  readonly table: number;
+  /** Of the stat, and as it is counted. */
+  readonly id: string;
+  readonly labelKey: string;
+  /** What it counted in all. Sums are as they came, and not in parts of which rows else consist: more is to be added. */
+  readonly row: Float64Array;
+  /** Each counter as it stood last; one that comes as deltas has none. */
+  readonly last: readonly number[];
 }
 
 export class StreamedCounts {
@@ -77,6 +91,41 @@ export class StreamedCounts {
     return { proxy, lifeMs, samples: sumOf(samples, addHttp), tcpSamples: sumOf(tcpSamples, addTcp) };
   }
 
+  /** Each label set; its row is valid until the next. */
+  *held(): Generator<StreamedLabelSet> {
+    const row = new Float64Array(HTTP_SHAPE.width);
+    for (const [id, { sample, last }] of this.http) {
+      row.fill(0);
+      HTTP_SHAPE.add(row, sample);
+      for (const [metric, histogram] of sample.histograms.entries()) {
+        if (histogram) row[(HTTP_SHAPE.metrics[metric] as MetricFields).sum] = histogram.sum;
+      }
+      yield { table: HTTP_SHAPE.index, id, labelKey: sample.labelKey, row, last: standing(last) };
+    }
+    const tcpRow = new Float64Array(TCP_SHAPE.width);
+    for (const [id, { sample, last }] of this.tcp) {
+      tcpRow.fill(0);
+      TCP_SHAPE.add(tcpRow, sample);
+      yield { table: TCP_SHAPE.index, id, labelKey: sample.labelKey, row: tcpRow, last: standing(last) };
+    }
+  }
+
+  /** Goes on where a collector before this one ended. False when there is no room. */
+  restore({ table, id, labelKey, row, last }: StreamedLabelSet): boolean {
+    if (!this.room.take()) return false;
+    if (id !== labelKey) this.hasTwins = true;
+    if (table === HTTP_SHAPE.index) {
+      const { sample } = newHttp(labelKey);
+      HTTP_SHAPE.write(sample, row);
+      this.http.set(id, { sample, last: [...last] });
+    } else {
+      const { sample } = newTcp(labelKey);
+      TCP_SHAPE.write(sample, row);
+      this.tcp.set(id, { sample, last: [...last] });
+    }
+    return true;
+  }
+
   private takeStat(stat: Stat, numbers: readonly number[], at: number, areDeltas: boolean): boolean {
     if (stat.id !== stat.labelKey) this.hasTwins = true;
     if (stat.metric >= HTTP_METRICS.length) return this.takeTcp(stat, numbers[at] as number, areDeltas);
@@ -116,6 +165,11 @@ export class StreamedCounts {
     this.resets++;
     return value;
   }
+}
+
+/** Of those that did not come yet, 0: so they began. */
+function standing(last: readonly number[]): number[] {
+  return Array.from(last, (count) => count ?? 0);
 }
 
 function newHttp(labelKey: string): Counted<StatsSample> {

@@ -16,6 +16,7 @@ import { BrokenState, encodeEnd, encodeFrame, encodeHeader, FrameKind, readerOf 
 import { ResetsBook } from "./resets-book.ts";
 import { readShown } from "./restore.ts";
 import { readFrames, readSavedMs, type StateFile } from "./state-file.ts";
+import { StreamedBook } from "./streamed-book.ts";
 
 /** Longest path of a socket, on Linux. */
 const MAX_SOCKET_PATH = 107;
@@ -117,6 +118,7 @@ function checked(file: StateFile): CheckedState {
   const savedMs = readSavedMs(file);
   const books: Partial<Record<FrameKind, { restore(reader: ByteReader): void }>> = {
     [FrameKind.Resets]: new ResetsBook(),
+    [FrameKind.Streamed]: new StreamedBook({ saved: () => [], restore: () => {} }),
   };
   const stores = function* () {
     for (const { kind, payload } of readFrames(file)) {
