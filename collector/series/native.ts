@@ -109,24 +109,50 @@ export function sumBuckets(all: readonly (NativeBuckets | null | undefined)[]): 
   return sum;
 }
 
+/** How many observations the buckets hold. */
+export function observations({ zero, counts }: NativeBuckets): number {
+  return counts.reduce((sum, count) => sum + count, zero);
+}
+
 /** Scratch of `follow`. */
 const room = new Float64Array(CLASSIC_BUCKETS);
 
 /** One histogram of one label set. */
 export class NativeHistogram {
   readonly buckets = emptyBuckets();
-  /** Observations placed in each classic bucket, `+Inf` included; not cumulative. */
+  /** Observations placed in each classic bucket, here or elsewhere, `+Inf` included; not cumulative. */
   private readonly placed = new Float64Array(CLASSIC_BUCKETS);
-  private count = 0;
+  private placedCount = 0;
+
+  /** Observations placed, here or elsewhere. */
+  get count(): number {
+    return this.placedCount;
+  }
+
+  /** What `total` has, was placed elsewhere, or is added by `addBuckets`. */
+  markPlaced(total: Float64Array, at: number): void {
+    let below = 0;
+    for (let bucket = 0; bucket < CLASSIC_BUCKETS; bucket++) {
+      const upTo = total[at + bucket] as number; // behind the buckets stands the count
+      this.placed[bucket] = (this.placed[bucket] as number) + upTo - below;
+      below = upTo;
+    }
+    this.placedCount += below;
+  }
+
+  /** What was placed elsewhere. */
+  addBuckets(buckets: NativeBuckets): void {
+    addBuckets(this.buckets, buckets);
+  }
 
   /**
    * Places what the total has more than was placed. `total` has, from `at` on, the histogram's classic buckets and its count, after the gain.
    * `value`: what was logged, a whole number >= 0; negative when it is not known.
    */
   follow(total: Float64Array, at: number, value: number): void {
-    const gained = (total[at + HISTOGRAM_COUNT] as number) - this.count;
+    const gained = (total[at + HISTOGRAM_COUNT] as number) - this.placedCount;
     if (!(gained > 0)) return;
-    this.count += gained;
+    this.placedCount += gained;
     this.findRoom(total, at, gained);
     let placed = 0;
     for (let bucket = 0; bucket < CLASSIC_BUCKETS && placed < gained; bucket++) {

@@ -244,7 +244,7 @@ export class SeriesTable<Told extends Labelled, Sample extends Labelled> impleme
       if (series.history < 0) series.history = this.rows.allocate();
       this.readTotal(series, this.gain);
       this.rows.chunk(series.history).set(this.gain, this.rows.offset(series.history));
-      if (this.hasNatives) this.followTotal(series); // as many as the total from the first answer on
+      if (this.hasNatives) this.markPlaced(series);
       if (!series.isChanged) this.changed.push(series);
       series.isChanged = true;
     }
@@ -425,10 +425,24 @@ export class SeriesTable<Told extends Labelled, Sample extends Labelled> impleme
     const values = told === null ? null : shape.valuesOf(told);
     const chunk = this.rows.chunk(series.total);
     const at = this.rows.offset(series.total);
-    series.natives ??= shape.metrics.map(({ from, to }) => (to - from > 1 ? new NativeHistogram() : null));
-    for (const [metric, native] of series.natives.entries()) {
+    for (const [metric, native] of this.nativesOf(series).entries()) {
       native?.follow(chunk, at + (shape.metrics[metric] as MetricFields).from, values?.[metric] ?? -1);
     }
+  }
+
+  /** What was restored is in native histograms already, which nobody here has (shards/restored-natives.ts). */
+  private markPlaced(series: Series): void {
+    if (this.shape.valuesOf === null) return;
+    const chunk = this.rows.chunk(series.total);
+    const at = this.rows.offset(series.total);
+    for (const [metric, native] of this.nativesOf(series).entries()) {
+      native?.markPlaced(chunk, at + (this.shape.metrics[metric] as MetricFields).from);
+    }
+  }
+
+  private nativesOf(series: Series): readonly (NativeHistogram | null)[] {
+    series.natives ??= this.shape.metrics.map(({ from, to }) => (to - from > 1 ? new NativeHistogram() : null));
+    return series.natives;
   }
 
   private raise(row: number): void {

@@ -24,8 +24,9 @@ export class LocalShard implements Shards {
 
   /** `saving`: what the process before this one saved; null when no state is saved. */
   constructor(options: Omit<ShardOptions, "state">, saving: Pick<ShardStateOptions, "restored"> | null) {
-    const shown = saving && new SummedSeries(1, options.config.metrics.expireAfterMs);
-    if (shown !== null && saving?.restored) raiseFloors(shown, saving.restored);
+    const { metrics } = options.config;
+    const shown = saving && new SummedSeries(1, metrics.expireAfterMs);
+    if (shown !== null && saving?.restored) raiseFloors(shown, saving.restored, metrics.nativeHistograms);
     this.shard = new Shard({ ...options, state: saving && { restored: saving.restored, shard: 0, shards: 1 } });
     const { state } = this.shard;
     if (state !== null && shown !== null) this.saved = new SavedShards([state], shown);
@@ -72,6 +73,7 @@ class LocalReadings implements Readings {
 
   async refresh(): Promise<void> {
     for (const changes of this.shard.state?.takeChanges() ?? []) this.shown?.apply(0, changes);
+    this.shown?.settleRestored();
   }
 
   async metrics(spans: readonly Span[]): Promise<MetricsReading> {

@@ -28,7 +28,7 @@ export class SavedShards implements Saved {
         else await turn();
       }
     }
-    yield* shownPieces(this.series.floors(), PIECE_BYTES);
+    yield* shownPieces(this.series.floors(), this.series.restoredNatives(), PIECE_BYTES);
   }
 
   async release(): Promise<void> {
@@ -37,6 +37,6 @@ export class SavedShards implements Saved {
 }
 
 /** Nothing below what the process before this one may have shown is read of `series`. */
-export function raiseFloors(series: SummedSeries, restored: StateFile): void {
-  readShown(readStores(restored), (...shown) => series.raiseFloor(...shown));
+export function raiseFloors(series: SummedSeries, restored: StateFile, hasNatives: boolean): void {
+  readShown(readStores(restored), series.restoring(hasNatives));
 }

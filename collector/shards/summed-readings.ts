@@ -39,6 +39,7 @@ export class SummedReadings implements Readings {
     return this.inTurn(async () => {
       const changes = await this.askAll({ kind: "series" });
       for (const [thread, each] of changes.entries()) this.apply(thread, each);
+      this.series.settleRestored();
     });
   }
 

@@ -2,11 +2,13 @@
 // it is read: each of theirs only grows, so it does, too.
 
 import { Expiry } from "../series/expiry.ts";
-import { type NativeBuckets, sumBuckets } from "../series/native.ts";
+import { type NativeBuckets, type NativeHistogram, sumBuckets } from "../series/native.ts";
 import type { LabelSet, SeriesReader, SeriesTables } from "../series/reader.ts";
 import { HTTP_SHAPE, TCP_SHAPE } from "../series/shape.ts";
 import { Slab } from "../series/slab.ts";
+import type { ShownBefore } from "../state/restore.ts";
 import type { SeriesChanges, TableChanges } from "./messages.ts";
+import { RestoredNatives } from "./restored-natives.ts";
 
 export class SummedSeries implements SeriesTables {
   readonly http: SummedTable;
@@ -19,9 +21,30 @@ export class SummedSeries implements SeriesTables {
     this.tcp = new SummedTable(TCP_SHAPE.width, threads, expiry);
   }
 
-  /** A total that may have been shown before the collector restarted: from then on none below is read. */
-  raiseFloor(table: number, labelKey: string, total: Float64Array, what: "part" | "least"): void {
-    (table === 0 ? this.http : this.tcp).raiseFloor(labelKey, total, what);
+  /**
+   * What it gives takes what may have been shown before the collector restarted: nothing below is read from then on. `hasNatives`: whether
+   * native histograms are kept beside the classic ones.
+   */
+  restoring(hasNatives: boolean): ShownBefore {
+    if (hasNatives) this.http.restored = new RestoredNatives();
+    return {
+      total: (table, labelKey, total, what) => {
+        (table === 0 ? this.http : this.tcp).raiseFloor(labelKey, total, what);
+      },
+      natives: (_table, labelKey, metric, buckets) => this.http.restored?.addBuckets(labelKey, metric, buckets),
+    };
+  }
+
+  /** Native histograms hold as many as the totals; to be called once all threads have told what they restored. */
+  settleRestored(): void {
+    this.http.settleRestored();
+  }
+
+  /** To be saved: by the index of the table, the label set. */
+  *restoredNatives(): Generator<
+    readonly [table: number, labelKey: string, natives: readonly (NativeHistogram | null)[]]
+  > {
+    for (const [labelKey, natives] of this.http.restored?.saved() ?? []) yield [0, labelKey, natives];
   }
 
   /** Those that are not passed yet: by the index of the table, the label set. */
@@ -44,6 +67,8 @@ class SummedTable implements SeriesReader {
   private readonly known: Part[][];
   private readonly rows: Slab;
   private changed: SummedLabelSet[] = [];
+  /** Native histograms of what was counted before the threads began; null where nothing was restored, or none are kept. */
+  restored: RestoredNatives | null = null;
 
   constructor(
     private readonly width: number,
@@ -83,9 +108,16 @@ class SummedTable implements SeriesReader {
     return this.byKey.get(labelKey);
   }
 
+  settleRestored(): void {
+    const row = new Float64Array(this.width);
+    this.restored?.settle(this.byKey.keys(), (labelKey) => {
+      this.sumParts(this.labelSetOf(labelKey), row);
+      return row;
+    });
+  }
+
   readTotal(labelSet: SummedLabelSet, counts: Float64Array): void {
-    counts.fill(0, 0, this.width);
-    for (const { total } of labelSet.parts) this.add(total, 1, counts);
+    this.sumParts(labelSet, counts);
     if (labelSet.floor >= 0) this.applyFloor(labelSet, counts);
   }
 
@@ -97,6 +129,7 @@ class SummedTable implements SeriesReader {
 
   /** The floor is the sum of all parts, or the least if that is more. */
   raiseFloor(labelKey: string, total: Float64Array, what: "part" | "least"): void {
+    if (what === "part") this.restored?.addTotal(labelKey, total);
     const labelSet = this.labelSetOf(labelKey);
     if (labelSet.floor < 0) labelSet.floor = this.rows.allocate();
     const chunk = this.rows.chunk(labelSet.floor);
@@ -113,8 +146,8 @@ class SummedTable implements SeriesReader {
     for (const { history } of labelSet.parts) this.add(history, -1, counts);
   }
 
-  readNative({ parts }: SummedLabelSet, metric: number): NativeBuckets | null {
-    return sumBuckets(parts.map(({ natives }) => natives[metric]));
+  readNative({ labelKey, parts }: SummedLabelSet, metric: number): NativeBuckets | null {
+    return sumBuckets([this.restored?.find(labelKey, metric), ...parts.map(({ natives }) => natives[metric])]);
   }
 
   takeChanged(): readonly SummedLabelSet[] {
@@ -138,6 +171,11 @@ class SummedTable implements SeriesReader {
     if (!isPassed) return;
     this.rows.release(labelSet.floor);
     labelSet.floor = -1;
+  }
+
+  private sumParts({ parts }: SummedLabelSet, counts: Float64Array): void {
+    counts.fill(0, 0, this.width);
+    for (const { total } of parts) this.add(total, 1, counts);
   }
 
   private labelSetOf(labelKey: string): SummedLabelSet {

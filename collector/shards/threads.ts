@@ -75,7 +75,7 @@ export class Threads implements Shards {
     });
     this.summed = new SummedReadings(this.threads, { ...indicators, ...metrics }, log);
     this.readings = this.summed;
-    if (saving?.restored) raiseFloors(this.summed.series, saving.restored);
+    if (saving?.restored) raiseFloors(this.summed.series, saving.restored, metrics.nativeHistograms);
     this.saved = saving && new SavedShards(this.threads.map(savedThread), this.summed.series);
     this.pruning = setInterval(() => this.summed.prune(), PRUNE_TICK_MS);
   }

@@ -80,6 +80,22 @@ export class ByteWriter {
     }
   }
 
+  /** Numbers of any kind. */
+  numbers(values: Float64Array): void {
+    const isPacked = values.every((value) => value >= 0 && value < MAX_PACKED && Number.isInteger(value));
+    this.count(values.length);
+    this.byte(isPacked ? PACKED : RAW);
+    for (const value of values) {
+      if (isPacked) this.count(value);
+      else this.float(value);
+    }
+  }
+
+  /** A whole number of either sign. */
+  signed(value: number): void {
+    this.count(value < 0 ? -2 * value - 1 : 2 * value);
+  }
+
   private rawRow(chunk: Float64Array, at: number, metrics: readonly MetricFields[]): void {
     this.byte(RAW);
     for (const { from, to } of metrics)
@@ -164,6 +180,21 @@ export class ByteReader {
         row[field] = before;
       }
     }
+  }
+
+  numbers(): Float64Array {
+    const length = this.count();
+    if (length > this.stop - this.at) throw malformed("it is cut short"); // each takes a byte at least
+    const values = new Float64Array(length);
+    const how = this.byte();
+    if (how !== RAW && how !== PACKED) throw malformed("numbers are of no known kind");
+    for (let i = 0; i < length; i++) values[i] = how === RAW ? this.float() : this.count();
+    return values;
+  }
+
+  signed(): number {
+    const packed = this.count();
+    return packed % 2 === 0 ? packed / 2 : -(packed + 1) / 2;
   }
 
   private raw(encoding: "utf8" | "latin1"): string {

@@ -127,7 +127,7 @@ function checked(file: StateFile): CheckedState {
     }
   };
   try {
-    readShown(stores(), () => {});
+    readShown(stores());
   } catch (error: unknown) {
     throw error instanceof CollectorError ? new BrokenState("corrupt") : error;
   }

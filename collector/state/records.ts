@@ -9,6 +9,8 @@
 //   gone         proxy, start, until                                a life that was let go while all this was written
 //   base         table, number, row                                 what it leaves behind
 //   shown        table, label set, total                            after all shards: what was shown, where that is more than they have
+//   natives      table, number, native buckets                      behind the series: of what the shard counted since it was restored
+//   restored     table, label set, native buckets                   after all shards: of what was counted before
 
 export enum RecordKind {
   Series = 1,
@@ -19,6 +21,8 @@ export enum RecordKind {
   Gone = 6,
   Base = 7,
   Shown = 8,
+  Natives = 9,
+  RestoredNatives = 10,
 }
 
 /** Which readings of a cell follow, and whether what it counts does, where that is its part of what several count together. */

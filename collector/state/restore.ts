@@ -3,11 +3,13 @@
 import type { ConnectionPart } from "../record/record.ts";
 import type { Cell } from "../series/cell.ts";
 import type { ConnectionId, Life } from "../series/life.ts";
+import type { NativeBuckets } from "../series/native.ts";
 import { SHAPES } from "../series/shape.ts";
 import { SeriesStore } from "../series/store.ts";
 import { TCP_METRICS } from "../vocabulary.ts";
 import { Bases, readCell, type Table } from "./bases.ts";
 import { type ByteReader, malformed } from "./bytes.ts";
+import { readNatives } from "./natives.ts";
 import { HAS_COUNTED, HAS_LOG, HAS_OTLP_LOG, HAS_STATS, RecordKind } from "./records.ts";
 
 /** Which part of a state is a shard's. */
@@ -27,8 +29,15 @@ interface Writer {
   readonly lives: Map<number, Life | null>;
 }
 
-/** Of each label set the total that may have been shown: the sum of all parts, or the least if that is more. */
-export type OnShown = (table: number, labelKey: string, total: Float64Array, what: "part" | "least") => void;
+/** What may have been shown of each label set. */
+export interface ShownBefore {
+  /** The total: the sum of all parts, or the least if that is more. */
+  total(table: number, labelKey: string, total: Float64Array, what: "part" | "least"): void;
+  /** Native buckets of one metric: their sum. */
+  natives(table: number, labelKey: string, metric: number, buckets: NativeBuckets): void;
+}
+
+const NOBODY: ShownBefore = { total: () => {}, natives: () => {} };
 
 export class Restore {
   private readonly tables: readonly Table[];
@@ -39,7 +48,7 @@ export class Restore {
     private readonly store: SeriesStore,
     private readonly bases: Bases,
     private readonly share: Share,
-    private readonly onShown: OnShown = () => {},
+    private readonly shown: ShownBefore = NOBODY,
   ) {
     this.tables = [store.http, store.tcp];
   }
@@ -107,6 +116,12 @@ export class Restore {
       case RecordKind.Shown:
         this.takeShown(reader);
         break;
+      case RecordKind.Natives:
+        this.takeNatives(reader, this.table(reader).table, (table) => this.labelKey(reader, writer, table));
+        break;
+      case RecordKind.RestoredNatives:
+        this.takeNatives(reader, this.table(reader).table, () => reader.labelKey());
+        break;
       default:
         throw malformed(`there is no record of kind ${kind}`);
     }
@@ -122,7 +137,7 @@ export class Restore {
       this.addBase(writer, table, labelKey);
     }
     this.row(reader, table);
-    this.onShown(table, labelKey, row, "part");
+    this.shown.total(table, labelKey, row, "part");
   }
 
   private takeBase(reader: ByteReader, writer: Writer): void {
@@ -136,7 +151,12 @@ export class Restore {
     const { table, row } = this.table(reader);
     const labelKey = reader.labelKey();
     this.row(reader, table);
-    this.onShown(table, labelKey, row, "least");
+    this.shown.total(table, labelKey, row, "least");
+  }
+
+  private takeNatives(reader: ByteReader, table: number, readLabelKey: (table: number) => string): void {
+    const labelKey = readLabelKey(table);
+    for (const [metric, buckets] of readNatives(reader)) this.shown.natives(table, labelKey, metric, buckets);
   }
 
   /** What belongs to no proxy any more goes to any one shard. */
@@ -292,10 +312,10 @@ function addTo({ rows, width }: Table, into: number, row: Float64Array): void {
 }
 
 /** Reads all of a state and takes in nothing, but tells of each label set what may have been shown. Throws as ByteReader does. */
-export function readShown(frames: Iterable<ByteReader>, onShown: OnShown): void {
+export function readShown(frames: Iterable<ByteReader>, shown: ShownBefore = NOBODY): void {
   const limits = { proxies: 0, labelSets: 0, cells: 0, connections: 0, retireAfterMs: 0 };
   const nobodys = { shard: -1, shards: 1, owns: () => false };
-  const restore = new Restore(new SeriesStore(limits), new Bases(), nobodys, onShown);
+  const restore = new Restore(new SeriesStore(limits), new Bases(), nobodys, shown);
   for (const frame of frames) restore.take(frame);
 }
 

@@ -11,6 +11,7 @@ import { SHAPES } from "../series/shape.ts";
 import type { SeriesStore } from "../series/store.ts";
 import type { Bases, Table } from "./bases.ts";
 import { ByteWriter } from "./bytes.ts";
+import { hasObservations, writeNatives } from "./natives.ts";
 import { HAS_COUNTED, HAS_LOG, HAS_OTLP_LOG, HAS_STATS, RecordKind } from "./records.ts";
 
 /** How much is written at one moment. */
@@ -118,9 +119,19 @@ export class Snapshot {
       // Of one that came meanwhile nothing is shown yet, and the cells that counted it may be of a proxy that was written before.
       if (this.isShownWritten) this.writeRow(table, NOTHING, 0);
       else this.writeRow(table, rows.chunk(each.total), rows.offset(each.total));
+      if (!this.isShownWritten) this.writeNatives(table, each);
       this.written[table] = (this.written[table] as number) + 1;
       yield;
     }
+  }
+
+  /** Of the moment of the total that is written with them. */
+  private writeNatives(table: number, { index, natives }: Series): void {
+    if (natives === null || !hasObservations(natives)) return;
+    this.writer.byte(RecordKind.Natives);
+    this.writer.byte(table);
+    this.writer.count(index);
+    writeNatives(this.writer, natives);
   }
 
   /** At one moment, unless it is large and all of its cells stand for themselves. */

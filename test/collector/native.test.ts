@@ -14,7 +14,10 @@ import { SeriesStore } from "../../collector/series/store.ts";
 import { ChangeReader } from "../../collector/shards/changes.ts";
 import { SummedSeries } from "../../collector/shards/summed-series.ts";
 import { ByteReader } from "../../collector/state/bytes.ts";
+import { readerOf } from "../../collector/state/frames.ts";
+import { readShown } from "../../collector/state/restore.ts";
 import { SavedStore } from "../../collector/state/saved-store.ts";
+import { shownPieces } from "../../collector/state/shown.ts";
 import { HISTOGRAM_BOUNDS, HttpMetric } from "../../collector/vocabulary.ts";
 import { TrafficFamilies } from "../../collector/web/exposition/families.ts";
 import { ProtobufTraffic } from "../../collector/web/exposition/protobuf.ts";
@@ -55,8 +58,8 @@ function rowOf(values: readonly number[]): Float64Array {
 const LIMITS = { proxies: 10, labelSets: 1000, cells: 1000, connections: 10, retireAfterMs: 1000 };
 const LIFE_MS = Date.now();
 
-function newStore() {
-  const store = new SeriesStore(LIMITS, undefined, null, true);
+function newStore(hasNatives = true) {
+  const store = new SeriesStore(LIMITS, undefined, null, hasNatives);
   const record = (durationMs: number, proxy = "p", labels = {}) => ({
     proxy,
     lifeMs: LIFE_MS,
@@ -174,9 +177,82 @@ describe("NativeHistogram", () => {
       new SavedStore(store).restore([new ByteReader(piece, 0, piece.length)], share);
       return { store, log };
     });
-    shards[0]!.log(9, "p");
     const summed = new SummedSeries(2);
-    for (const [shard, { store }] of shards.entries()) summed.apply(shard, new ChangeReader(store).read());
+    readShown([new ByteReader(piece, 0, piece.length)], summed.restoring(true));
+    const changes = shards.map(({ store }) => new ChangeReader(store));
+    const tell = () => {
+      for (const [shard, each] of changes.entries()) summed.apply(shard, each.read());
+    };
+    tell();
+    summed.settleRestored();
+    const durations = () => summed.http.readNative(summed.http.series[0]!, HttpMetric.Duration)!;
+    expect(total(durations())).toBe(2);
+    shards[0]!.log(9, "p");
+    shards[1]!.log(11, "q");
+    tell();
+    expect(total(durations())).toBe(4);
+    expect(upTo(durations(), 8)).toBe(2); // 7 was logged twice, and is not spread
+  });
+
+  it("is what it was, and no bucket went down, through one restart after another with other numbers of threads", () => {
+    const logged = [3, 7, 7, 9, 40, 41, 90, 450, 9000, 100_000];
+    let pieces: Buffer[] = [];
+    let before = new Map<number, number>();
+    for (const [round, threads] of [1, 2, 3, 1, 2].entries()) {
+      const shards = Array.from({ length: threads }, (_, shard) => {
+        const fresh = newStore();
+        const owns = (id: string) => id.length % threads === shard;
+        new SavedStore(fresh.store).restore(pieces.map(readerOf), { shard, shards: threads, owns });
+        return { ...fresh, changes: new ChangeReader(fresh.store) };
+      });
+      const summed = new SummedSeries(threads);
+      readShown(pieces.map(readerOf), summed.restoring(true));
+      const tell = () => {
+        for (const [shard, { changes }] of shards.entries()) summed.apply(shard, changes.read());
+      };
+      tell();
+      summed.settleRestored();
+      const check = () => {
+        const [series] = summed.http.series;
+        if (!series) return;
+        const { schema, zero, offset, counts } = summed.http.readNative(series, HttpMetric.Duration)!;
+        expect([schema, zero]).toEqual([3, 0]);
+        const now = new Map([...counts].map((count, place) => [offset + place, count]));
+        for (const [index, count] of before) expect(now.get(index) ?? 0).toBeGreaterThanOrEqual(count);
+        before = now;
+      };
+      check();
+      for (const [nth, value] of logged.entries()) {
+        const proxy = "p".repeat(1 + ((nth + round) % 4));
+        shards[proxy.length % threads]!.log(value, proxy);
+      }
+      tell();
+      check();
+      expect([...before.values()].reduce((sum, count) => sum + count, 0)).toBe((round + 1) * logged.length);
+      expect(before.get(nativeIndex(3, 40))).toBe(2 * (round + 1)); // 40 and 41 as logged, and spread by no restart
+      pieces = [];
+      for (const [shard, { store }] of shards.entries()) {
+        const saved = new SavedStore(store);
+        saved.begin(shard);
+        for (let piece = saved.nextPiece(); piece !== null; piece = saved.nextPiece()) pieces.push(piece);
+      }
+      pieces.push(...shownPieces(summed.floors(), summed.restoredNatives(), 1));
+    }
+  });
+
+  it("is spread anew where the state has none, as that of a collector that kept none", () => {
+    const { store: without } = newStore(false);
+    const request = { requests: 1, durationMs: 7, requestBytes: 1, responseBytes: 1 };
+    for (let i = 0; i < 3; i++) without.observe({ proxy: "p", lifeMs: 1, labelKey: key({}), ...request });
+    const saved = new SavedStore(without);
+    saved.begin(0);
+    const pieces = [saved.nextPiece()!];
+    const { store } = newStore();
+    new SavedStore(store).restore(pieces.map(readerOf), { shard: 0, shards: 1, owns: () => true });
+    const summed = new SummedSeries(1);
+    readShown(pieces.map(readerOf), summed.restoring(true));
+    summed.apply(0, new ChangeReader(store).read());
+    summed.settleRestored();
     expect(total(summed.http.readNative(summed.http.series[0]!, HttpMetric.Duration)!)).toBe(3);
   });
 
@@ -184,7 +260,7 @@ describe("NativeHistogram", () => {
     const { store, log } = newStore();
     log(7);
     const summed = new SummedSeries(1);
-    summed.raiseFloor(0, key({}), new Float64Array(store.http.width).fill(2), "least"); // shown before a restart
+    summed.restoring(true).total(0, key({}), new Float64Array(store.http.width).fill(2), "least"); // shown before a restart
     summed.apply(0, new ChangeReader(store).read());
     const pieces = Array.from(new ProtobufTraffic(new TrafficFamilies(summed)).render(), (piece) => Buffer.from(piece));
     const families = readDelimited(Buffer.concat(pieces)) as { name: string; metric: { histogram?: object }[] }[];

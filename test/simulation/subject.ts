@@ -155,7 +155,8 @@ export class Subject {
       saved.restore(state.frames.map(readerOf), { shard, shards, owns });
       this.series.apply(shard, changes.read());
     }
-    readShown(state.frames.map(readerOf), (...shown) => this.series.raiseFloor(...shown));
+    readShown(state.frames.map(readerOf), this.series.restoring(true));
+    this.series.settleRestored();
   }
 
   private beginSave(oracle: Oracle): Saving {
@@ -165,7 +166,7 @@ export class Subject {
   }
 
   private endSave({ told, frames, remember }: Saving): void {
-    frames.push(...shownPieces(this.series.floors(), 1));
+    frames.push(...shownPieces(this.series.floors(), this.series.restoredNatives(), 1));
     this.state = { frames, remember, resets: [...this.resets.pieces(1)] };
     for (const [shard, all] of told.entries()) for (const changes of all) this.series.apply(shard, changes);
     this.saving = null;

@@ -5,7 +5,7 @@
 
 import { METRIC_HELP } from "../../help.ts";
 import { COUNTS_WIDTH } from "../../series/counts.ts";
-import type { NativeBuckets } from "../../series/native.ts";
+import { type NativeBuckets, observations } from "../../series/native.ts";
 import type { LabelSet } from "../../series/reader.ts";
 import type { Family, TrafficFamilies } from "./families.ts";
 import type { LabelWriter } from "./label-set.ts";
@@ -99,7 +99,7 @@ export class ProtobufTraffic {
    * would take nothing of the whole page.
    */
   private nativeFields(buckets: NativeBuckets | null, count: number): Buffer | null {
-    if (buckets === null || buckets.counts.reduce((sum, each) => sum + each, buckets.zero) !== count) return null;
+    if (buckets === null || observations(buckets) !== count) return null;
     this.native.at = 0;
     putNativeFields(this.native, buckets);
     return this.native.written();
