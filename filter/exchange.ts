@@ -83,10 +83,14 @@ function sendRequest(stream: Stream, exchange: ExchangeConfig): void {
   setHeader(HeaderMap.Request, ID_HEADER, ownNode().idHeader);
 }
 
-/** Between two ends, request: what the caller said goes on as it is, so that the server sees the caller and not us. */
+/**
+ * Between two ends, request: what the caller said goes on as it is, so that the server sees the caller and not us. Of one who does not say who
+ * it is nobody else reports the call, so that we do, and say who we are: else the server would take it for a call that it alone knows of.
+ */
 function relayRequest(stream: Stream, exchange: ExchangeConfig): void {
-  const isBelieved = stream.hasPeerId || stream.hasPeerMetadata;
-  if (!isBelieved || isOutside(stream, exchange)) stripExchange(HeaderMap.Request);
+  const caller = stream.downstreamPeer;
+  if (caller === null || !caller.isNamed) sendRequest(stream, exchange);
+  else if (isOutside(stream, exchange)) stripExchange(HeaderMap.Request);
 }
 
 /** Whether the request's cluster is one that must not learn who we are. */

@@ -34,6 +34,8 @@ export class Peer {
     private readonly additionalLabels: readonly string[],
     /** FlatNode for access loggers. */
     readonly state: StaticArray<u8>,
+    /** Whether it says who it is: else its labels are those of nobody (collector/series/unified.ts). */
+    readonly isNamed: bool,
   ) {}
 
   workload(): Workload {
@@ -101,7 +103,7 @@ function resolvePeer(ptr: usize, size: usize, exchange: ExchangeConfig): Peer | 
     return null;
   }
   const header = copyOf(ptr, size);
-  const peer = new Peer(nextSerial++, header, exchange.additionalLabels, encodePeerState(workload));
+  const peer = new Peer(nextSerial++, header, exchange.additionalLabels, encodePeerState(workload), workload.isNamed);
   // A peer some of whose labels were left out is not held: another configuration of this VM may keep others.
   if (size <= MAX_CACHED_BYTES && !workload.isCut) keep(header, peer);
   return peer;

@@ -80,6 +80,13 @@ export class Workload {
     return recommended.length > 0 ? recommended : this.label(VERSION_LABEL);
   }
 
+  /** Whether it has any of the names that labels show of an end. */
+  get isNamed(): bool {
+    const names =
+      this.workloadName + this.canonicalName + this.recommendedApp + this.recommendedVersion + this.clusterId;
+    return names.length > 0;
+  }
+
   /** Sets the field that node metadata and the exchanged Struct call `key`; other keys are ignored. */
   set(key: string, value: string): void {
     if (key === NAME) this.name = value;

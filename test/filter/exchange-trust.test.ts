@@ -250,21 +250,49 @@ describe("a waypoint", () => {
     expect(filterState.get("wasm.upstream_peer")?.includes("reviews-v2")).toBe(true);
   });
 
-  test("adds nothing of its own for a caller or a server that says nothing", () => {
-    const silentServer = start().request({ ...between, responseHeaders: PLAIN_RESPONSE });
-    expect(silentServer.responseHeaders.pairs()).toEqual(PLAIN_RESPONSE);
-    const silentCaller = start().request({ ...between, requestHeaders: PLAIN_REQUEST });
-    expect(silentCaller.requestHeaders.pairs()).toEqual(PLAIN_REQUEST);
-    expect(silentCaller.responseHeaders.pairs()).toEqual(PLAIN_RESPONSE);
+  const own = exchangeHeaders(WAYPOINT);
+  const ownRequest = new Map([...PLAIN_REQUEST, ...own]);
+  const [id, metadata] = exchangeHeaders(PRODUCTPAGE);
+
+  test("adds nothing of its own for a server that says nothing", () => {
+    const stream = start().request({ ...between, responseHeaders: PLAIN_RESPONSE });
+    expect(stream.responseHeaders.pairs()).toEqual(PLAIN_RESPONSE);
   });
 
-  const [id, metadata] = exchangeHeaders(PRODUCTPAGE);
+  test.each<[string, HeaderPairs]>([
+    ["nothing", []],
+    ["its id alone", [id as HeaderPairs[number]]],
+    ["nothing that names it", exchangeHeaders(PRODUCTPAGE, { NAMESPACE: "default", LABELS: {} })],
+    ["what is no metadata", [[PEER_METADATA_HEADER, "%%%"]]],
+  ])("speaks to the server for itself where the caller says %s, and learns who answers", (_, said) => {
+    const host = start();
+    const stream = host.request({ ...between, requestHeaders: [...PLAIN_REQUEST, ...said] });
+    expect(new Map(stream.requestHeaders.pairs())).toEqual(ownRequest);
+    expect(countedLabels(host)).toMatchObject({ source_workload: "unknown", destination_workload: "reviews-v2" });
+    const server = startInbound();
+    server.request({ ...FROM_PRODUCTPAGE, requestHeaders: stream.requestHeaders.pairs() });
+    expect(countedLabels(server)).toMatchObject({ source_workload: "waypoint-v1" });
+  });
+
+  test("answers nothing to a caller that says nothing", () => {
+    const stream = start().request({ ...between, requestHeaders: PLAIN_REQUEST });
+    expect(stream.responseHeaders.pairs()).toEqual(PLAIN_RESPONSE);
+  });
+
+  test("says nothing for a caller that says nothing where a cluster must not learn of it", () => {
+    for (const istio of [{ external: true }, { disable_mx: true }]) {
+      const cluster = { name: "elsewhere", metadata: { istio } };
+      const stream = start().request({ ...between, requestHeaders: PLAIN_REQUEST, cluster });
+      expect(stream.requestHeaders.pairs()).toEqual(PLAIN_REQUEST);
+    }
+  });
+
   test.each([
-    ["the id", [id], [PEER_ID_HEADER]],
-    ["the metadata", [metadata], [PEER_METADATA_HEADER]],
-  ])("answers %s in kind", (_, sent, answered) => {
+    ["the id", [id], [PEER_ID_HEADER], [PEER_METADATA_HEADER, PEER_ID_HEADER]],
+    ["the metadata", [metadata], [PEER_METADATA_HEADER], [PEER_METADATA_HEADER]],
+  ])("answers %s in kind", (_, sent, answered, handedOn) => {
     const stream = start().request({ ...between, requestHeaders: [...PLAIN_REQUEST, ...(sent as HeaderPairs)] });
-    expect(exchangeHeaderNames(stream, "requestHeaders")).toEqual(answered);
+    expect(exchangeHeaderNames(stream, "requestHeaders").toSorted()).toEqual(handedOn.toSorted());
     expect(exchangeHeaderNames(stream, "responseHeaders")).toEqual(answered);
   });
 
@@ -277,11 +305,11 @@ describe("a waypoint", () => {
     ).toEqual(PLAIN_REQUEST);
   });
 
-  test("that trusts mutual TLS alone hands on only what is proven, either way", () => {
+  test("that trusts mutual TLS alone hands on only what is proven, either way, and speaks for itself else", () => {
     const host = start(MUTUAL_TLS);
     expect(host.request(between).requestHeaders.pairs()).toEqual(FROM_PRODUCTPAGE.requestHeaders);
     const fromNobody = host.request({ ...between, downstreamTls: {} });
-    expect(fromNobody.requestHeaders.pairs()).toEqual(PLAIN_REQUEST);
+    expect(new Map(fromNobody.requestHeaders.pairs())).toEqual(ownRequest);
     expect(fromNobody.responseHeaders.pairs()).toEqual(PLAIN_RESPONSE);
     const toNobody = host.request({ ...between, upstreamTls: {} });
     expect(toNobody.requestHeaders.pairs()).toEqual(FROM_PRODUCTPAGE.requestHeaders);
@@ -290,7 +318,6 @@ describe("a waypoint", () => {
   });
 
   test("told to exchange with one side stands in for the other", () => {
-    const own = exchangeHeaders(WAYPOINT);
     const asClient = start({ directions: ["upstream"] }).request(between);
     expect(exchangeHeaderNames(asClient, "requestHeaders")).toHaveLength(2);
     expect(asClient.requestHeaders.all(PEER_ID_HEADER)).toEqual([WAYPOINT.id]);
