@@ -124,7 +124,10 @@ async function startAdmin(proxy: number): Promise<string> {
 function linesOf(metrics: string): string[] {
   const lines = metrics.split("\n").filter((line) => /^(istio|mesh|meshtally)_/.test(line));
   const timeless = lines.filter(
-    (line) => !/_requests_per_second|_timestamp_seconds|window="minute"|^meshtally_(cells|proxy_lives) /.test(line),
+    (line) =>
+      !/_requests_per_second|_timestamp_seconds|_backpressure_seconds_total|window="minute"|^meshtally_(cells|proxy_lives) /.test(
+        line,
+      ),
   );
   return timeless.map((line) => line.replace(/ [^ ]+$/, (value) => ` ${Number(value).toPrecision(9)}`)).sort();
 }
