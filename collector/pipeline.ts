@@ -45,6 +45,7 @@ import { LocalShard } from "./shards/local.ts";
 import { identitiesOf, nameRulesOf, serviceRulesOf } from "./shards/shard.ts";
 import type { Shards } from "./shards/shards.ts";
 import type { ThreadsOptions } from "./shards/threads.ts";
+import { AiBook } from "./state/ai-book.ts";
 import { Checkpoints } from "./state/checkpoints.ts";
 import { FrameKind } from "./state/frames.ts";
 import { ResetsBook } from "./state/resets-book.ts";
@@ -186,7 +187,8 @@ async function startAll(
   });
   state?.keep(FrameKind.Streamed, new StreamedBook(metricsService.processes));
   metricsService.register(grpc);
-  const ai = new AiMetrics(config.limits.aiSeries);
+  const ai = new AiMetrics(config.limits.aiSeries, undefined, state !== null);
+  state?.keep(FrameKind.Ai, new AiBook(ai));
   const otlp = new OtlpReceiver({ open: () => shards.open("otlp"), ai, self, log: logOf("otlp") });
   otlp.register(grpc);
   const otlpListeners = new OtlpListeners({
@@ -198,7 +200,7 @@ async function startAll(
   });
   const { readings } = shards;
   const graph = new ServiceGraph(readings.series, config.limits.edges, undefined, config.metrics.expireAfterMs);
-  const resets = new ResetsBook();
+  const resets = new ResetsBook(config.limits.retireAfterMs);
   state?.keep(FrameKind.Resets, resets);
   const scraper = new Scraper({
     ...config.scrape,
@@ -258,7 +260,7 @@ async function startAll(
   });
   onFailure(() => receivers?.stop(0));
 
-  await readings.refresh(); // what was saved is shown from the first answer on
+  await readings.restored(); // what was saved is shown from the first answer on
   onFailure(() => objects.stop());
   await objects.start(); // first, so that no entry is named without them
   // One after the other: one that is still about to listen would not be closed.
@@ -273,6 +275,7 @@ async function startAll(
   receivers?.start();
   if (shards.saved !== null) state?.start(shards.saved);
   const ticks = setInterval(() => {
+    resets.releaseLost(discovery.isComplete);
     // What a busy thread did not tell in time comes with the next tick: the threads' own log line says so.
     readings.refresh().then(
       () => graph.tick(),

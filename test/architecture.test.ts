@@ -117,6 +117,7 @@ const ALLOWED: Record<string, readonly string[]> = {
   ],
   "collector/series": ["collector/record/record.ts", "collector/self.ts", "collector/vocabulary.ts"],
   "collector/state": [
+    "collector/ai",
     "collector/record/counter-resets.ts",
     "collector/record/record.ts",
     "collector/record/streamed-counts.ts",

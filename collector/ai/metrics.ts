@@ -5,7 +5,7 @@ import type { Attributes, AttributeValue } from "../proto/otlp-common.ts";
 import type { HistogramMetric, HistogramPoint, MetricsRequest } from "../proto/otlp-metrics.ts";
 import type { OtlpRejection } from "../self.ts";
 import { AI_FAMILIES, type AiFamily, SERVICE_LABEL } from "./families.ts";
-import { type Gain, Readings } from "./readings.ts";
+import { type Gain, Readings, type SavedStream } from "./readings.ts";
 
 /** Instead of a value that is not told, and of all values once there is no room. */
 const UNKNOWN = "unknown";
@@ -13,11 +13,29 @@ const OTHER = "other";
 /** Longer values are cut: models are named by who asks. */
 const MAX_VALUE_LENGTH = 128;
 
-interface Series {
-  readonly labels: string;
+interface Counts {
   /** Cumulative, of the family's bounds and of the rest. */
   readonly cumulative: Float64Array;
+  readonly sum: number;
+}
+
+interface Series {
+  readonly labels: string;
+  readonly cumulative: Float64Array;
   sum: number;
+  /** Keys of the streams that it adds up; those that were let go of, too. */
+  readonly streams: Set<string>;
+  /** As they were written last, and as they were saved; null before. */
+  written: Counts | null;
+  saved: Counts | null;
+}
+
+/** A label set and the streams that it adds up, to be saved: of one moment, so that none counts twice and nothing is lost. */
+export interface SavedSeries extends Counts {
+  /** In OTLP. */
+  readonly metric: string;
+  readonly labels: string;
+  readonly streams: readonly (readonly [key: string, stream: SavedStream])[];
 }
 
 export class AiMetrics {
@@ -28,10 +46,11 @@ export class AiMetrics {
   private seriesCount = 0;
   private overflowCount = 0;
 
-  /** `limit`: most label sets, and most streams of exporters. */
+  /** `limit`: most label sets, and most streams of exporters. `isSaved`: what is shown is what was saved. */
   constructor(
     private readonly limit: number,
     nowMs: () => number = () => performance.now(),
+    private readonly isSaved = false,
   ) {
     this.readings = new Readings(limit, nowMs);
   }
@@ -56,9 +75,10 @@ export class AiMetrics {
         continue;
       }
       for (const point of histogram.points) {
-        const taken = this.readings.take(keyOf(histogram, point), histogram.temporality, point);
+        const key = keyOf(histogram, point);
+        const taken = this.readings.take(key, histogram.temporality, point);
         if (typeof taken === "string") reject(taken, 1);
-        else if (taken !== null) this.add(known, histogram.resource, point.attributes, taken);
+        else if (taken !== null) this.add(known, histogram.resource, point.attributes, taken).streams.add(key);
       }
     }
     return rejections;
@@ -67,16 +87,71 @@ export class AiMetrics {
   /** Prometheus' text, family by family. */
   *render(): Generator<string> {
     for (const { family, series } of this.families.values()) {
-      if (series.size === 0) continue;
       const { name, help, bounds } = family;
-      let text = `# HELP ${name} ${help}\n# TYPE ${name} histogram\n`;
-      for (const { labels, cumulative, sum } of series.values()) {
+      let text = "";
+      for (const [labels, { cumulative, sum }] of this.shown(series)) {
         const count = cumulative[bounds.length] as number;
         for (const [i, bound] of bounds.entries()) text += `${name}_bucket{${labels},le="${bound}"} ${cumulative[i]}\n`;
         text += `${name}_bucket{${labels},le="+Inf"} ${count}\n${name}_sum{${labels}} ${sum}\n${name}_count{${labels}} ${count}\n`;
       }
-      yield text;
+      if (text !== "") yield `# HELP ${name} ${help}\n# TYPE ${name} histogram\n${text}`;
     }
+  }
+
+  /** Each label set with its streams as they are when it is asked for. */
+  *save(): Generator<SavedSeries> {
+    for (const { family, series } of this.families.values()) {
+      for (const each of series.values()) {
+        const { labels, sum } = each;
+        const cumulative = each.cumulative.slice();
+        each.written = { cumulative, sum };
+        yield { metric: family.metric, labels, cumulative, sum, streams: this.streamsOf(each) };
+      }
+    }
+  }
+
+  /** Starts of streams that were let go of, by their keys; to be asked for behind `save`. */
+  get released(): ReadonlyMap<string, bigint> {
+    return this.readings.released;
+  }
+
+  /** What `save` gave is saved, or cannot be: it is shown from now on. */
+  onSaved(): void {
+    for (const { series } of this.families.values()) {
+      for (const each of series.values()) each.saved = each.written ?? each.saved;
+    }
+  }
+
+  /** Goes on where a collector before this one ended; to be called before anything is taken. */
+  restore({ metric, labels, cumulative, sum, streams }: SavedSeries): void {
+    const known = this.families.get(metric);
+    if (known === undefined || cumulative.length !== known.family.bounds.length + 1) return; // of another version
+    const saved = { cumulative: cumulative.slice(), sum };
+    const keys = new Set(streams.map(([key]) => key));
+    known.series.set(labels, { labels, cumulative, sum, streams: keys, written: null, saved });
+    this.seriesCount++;
+    for (const [key, stream] of streams) this.readings.restore(key, stream);
+  }
+
+  restoreReleased(key: string, startNs: bigint): void {
+    this.readings.restoreGone(key, startNs);
+  }
+
+  private *shown(series: ReadonlyMap<string, Series>): Generator<readonly [labels: string, counts: Counts]> {
+    for (const each of series.values()) {
+      const counts = this.isSaved ? each.saved : each;
+      if (counts !== null) yield [each.labels, counts];
+    }
+  }
+
+  private streamsOf({ streams }: Series): (readonly [key: string, stream: SavedStream])[] {
+    const held: (readonly [string, SavedStream])[] = [];
+    for (const key of streams) {
+      const stream = this.readings.find(key);
+      if (stream === null) streams.delete(key);
+      else held.push([key, stream]);
+    }
+    return held;
   }
 
   private add(
@@ -84,7 +159,7 @@ export class AiMetrics {
     resource: Attributes,
     attributes: Attributes,
     gain: Gain,
-  ): void {
+  ): Series {
     const labels = labelsOf(family, (name) => textOf(attributes.get(name)), textOf(resource.get("service.name")));
     const held = series.get(labels) ?? this.admit(family, series, labels);
     const { bounds } = family;
@@ -93,6 +168,7 @@ export class AiMetrics {
     }
     held.cumulative[bounds.length] = (held.cumulative[bounds.length] as number) + gain.count;
     if (Number.isFinite(gain.sum)) held.sum += Math.max(0, gain.sum);
+    return held;
   }
 
   private admit(family: AiFamily, series: Map<string, Series>, labels: string): Series {
@@ -101,7 +177,8 @@ export class AiMetrics {
     const key = hasRoom ? labels : labelsOf(family, () => OTHER, OTHER);
     const known = series.get(key);
     if (known !== undefined) return known;
-    const added = { labels: key, cumulative: new Float64Array(family.bounds.length + 1), sum: 0 };
+    const cumulative = new Float64Array(family.bounds.length + 1);
+    const added: Series = { labels: key, cumulative, sum: 0, streams: new Set(), written: null, saved: null };
     series.set(key, added);
     if (hasRoom) this.seriesCount++;
     return added;

@@ -10,11 +10,15 @@ const IDLE_MS = 3_600_000;
 /** What a point adds. */
 export type Gain = Pick<HistogramPoint, "count" | "sum" | "bucketCounts" | "bounds">;
 
-interface Stream {
-  startNs: bigint;
-  timeNs: bigint;
-  last: Gain;
-  touchedMs: number;
+/** What is known of a stream, to be saved. */
+export interface SavedStream {
+  readonly startNs: bigint;
+  readonly timeNs: bigint;
+  readonly last: Gain;
+}
+
+interface Stream extends SavedStream {
+  readonly touchedMs: number;
 }
 
 export class Readings {
@@ -30,6 +34,26 @@ export class Readings {
 
   get size(): number {
     return this.streams.size;
+  }
+
+  /** Null when it is not followed. */
+  find(key: string): SavedStream | null {
+    return this.streams.get(key) ?? null;
+  }
+
+  /** Goes on where a collector before this one ended. One for which there is no room must not count again. */
+  restore(key: string, { startNs, timeNs, last }: SavedStream): void {
+    if (this.streams.size < this.limit) this.streams.set(key, { startNs, timeNs, last, touchedMs: this.nowMs() });
+    else this.restoreGone(key, startNs);
+  }
+
+  /** Starts of streams that made room, by their keys. */
+  get released(): ReadonlyMap<string, bigint> {
+    return this.gone;
+  }
+
+  restoreGone(key: string, startNs: bigint): void {
+    if (this.gone.size < this.limit) this.gone.set(key, startNs);
   }
 
   /** What the point adds; null when that is nothing; or why it is not taken. */

@@ -71,9 +71,13 @@ class LocalReadings implements Readings {
     this.keptMinutes = keptMinutes(lateAfterMs);
   }
 
+  async restored(): Promise<void> {
+    await this.refresh();
+    this.shown?.settleRestored();
+  }
+
   async refresh(): Promise<void> {
     for (const changes of this.shard.state?.takeChanges() ?? []) this.shown?.apply(0, changes);
-    this.shown?.settleRestored();
   }
 
   async metrics(spans: readonly Span[]): Promise<MetricsReading> {

@@ -41,6 +41,8 @@ export interface Readings {
   readonly series: SeriesTables;
   /** So many minutes of the indicators that have ended are kept whole. */
   readonly keptMinutes: number;
+  /** The first `refresh`, which takes as long as it takes to tell all that was restored. Rejects when a thread died. */
+  restored(): Promise<void>;
   /** Brings `series` up to date. */
   refresh(): Promise<void>;
   /** The same, and reads the rest of what /metrics shows. */

@@ -9,6 +9,7 @@ import type { Log } from "../log.ts";
 import type { Accounts } from "../receiver/accounts.ts";
 import { LogLimit } from "../receiver/log-limit.ts";
 import type { Answers, Question, SeriesChanges } from "./messages.ts";
+import { patiently } from "./patience.ts";
 import type { MetricsReading, Readings, ShardHoldings } from "./shards.ts";
 import { sumAccounts } from "./summed-accounts.ts";
 import { SummedSeries } from "./summed-series.ts";
@@ -28,19 +29,25 @@ export class SummedReadings implements Readings {
   constructor(
     private readonly threads: readonly Thread[],
     { lateAfterMs, expireAfterMs }: { readonly lateAfterMs: number; readonly expireAfterMs: number },
-    log: Log,
+    private readonly log: Log,
   ) {
     this.series = new SummedSeries(threads.length, expireAfterMs);
     this.keptMinutes = keptMinutes(lateAfterMs);
     this.faults = new LogLimit(log);
   }
 
+  restored(): Promise<void> {
+    const done = this.turn.then(() => this.takeChanges());
+    this.turn = done.catch(() => {});
+    return patiently(
+      done.then(() => this.series.settleRestored()),
+      this.log,
+      "waiting for threads to tell what was restored",
+    );
+  }
+
   refresh(): Promise<void> {
-    return this.inTurn(async () => {
-      const changes = await this.askAll({ kind: "series" });
-      for (const [thread, each] of changes.entries()) this.apply(thread, each);
-      this.series.settleRestored();
-    });
+    return this.inTurn(() => this.takeChanges());
   }
 
   metrics(spans: readonly Span[]): Promise<MetricsReading> {
@@ -92,6 +99,11 @@ export class SummedReadings implements Readings {
       );
     });
     pruned.catch(() => {});
+  }
+
+  private async takeChanges(): Promise<void> {
+    const changes = await this.askAll({ kind: "series" });
+    for (const [thread, each] of changes.entries()) this.apply(thread, each);
   }
 
   private apply(thread: number, all: readonly SeriesChanges[]): void {

@@ -18,6 +18,7 @@ import type { LogWay, StatsReport } from "../record/record.ts";
 import type { ScrapeResult, SelfMetrics } from "../self.ts";
 import type { Saved } from "../state/checkpoints.ts";
 import { hash } from "./hash.ts";
+import { patiently } from "./patience.ts";
 import { raiseFloors, type SavedShard, SavedShards } from "./saved-shards.ts";
 import type { Readings, Shards } from "./shards.ts";
 import type { ShardStateOptions } from "./state.ts";
@@ -84,7 +85,8 @@ export class Threads implements Shards {
   static async start(options: ThreadsOptions): Promise<Threads> {
     const threads = new Threads(options);
     try {
-      await Promise.all(threads.threads.map(({ ready }) => ready));
+      const ready = Promise.all(threads.threads.map((thread) => thread.ready));
+      await patiently(ready, options.log, "waiting for threads to restore the state");
     } catch (error: unknown) {
       await threads.stop(0);
       throw error;

@@ -138,6 +138,8 @@ export class Checkpoints {
         { err: error, reason },
         "state could not be saved: what is counted is shown all the same",
       );
+      // Shown is what was told, and most of it was not, if it failed at the beginning.
+      for await (const _ of this.frames(saved));
     }
     await saved.release();
     for (const { book } of this.books) book.onSaved?.();

@@ -9,8 +9,10 @@ import { mkdirSync, renameSync, rmSync } from "node:fs";
 import { mkdir, open, rename, unlink } from "node:fs/promises";
 import { connect, createServer, type Server } from "node:net";
 import { join, relative } from "node:path";
+import { AiMetrics } from "../ai/metrics.ts";
 import { CollectorError } from "../error.ts";
 import type { StateFault } from "../self.ts";
+import { AiBook } from "./ai-book.ts";
 import type { ByteReader } from "./bytes.ts";
 import { BrokenState, encodeEnd, encodeFrame, encodeHeader, FrameKind, readerOf } from "./frames.ts";
 import { ResetsBook } from "./resets-book.ts";
@@ -118,6 +120,7 @@ function checked(file: StateFile): CheckedState {
   const savedMs = readSavedMs(file);
   const books: Partial<Record<FrameKind, { restore(reader: ByteReader): void }>> = {
     [FrameKind.Resets]: new ResetsBook(),
+    [FrameKind.Ai]: new AiBook(new AiMetrics(0)),
     [FrameKind.Streamed]: new StreamedBook({ saved: () => [], restore: () => {} }),
   };
   const stores = function* () {

@@ -9,6 +9,15 @@ export class ResetsBook {
   private readonly targets = new Map<string, CounterResets>();
   /** Of those that were restored, who was not asked for yet. */
   private readonly unclaimed = new Set<string>();
+  /** Since when all sources have named their targets; null while one has not. */
+  private namedSinceMs: number | null = null;
+
+  constructor(
+    /** For so long after that it is waited for targets that were read before. */
+    private readonly graceMs = 0,
+    /** A clock that never jumps. */
+    private readonly nowMs = () => performance.now(),
+  ) {}
 
   /** The target's, begun or restored. */
   of(target: string): CounterResets {
@@ -27,8 +36,14 @@ export class ResetsBook {
     this.targets.delete(target);
   }
 
-  /** Forgets what was restored of targets that nobody reads; to be called once all have had the time to be found. */
-  releaseUnclaimed(): void {
+  /**
+   * To be called now and then: forgets what was restored of targets that nobody reads, a while after all sources have named theirs. A target
+   * that comes later counts anew: short by what earlier generations of its counters had counted, until it exceeds that, and never over.
+   */
+  releaseLost(areAllNamed: boolean): void {
+    if (this.unclaimed.size === 0 || !areAllNamed) return;
+    this.namedSinceMs ??= this.nowMs();
+    if (this.nowMs() - this.namedSinceMs < this.graceMs) return;
     for (const target of this.unclaimed) this.release(target);
     this.unclaimed.clear();
   }

@@ -249,6 +249,34 @@ describe("targets from HTTP servers", () => {
   });
 });
 
+describe("a discovery is complete", () => {
+  it("once each file, folder and server has named its targets, and the pods are known", async () => {
+    let isUp = false;
+    const server = createServer((_request, response) => {
+      response.statusCode = isUp ? 200 : 503;
+      response.setHeader("content-type", "application/json");
+      response.end(groups(3));
+    });
+    await new Promise<void>((resolve) => server.listen(0, "127.0.0.1", resolve));
+    closers.push(() => new Promise((resolve) => server.close(resolve)));
+    const url = `http://127.0.0.1:${(server.address() as AddressInfo).port}/`;
+    const files = [join(folder, "one.json"), join(folder, "more", "*.json")];
+    const { discovery } = new Found({ targets: ["http://10.0.0.1:1"], files, urls: [url] });
+    await discovery.start();
+    expect(discovery.isComplete).toBe(false);
+    isUp = true;
+    discovery.useObjects(noObjects());
+    await put("one.json", groups(2));
+    await sleep(100);
+    expect(discovery.isComplete).toBe(false); // there is no folder yet
+    await mkdir(join(folder, "more"));
+    await expect.poll(() => discovery.isComplete, { timeout: 5000 }).toBe(true);
+    await rm(join(folder, "one.json"));
+    await sleep(100);
+    expect(discovery.isComplete).toBe(true);
+  });
+});
+
 describe("targets among pods", () => {
   const pod = (
     name: string,

@@ -66,15 +66,22 @@ export class Discovery {
   private readonly fileSd: FileSd;
   private readonly httpSd: HttpSd;
   private readonly faults: LogLimit;
+  private hasPods: boolean;
 
   constructor(private readonly options: DiscoveryOptions) {
     const { targets, fileSd, httpSd, self, log } = options;
     this.faults = new LogLimit(log);
     this.fixed = targets.map(adminSpec);
+    this.hasPods = !options.kubernetes;
     this.report = new DiscoveryReport(self, log);
     const common = { onChange: () => this.useAll(), report: this.report };
     this.fileSd = new FileSd({ ...fileSd, ...common });
     this.httpSd = new HttpSd({ ...httpSd, ...common });
+  }
+
+  /** Whether each source has named its targets at least once: a target that none of them named is one no more. */
+  get isComplete(): boolean {
+    return this.hasPods && this.fileSd.isComplete && this.httpSd.isComplete;
   }
 
   /** Resolves when all sources were asked once, with or without success. */
@@ -87,6 +94,7 @@ export class Discovery {
   useObjects(objects: Objects): void {
     if (!this.options.kubernetes) return;
     this.pods = podTargets(objects, this.report);
+    this.hasPods = true;
     this.report.count("kubernetes", "ok");
     this.useAll();
   }

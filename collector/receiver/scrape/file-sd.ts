@@ -23,11 +23,14 @@ export interface FileSdOptions {
 interface Known {
   /** Different when the file was replaced or written to. */
   readonly mark: string;
+  readonly wasRead: boolean;
   readonly specs: readonly TargetSpec[];
 }
 
 export class FileSd {
   private readonly known = new Map<string, Known>();
+  /** Whether all folders could be looked into once. */
+  private wasListed = false;
   private poll: NodeJS.Timeout | null = null;
   private refreshing: Promise<void> = Promise.resolve();
 
@@ -35,6 +38,12 @@ export class FileSd {
 
   get specs(): readonly TargetSpec[] {
     return [...this.known.values()].flatMap(({ specs }) => specs);
+  }
+
+  /** Whether each file was read once. */
+  get isComplete(): boolean {
+    if (this.options.files.length === 0) return true;
+    return this.wasListed && [...this.known.values()].every(({ wasRead }) => wasRead);
   }
 
   /** Resolves when the files were read once, with or without success. */
@@ -76,12 +85,12 @@ export class FileSd {
       if (mark === before?.mark) return false;
       if (size > MAX_BYTES) throw new CollectorError("limit_exceeded", `it is longer than ${MAX_BYTES} bytes`);
       const specs = readTargetGroups(parseFile(file, await readFile(file, "utf8")));
-      this.known.set(file, { mark, specs });
+      this.known.set(file, { mark, wasRead: true, specs });
       this.options.report.count("file_sd", "ok");
       return true;
     } catch (error: unknown) {
       // What could be looked at is not read again before it changes.
-      this.known.set(file, { mark, specs: before?.specs ?? [] });
+      this.known.set(file, { mark, wasRead: before?.wasRead ?? false, specs: before?.specs ?? [] });
       this.options.report.fail("file_sd", file, error);
       return false;
     }
@@ -90,22 +99,22 @@ export class FileSd {
   /** Files that paths with `*` match, and all others, there or not: without one, its targets of before stay. */
   private async list(): Promise<string[]> {
     const lists = await Promise.all(this.options.files.map((path) => this.match(path)));
-    return [...new Set(lists.flat())];
+    this.wasListed ||= lists.every(({ isListed }) => isListed);
+    return [...new Set(lists.flatMap(({ files }) => files))];
   }
 
-  private async match(path: string): Promise<string[]> {
+  private async match(path: string): Promise<{ readonly files: readonly string[]; readonly isListed: boolean }> {
     const name = basename(path);
-    if (!name.includes("*")) return [path];
+    if (!name.includes("*")) return { files: [path], isListed: true };
     const folder = dirname(path);
     const pattern = new RegExp(`^${name.split("*").map(escapeRegex).join(".*")}$`);
     try {
-      return (await readdir(folder))
-        .filter((each) => pattern.test(each))
-        .sort()
-        .map((each) => join(folder, each));
+      const names = (await readdir(folder)).filter((each) => pattern.test(each)).sort();
+      return { files: names.map((each) => join(folder, each)), isListed: true };
     } catch (error: unknown) {
       this.options.report.fail("file_sd", folder, error);
-      return [...this.known.keys()].filter((file) => dirname(file) === folder && pattern.test(basename(file)));
+      const known = [...this.known.keys()].filter((file) => dirname(file) === folder && pattern.test(basename(file)));
+      return { files: known, isListed: false };
     }
   }
 }

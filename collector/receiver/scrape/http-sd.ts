@@ -42,6 +42,11 @@ export class HttpSd {
     return this.options.urls.flatMap((url) => this.known.get(url)?.specs ?? []);
   }
 
+  /** Whether each server has answered once. */
+  get isComplete(): boolean {
+    return this.options.urls.every((url) => this.known.has(url));
+  }
+
   /** Resolves when each server was asked once, with or without success. */
   async start(): Promise<void> {
     const firstTries = this.options.urls.map((url) => this.ask(url));

@@ -34,6 +34,7 @@ async function serve(lineCount: number): Promise<void> {
   const readings: Readings = {
     series: store,
     keptMinutes: 1,
+    restored: async () => {},
     refresh: async () => {},
     metrics: async () => ({ subjects: () => [], holdings, others: [], completeness: { proxies: [], edges: [] } }),
     subjects: unused,

@@ -6,6 +6,8 @@ import { AI_FAMILIES } from "../../../collector/ai/families.ts";
 import { AiMetrics } from "../../../collector/ai/metrics.ts";
 import { decodeMetrics, MAX_POINTS } from "../../../collector/proto/otlp-metrics.ts";
 import { decodeMetricsJson } from "../../../collector/proto/otlp-metrics-json.ts";
+import { AiBook } from "../../../collector/state/ai-book.ts";
+import { readerOf } from "../../../collector/state/frames.ts";
 import { parseExposition } from "../../e2e/exposition.ts";
 import { encodeMetrics, type Fields, keyValues } from "../../fixtures/otlp.ts";
 import { random } from "../../property/random.ts";
@@ -324,4 +326,99 @@ test("histograms with other bounds add to those buckets that surely hold them", 
 test("JSON says the same as protobuf", () => {
   const request = { resourceMetrics: [histogram({ values: [1, 2] }), histogram({ metric: TTFT, values: [0.1] })] };
   expect(decodeMetricsJson(JSON.stringify(request))).toEqual(decodeMetrics(encodeMetrics(request)));
+});
+
+describe("a collector that restarts", () => {
+  const shown = (metrics: AiMetrics) => [...metrics.render()].join("");
+  /** What was saved of it, taken in by the next one. */
+  const restart = (pieces: readonly Buffer[], limit = 100) => {
+    ai = new AiMetrics(limit, () => nowMs, true);
+    const book = new AiBook(ai);
+    for (const piece of pieces) book.restore(readerOf(piece));
+    return book;
+  };
+
+  test("shows what was saved, and goes on from there, of cumulative and delta streams", () => {
+    let book = restart([]);
+    send({ values: [0.5, 3] }, { metric: TTFT, values: [0.02], temporality: DELTA });
+    expect(shown(ai)).toBe("");
+    let pieces = [...book.pieces(1)];
+    book.onSaved();
+    expect(requests()).toBe(2);
+    const before = shown(ai);
+    send({ values: [0.5, 3, 7], timeS: 2060 }); // of which nobody is shown
+    expect(shown(ai)).toBe(before);
+    book = restart(pieces);
+    expect(shown(ai)).toBe(before);
+    send({ values: [0.5, 3, 7, 9], timeS: 2120 }, { metric: TTFT, values: [0.3], temporality: DELTA, timeS: 2060 });
+    expect(send({ values: [0.5, 3, 7, 9], timeS: 2120 })).toEqual({ repeated: 1 });
+    pieces = [...book.pieces(1)];
+    book.onSaved();
+    expect(requests()).toBe(4);
+    expect(total("gen_ai_server_request_duration_seconds_sum")).toBe(19.5);
+    expect(total("gen_ai_server_time_to_first_token_seconds_count")).toBe(2);
+    restart(pieces);
+    expect(requests()).toBe(4);
+  });
+
+  test("counts no stream twice that it had let go of", () => {
+    let book = restart([], 1);
+    send({ values: [0.5] });
+    nowMs += 4_000_000;
+    const two = { "service.name": "my-gateway", "service.instance.id": "two" };
+    send({ values: [1, 2], resource: two });
+    const pieces = [...book.pieces(1)];
+    book = restart(pieces, 1);
+    nowMs += 4_000_000;
+    send({ values: [0.5], timeS: 3000 });
+    expect([...book.pieces(1)]).not.toHaveLength(0);
+    book.onSaved();
+    expect(requests()).toBe(3);
+  });
+
+  test("loses and doubles nothing, whenever between two pieces points come, and whenever it is killed", () => {
+    const draw = random(5);
+    const values = new Map<string, number[]>();
+    const gateways = ["one", "two", "three"];
+    const models = ["a", "b"];
+    let book = restart([]);
+    let pieces: Buffer[] = [];
+    let timeS = 2000;
+    const tell = () => {
+      const gateway = gateways[Math.floor(draw() * gateways.length)] as string;
+      const model = models[Math.floor(draw() * models.length)] as string;
+      const all = values.get(gateway + model) ?? [];
+      values.set(gateway + model, all);
+      if (draw() < 0.8) all.push(1);
+      timeS++;
+      const resource = { "service.name": "my-gateway", "service.instance.id": gateway };
+      send({ values: all, timeS, resource, attributes: { ...CHAT, "gen_ai.request.model": model } });
+    };
+    let least = 0;
+    for (let round = 0; round < 200; round++) {
+      for (let i = 0; i < 5; i++) tell();
+      const written: Buffer[] = [];
+      for (const piece of book.pieces(1)) {
+        written.push(piece);
+        if (draw() < 0.5) tell();
+      }
+      if (draw() < 0.7) {
+        pieces = written;
+        book.onSaved();
+      }
+      const truth = [...values.values()].flat().length;
+      if (draw() < 0.3) book = restart(pieces);
+      expect(requests()).toBeGreaterThanOrEqual(least);
+      expect(requests()).toBeLessThanOrEqual(truth);
+      least = requests();
+    }
+    for (const [name, all] of values) {
+      const resource = { "service.name": "my-gateway", "service.instance.id": name.slice(0, -1) };
+      const attributes = { ...CHAT, "gen_ai.request.model": name.slice(-1) };
+      send({ values: all, timeS: timeS + 1, resource, attributes });
+    }
+    expect([...book.pieces(1)].length).toBeGreaterThan(0);
+    book.onSaved();
+    expect(requests()).toBe([...values.values()].flat().length);
+  });
 });

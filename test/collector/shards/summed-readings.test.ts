@@ -1,9 +1,10 @@
 // Sums over threads that are asked at moments of their own.
 
-import { expect, it } from "vitest";
+import { expect, it, vi } from "vitest";
+import { CollectorError } from "../../../collector/error.ts";
 import { FIELDS, Field } from "../../../collector/indicators/measures.ts";
 import type { SubjectSums } from "../../../collector/indicators/reading.ts";
-import { silentLog } from "../../../collector/log.ts";
+import { type Log, silentLog } from "../../../collector/log.ts";
 import type { Question } from "../../../collector/shards/messages.ts";
 import { SummedReadings } from "../../../collector/shards/summed-readings.ts";
 import type { Thread } from "../../../collector/shards/thread.ts";
@@ -57,4 +58,34 @@ it("counters begin at 0 when no thread had held the subject any more", async () 
   thread.held = [reviews(1)];
   const [sum] = await readings.subjects({ kind: "service", spans: [], filter: [] });
   expect(sum?.totals[Field.Calls]).toBe(1);
+});
+
+it("what was restored is waited for as long as a thread takes to tell it, and the log is told", async () => {
+  vi.useFakeTimers();
+  try {
+    const told: string[] = [];
+    const log: Log = { ...silentLog, info: (_fields, message) => told.push(message) };
+    let answer: () => void = () => {};
+    const ask = () => new Promise((resolve) => (answer = () => resolve([])));
+    const readings = new SummedReadings([{ ask }] as unknown as Thread[], TIMES, log);
+    let isRestored = false;
+    const restored = readings.restored().then(() => {
+      isRestored = true;
+    });
+    await vi.advanceTimersByTimeAsync(60_000);
+    expect(isRestored).toBe(false);
+    expect(told).toEqual(Array.from({ length: 12 }, () => "waiting for threads to tell what was restored"));
+    answer();
+    await restored;
+    await vi.advanceTimersByTimeAsync(60_000);
+    expect(told).toHaveLength(12);
+  } finally {
+    vi.useRealTimers();
+  }
+});
+
+it("what was restored is waited for no longer than a thread lives", async () => {
+  const died = new CollectorError("internal", "thread 0 died");
+  const readings = new SummedReadings([{ ask: () => Promise.reject(died) }] as unknown as Thread[], TIMES, silentLog);
+  await expect(readings.restored()).rejects.toBe(died);
 });

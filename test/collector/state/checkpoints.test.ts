@@ -17,18 +17,24 @@ it("goes on, and shows what it counted, when the disk is full", async () => {
   const options = { folder, intervalMs: 5, meaning: "", self, log };
   const checkpoints = await Checkpoints.open(options);
   let shown = 0;
+  let isTold = false;
+  const shownTold: boolean[] = [];
   const saved = {
     async *pieces() {
       yield Buffer.from([0]);
+      isTold = true; // what is told is what is shown after
     },
     release: async () => {
       shown++;
+      shownTold.push(isTold);
+      isTold = false;
     },
   };
   symlinkSync("/dev/full", join(folder, "counts.state.tmp")); // the one it will write to
   checkpoints.start(saved);
   while (shown < 2) await new Promise((resolve) => setTimeout(resolve, 5));
   await checkpoints.stop(saved);
+  expect(shownTold.slice(0, 2)).toEqual([true, true]);
   const page = await self.registry.metrics();
   expect(page).toContain('meshtally_state_failures_total{reason="disk_full"} 1\n');
   expect(told).toEqual(["state could not be saved: what is counted is shown all the same"]);

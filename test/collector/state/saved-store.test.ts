@@ -160,6 +160,36 @@ it("readings of a VM that was replaced before and after a restart add up", () =>
   const again = new ResetsBook();
   for (const piece of resets.pieces(1)) again.restore(new ByteReader(piece, 0, piece.length));
   expect([read(again, 30), read(again, 5)]).toEqual([130, 135]);
-  again.releaseUnclaimed();
+  again.releaseLost(true);
   expect(read(again, 6)).toBe(136);
+});
+
+it("a target is read on as before though its sources were silent for longer than the grace", () => {
+  const clock = { nowMs: 0 };
+  const read = (book: ResetsBook, count: number) =>
+    book.of("http://a").accumulate(report(1, [sample(KEYS[0] as string, count)])).samples[0]?.requests;
+  const before = new ResetsBook();
+  expect([read(before, 100), read(before, 20)]).toEqual([100, 120]);
+  const book = new ResetsBook(60_000, () => clock.nowMs);
+  for (const piece of before.pieces(1)) book.restore(new ByteReader(piece, 0, piece.length));
+  clock.nowMs += 600_000;
+  book.releaseLost(false);
+  clock.nowMs += 600_000;
+  book.releaseLost(true); // now they have named theirs
+  clock.nowMs += 30_000;
+  book.releaseLost(true);
+  expect(read(book, 30)).toBe(130);
+});
+
+it("a target that no source names any more is let go of, a grace after they did: then it counts anew, which is short and never over", () => {
+  const clock = { nowMs: 0 };
+  const before = new ResetsBook();
+  before.of("http://a").accumulate(report(1, [sample(KEYS[0] as string, 100)]));
+  const book = new ResetsBook(60_000, () => clock.nowMs);
+  for (const piece of before.pieces(1)) book.restore(new ByteReader(piece, 0, piece.length));
+  book.releaseLost(true);
+  expect([...book.pieces(1)]).toHaveLength(1);
+  clock.nowMs += 60_000;
+  book.releaseLost(true);
+  expect([...book.pieces(1)]).toHaveLength(0);
 });
