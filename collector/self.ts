@@ -55,6 +55,15 @@ export const OTLP_RESULTS = [
   "malformed",
 ] as const;
 
+/** Why a request of OTLP was refused, to be sent again; the label `reason`. */
+export const OTLP_REFUSALS = [
+  /** Threads have no room at the moment. */
+  "no_room",
+  /** The bodies of OTLP/HTTP that have not come to their end are too long together. */
+  "bodies_full",
+] as const;
+export type OtlpRefusal = (typeof OTLP_REFUSALS)[number];
+
 /** Why a record of OTLP was rejected; the label `reason`. */
 export const OTLP_REJECTIONS = [
   /** Broken bytes, or more attributes than one may have. */
@@ -377,6 +386,12 @@ export class SelfMetrics {
     name: "meshtally_otlp_requests_total",
     help: "Requests of OTLP, by signal, transport and result.",
     labelNames: ["signal", "transport", "result"] as const,
+    registers: [this.registry],
+  });
+  readonly otlpRefused = new Counter({
+    name: "meshtally_otlp_refused_total",
+    help: "Requests of OTLP of which nothing was taken for want of room, and which are to be sent again, by signal, transport and reason.",
+    labelNames: ["signal", "transport", "reason"] as const,
     registers: [this.registry],
   });
   readonly otlpRejected = new Counter({

@@ -8,15 +8,19 @@ import { promisify } from "node:util";
 import { gunzip, inflate } from "node:zlib";
 import { CollectorError } from "../error.ts";
 import type { Log } from "../log.ts";
+import { encodeStatus } from "../proto/rpc-status.ts";
+import type { OtlpRefusal } from "../self.ts";
 import type { ServerTls } from "../tls/server-tls.ts";
 import type { Encoding, Signal } from "./receiver.ts";
-import { encodeStatus, encodeTaken, takenJson } from "./responses.ts";
+import { encodeTaken, takenJson } from "./responses.ts";
 
 const MAX_CONNECTIONS = 1024;
 /** A sender that says nothing for so long is gone. */
 const IDLE_TIMEOUT_MS = 30_000;
 /** Of all bodies together that have not come to their end. */
 const MAX_HELD_BYTES = 64 * 1024 * 1024;
+/** After so long there may be room again. */
+const RETRY_AFTER_SECONDS = 1;
 
 const CONTENT_TYPES: Readonly<Record<Encoding, string>> = {
   protobuf: "application/x-protobuf",
@@ -41,6 +45,16 @@ class HttpFault extends Error {
     message: string,
   ) {
     super(message);
+  }
+}
+
+/** Nothing was taken for want of room: the sender is to try again. */
+class NoRoom extends HttpFault {
+  constructor(
+    readonly reason: OtlpRefusal,
+    message: string,
+  ) {
+    super(503, UNAVAILABLE, message);
   }
 }
 
@@ -109,7 +123,7 @@ export class OtlpHttpServer {
       const fault = error instanceof HttpFault ? error : new HttpFault(500, INTERNAL, "the request failed");
       if (fault !== error) this.options.log.error({ err: error, path: request.url }, "OTLP request failed");
       if (fault.status === 405) response.setHeader("allow", "POST");
-      if (fault.status === 503) response.setHeader("retry-after", "1");
+      if (fault instanceof NoRoom) response.setHeader("retry-after", RETRY_AFTER_SECONDS);
       if (!request.complete) response.setHeader("connection", "close"); // what is left of the body is not read
       const { code, message } = fault;
       send(response, fault.status, encoding, encoding === "json" ? { code, message } : encodeStatus(code, message));
@@ -123,8 +137,7 @@ export class OtlpHttpServer {
       const expected = Object.values(CONTENT_TYPES).join(" or ");
       throw new HttpFault(415, INVALID_ARGUMENT, `expected the content-type ${expected}`);
     }
-    if (this.options.isPaused?.()) throw new HttpFault(503, UNAVAILABLE, "no room at the moment");
-    const taken = signal.take(await this.body(request), encoding, "http");
+    const taken = signal.take(await this.roomFor(request, signal), encoding, "http");
     if (taken === null) throw new HttpFault(400, INVALID_ARGUMENT, `expected ${signal.service}'s request`);
     return { answer: encoding === "json" ? takenJson(taken, signal.rejectedName) : encodeTaken(taken) };
   }
@@ -139,6 +152,17 @@ export class OtlpHttpServer {
     }
     if (method !== "POST") throw new HttpFault(405, UNIMPLEMENTED, "expected POST");
     return signal;
+  }
+
+  /** The body; where there is no room for it, that is counted. */
+  private async roomFor(request: IncomingMessage, signal: Signal): Promise<Buffer> {
+    try {
+      if (this.options.isPaused?.()) throw new NoRoom("no_room", "no room at the moment");
+      return await this.body(request);
+    } catch (error: unknown) {
+      if (error instanceof NoRoom) signal.refused("http", error.reason);
+      throw error;
+    }
   }
 
   /** The body, unpacked. */
@@ -166,7 +190,7 @@ export class OtlpHttpServer {
         bytes += chunk.length;
         this.heldBytes += chunk.length;
         if (bytes > this.options.maxBodyBytes) throw this.tooLarge();
-        if (this.heldBytes > MAX_HELD_BYTES) throw new HttpFault(503, UNAVAILABLE, "too many bodies at the moment");
+        if (this.heldBytes > MAX_HELD_BYTES) throw new NoRoom("bodies_full", "too many bodies at the moment");
         chunks.push(chunk);
       }
     } finally {

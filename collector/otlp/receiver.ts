@@ -10,7 +10,7 @@ import { decodeMetricsJson } from "../proto/otlp-metrics-json.ts";
 import type { StreamReader } from "../receiver/client-stream.ts";
 import type { GrpcServer } from "../receiver/grpc.ts";
 import { LogLimit } from "../receiver/log-limit.ts";
-import type { OtlpRejection, OtlpSignal, SelfMetrics } from "../self.ts";
+import type { OtlpRefusal, OtlpRejection, OtlpSignal, SelfMetrics } from "../self.ts";
 import { type OtlpLogCounts, OtlpLogs, type Rejections } from "./logs.ts";
 import { encodeTaken, type RejectedName, type Taken } from "./responses.ts";
 import { OtlpStreams } from "./streams.ts";
@@ -21,6 +21,8 @@ const NO_FAULTS: readonly OtlpRejection[] = ["repeated", "late"];
 /** How a request is written. */
 export type Encoding = "protobuf" | "json";
 
+type Transport = "grpc" | "http";
+
 export interface Signal {
   readonly name: OtlpSignal;
   readonly service: string;
@@ -28,7 +30,9 @@ export interface Signal {
   readonly path: string;
   readonly rejectedName: RejectedName;
   /** Takes one request; null when it cannot be read, and nothing of it was taken. */
-  take(bytes: Buffer, encoding: Encoding, transport: "grpc" | "http"): Taken | null;
+  take(bytes: Buffer, encoding: Encoding, transport: Transport): Taken | null;
+  /** Counts one of which nothing was taken, and which its sender was told to send again. */
+  refused(transport: Transport, reason: OtlpRefusal): void;
 }
 
 export interface OtlpOptions {
@@ -68,12 +72,13 @@ export class OtlpReceiver {
   /** Serves all signals on a gRPC port. */
   register(grpc: GrpcServer): void {
     for (const signal of this.signals) {
-      grpc.addUnary(signal.service, "Export", (request) => {
+      const take = (request: Buffer) => {
         const taken = signal.take(request, "protobuf", "grpc");
         return taken === null
-          ? { refusal: "malformed", details: `expected ${signal.service}'s request` }
+          ? { refusal: "malformed" as const, details: `expected ${signal.service}'s request` }
           : encodeTaken(taken);
-      });
+      };
+      grpc.addUnary(signal.service, "Export", take, () => signal.refused("grpc", "no_room"));
     }
   }
 
@@ -87,6 +92,7 @@ export class OtlpReceiver {
         const read = encoding === "json" ? decodeLogsJson(bytes.toString("utf8")) : decodeLogs(bytes);
         return this.told("logs", transport, read === null ? null : this.logs.take(read));
       },
+      refused: (transport, reason) => this.refused("logs", transport, reason),
     };
   }
 
@@ -104,11 +110,12 @@ export class OtlpReceiver {
         self.aiOverflowed.set(ai.holdings.overflowed);
         return this.told("metrics", transport, rejections);
       },
+      refused: (transport, reason) => this.refused("metrics", transport, reason),
     };
   }
 
   /** Null when the request could not be read. */
-  private told(signal: OtlpSignal, transport: "grpc" | "http", rejections: Rejections | null): Taken | null {
+  private told(signal: OtlpSignal, transport: Transport, rejections: Rejections | null): Taken | null {
     const { self } = this.options;
     if (rejections === null) {
       self.otlpRequests.inc({ signal, transport, result: "malformed" });
@@ -122,5 +129,10 @@ export class OtlpReceiver {
     self.otlpRequests.inc({ signal, transport, result: rejected > 0 ? "partial" : "ok" });
     if (rejected > 0) this.faults.warn("partial", { signal, transport, rejected: message }, "OTLP records rejected");
     return { rejected, message };
+  }
+
+  private refused(signal: OtlpSignal, transport: Transport, reason: OtlpRefusal): void {
+    this.options.self.otlpRefused.inc({ signal, transport, reason });
+    this.faults.warn("refused", { signal, transport, reason }, "OTLP request is to be sent again");
   }
 }

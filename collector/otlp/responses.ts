@@ -1,8 +1,7 @@
-// What a request of OTLP is answered with: ExportLogsServiceResponse and its like, and google.rpc.Status where nothing was taken.
+// What a request of OTLP is answered with: ExportLogsServiceResponse and its like. Where nothing was taken: proto/rpc-status.ts.
 // https://opentelemetry.io/docs/specs/otlp/
 //
 //   ExportLogsServiceResponse { ExportLogsPartialSuccess partial_success 1 { int64 rejected_log_records 1, string error_message 2 } }
-//   Status { int32 code 1, string message 2 }
 
 import { bytesTag, varintTag } from "../proto/wire.ts";
 import { WireWriter } from "../proto/wire-writer.ts";
@@ -10,8 +9,6 @@ import { WireWriter } from "../proto/wire-writer.ts";
 const PARTIAL_SUCCESS = bytesTag(1);
 const REJECTED = varintTag(1);
 const ERROR_MESSAGE = bytesTag(2);
-const STATUS_CODE = varintTag(1);
-const STATUS_MESSAGE = bytesTag(2);
 
 /** What became of a request: OTLP's partial success. */
 export interface Taken {
@@ -37,12 +34,4 @@ export function encodeTaken({ rejected, message }: Taken): Buffer {
 
 export function takenJson({ rejected, message }: Taken, name: RejectedName): object {
   return rejected > 0 ? { partialSuccess: { [name]: String(rejected), errorMessage: message } } : {};
-}
-
-/** `code`: one of gRPC's. */
-export function encodeStatus(code: number, message: string): Buffer {
-  const writer = new WireWriter();
-  writer.varint(STATUS_CODE, code);
-  writer.text(STATUS_MESSAGE, message);
-  return writer.finish();
 }

@@ -4,6 +4,7 @@ import type { ServerHttp2Stream } from "node:http2";
 import * as grpc from "@grpc/grpc-js";
 import { CollectorError } from "../error.ts";
 import type { Log } from "../log.ts";
+import { encodeStatus } from "../proto/rpc-status.ts";
 import type { ServerTls } from "../tls/server-tls.ts";
 import { type ClientCall, ClientStream, type StreamReader } from "./client-stream.ts";
 import type { FrameFault } from "./frames.ts";
@@ -36,7 +37,7 @@ const FRAME_FAULTS: Readonly<Record<Exclude<FrameFault, "too_large">, { code: gr
 
 /** Why a unary call is not answered with a message. */
 interface Refusal {
-  readonly refusal: "malformed" | "unavailable";
+  readonly refusal: "malformed";
   readonly details: string;
 }
 
@@ -45,9 +46,10 @@ export type UnaryHandler = (request: Buffer) => Buffer | Refusal;
 
 const REFUSALS: Readonly<Record<Refusal["refusal"], grpc.status>> = {
   malformed: grpc.status.INVALID_ARGUMENT,
-  unavailable: grpc.status.UNAVAILABLE,
 };
-const PAUSED: Refusal = { refusal: "unavailable", details: "no room at the moment" };
+const NO_ROOM = "no room at the moment";
+/** After so long there may be room again. */
+const RETRY_AFTER_SECONDS = 1;
 
 export interface GrpcOptions {
   /** `127.0.0.1:11800`; port 0 picks a free one. */
@@ -130,15 +132,20 @@ export class GrpcServer {
 
   /**
    * Serves `service`'s unary `method`. A request longer than the limit never comes here. While it is paused a call is answered with
-   * UNAVAILABLE, upon which a client is to try again.
+   * UNAVAILABLE and when to try again, and goes to `onRefused` instead.
    */
-  addUnary(service: string, method: string, answer: UnaryHandler): void {
+  addUnary(service: string, method: string, answer: UnaryHandler, onRefused: () => void = () => {}): void {
     this.health.add(service);
     this.reflection.add(service);
     const definition = { ...rawMethod(service, method), requestStream: false, responseStream: false };
     const handle: grpc.handleUnaryCall<Buffer, Buffer> = (call, respond) => {
       try {
-        const answered = this.isPaused ? PAUSED : answer(call.request);
+        if (this.isPaused) {
+          onRefused();
+          respond(noRoom());
+          return;
+        }
+        const answered = answer(call.request);
         if (Buffer.isBuffer(answered)) respond(null, answered);
         else respond({ code: REFUSALS[answered.refusal], details: answered.details });
       } catch (error: unknown) {
@@ -359,6 +366,14 @@ function clientCall(
       stream.end(EMPTY_FRAME);
     },
   };
+}
+
+/** OTLP's and others' clients try again upon it, after that delay or one of their own. */
+function noRoom() {
+  const metadata = new grpc.Metadata();
+  const code = grpc.status.UNAVAILABLE;
+  metadata.set("grpc-status-details-bin", encodeStatus(code, NO_ROOM, RETRY_AFTER_SECONDS));
+  return { code, details: NO_ROOM, metadata };
 }
 
 function tooLarge({ bytes, key }: MessageLimit) {

@@ -3,6 +3,7 @@
 import { connect } from "node:net";
 import { deflateSync, gzipSync } from "node:zlib";
 import * as grpc from "@grpc/grpc-js";
+import protobuf from "protobufjs";
 import { afterEach, beforeEach, describe, expect, test } from "vitest";
 import { AiMetrics } from "../../../collector/ai/metrics.ts";
 import { silentLog } from "../../../collector/log.ts";
@@ -78,6 +79,37 @@ function exportLogs(request: Buffer): Promise<Buffer> {
   });
 }
 
+/** What `meshtally_otlp_refused_total` has. */
+async function refused(): Promise<string[]> {
+  const lines = (await self.registry.metrics()).split("\n");
+  const name = "meshtally_otlp_refused_total";
+  return lines.filter((line) => line.startsWith(`${name}{`)).map((line) => line.slice(name.length));
+}
+
+/** A google.rpc.Status, by its own fields: code 1, message 2, details 3 (Any: type 1, value 2 (RetryInfo: delay 1 (seconds 1))). */
+function readStatus(bytes: Buffer) {
+  const status = protobuf.Reader.create(bytes);
+  const read = { code: 0, message: "", retryAfter: [] as number[] };
+  while (status.pos < status.len) {
+    const field = status.uint32() >>> 3;
+    if (field === 1) read.code = status.int32();
+    else if (field === 2) read.message = status.string();
+    else read.retryAfter.push(retryAfterOf(status.bytes()));
+  }
+  return read;
+}
+
+function retryAfterOf(any: Uint8Array): number {
+  const reader = protobuf.Reader.create(any);
+  expect([reader.uint32() >>> 3, reader.string()]).toEqual([1, "type.googleapis.com/google.rpc.RetryInfo"]);
+  expect(reader.uint32() >>> 3).toBe(2);
+  const info = protobuf.Reader.create(reader.bytes());
+  expect(info.uint32() >>> 3).toBe(1);
+  const delay = protobuf.Reader.create(info.bytes());
+  expect(delay.uint32() >>> 3).toBe(1);
+  return delay.uint32();
+}
+
 function post(body: Buffer | string, headers: Record<string, string> = {}, path = "/v1/logs", method = "POST") {
   const all = { "content-type": "application/x-protobuf", ...headers };
   return fetch(`http://127.0.0.1:${httpPort}${path}`, {
@@ -130,10 +162,26 @@ describe("over gRPC", () => {
 
   test("while there is no room it is to be sent again", async () => {
     server.pause();
-    await expect(exportLogs(GOOD)).rejects.toMatchObject({ code: grpc.status.UNAVAILABLE });
+    const error: grpc.ServiceError = await exportLogs(GOOD).then(
+      () => expect.fail("it was taken"),
+      (thrown) => thrown,
+    );
+    expect(error.code).toBe(grpc.status.UNAVAILABLE);
+    const status = error.metadata.get("grpc-status-details-bin")[0] as Buffer;
+    expect(readStatus(status)).toEqual({ code: 14, message: "no room at the moment", retryAfter: [1] });
+    expect(await refused()).toEqual(['{signal="logs",transport="grpc",reason="no_room"} 1']);
+    expect(came).toEqual([]);
+  });
+
+  test("a refused request that is sent again counts once, even if its records have no id", async () => {
+    const request = encodeLogs(logsOf([RECORD, { ...RECORD, stream_id: "a" }]));
+    server.pause();
+    for (let i = 0; i < 3; i++) await expect(exportLogs(request)).rejects.toThrow();
+    expect(otlp.logCounts).toMatchObject({ accepted: 0, rejected: {} });
     server.resume();
-    await exportLogs(GOOD);
-    expect(came.length).toBe(1);
+    expect(readLogsResponse(await exportLogs(request))).toEqual({});
+    expect(came).toEqual([[RESOURCE["node_name"], 2]]);
+    expect(otlp.logCounts).toMatchObject({ accepted: 2, rejected: {} }); // none was repeated
   });
 
   test("attributes that nobody knows are told by name, and their records count", async () => {
@@ -200,6 +248,34 @@ describe("over HTTP", () => {
     const response = await post(GOOD);
     expect([response.status, response.headers.get("retry-after")]).toEqual([503, "1"]);
     expect(came).toEqual([]);
+    expect(await refused()).toEqual(['{signal="logs",transport="http",reason="no_room"} 1']);
+    isPaused = false;
+    await post(GOOD);
+    expect(came).toEqual([[RESOURCE["node_name"], 2]]);
+    expect(await refused()).toHaveLength(1);
+  });
+
+  test("what comes while bodies under way have taken all room is refused whole, and to be sent again", async () => {
+    const big = new OtlpHttpServer({
+      host: "127.0.0.1",
+      port: 0,
+      signals: otlp.signals,
+      maxBodyBytes: 100 * 1024 * 1024,
+      log: silentLog,
+    });
+    const port = await big.start();
+    const url = `http://127.0.0.1:${port}/v1/logs`;
+    const body = new Uint8Array(65 * 1024 * 1024);
+    const headers = { "content-type": "application/x-protobuf" };
+    const outcome = await fetch(url, { method: "POST", headers, body }).then(
+      ({ status }) => status,
+      () => "broken off while it was sent",
+    );
+    expect([503, "broken off while it was sent"]).toContain(outcome);
+    expect(await refused()).toEqual(['{signal="logs",transport="http",reason="bodies_full"} 1']);
+    expect(came).toEqual([]);
+    expect((await fetch(url, { method: "POST", headers, body: new Uint8Array(GOOD) })).status).toBe(200);
+    await big.stop(0);
   });
 
   test("a sender that leaves in the middle of its body costs nothing", async () => {
