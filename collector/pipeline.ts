@@ -40,9 +40,10 @@ import { MetricsService } from "./receiver/metrics-service.ts";
 import { Discovery } from "./receiver/scrape/discovery.ts";
 import { Scraper } from "./receiver/scrape.ts";
 import { SelfMetrics } from "./self.ts";
+import type { Shapes } from "./series/shape.ts";
 import { ServiceGraph } from "./service-graph/graph.ts";
 import { LocalShard } from "./shards/local.ts";
-import { identitiesOf, nameRulesOf, serviceRulesOf } from "./shards/shard.ts";
+import { configuredShapes, identitiesOf, nameRulesOf, serviceRulesOf } from "./shards/shard.ts";
 import type { Shards } from "./shards/shards.ts";
 import type { ThreadsOptions } from "./shards/threads.ts";
 import { AiBook } from "./state/ai-book.ts";
@@ -85,13 +86,13 @@ async function openLogs({ logs }: Config, self: SelfMetrics, log: Log): Promise<
 }
 
 /** Null when no folder is configured. Rejects when it is another process's. */
-async function openState({ state, metrics }: Config, self: SelfMetrics, log: Log): Promise<Checkpoints | null> {
-  const { folder, intervalMs } = state;
+async function openState(config: Config, shapes: Shapes, self: SelfMetrics, log: Log): Promise<Checkpoints | null> {
+  const { folder, intervalMs } = config.state;
   if (folder === null) return null;
   // What label sets depend on: of how they are shown, a state knows nothing.
-  const { destinations, labels } = metrics;
+  const { destinations, labels } = config.metrics;
   const meaning = JSON.stringify([destinations, labels.toSorted()]);
-  return Checkpoints.open({ folder, intervalMs, meaning, self, log });
+  return Checkpoints.open({ folder, intervalMs, meaning, shapes, self, log });
 }
 
 /** Null when nobody is to receive metrics: then the code that sends them is not loaded. */
@@ -121,9 +122,10 @@ async function startAll(
   onFailure: (close: Close) => void,
 ): Promise<Collector> {
   const self = new SelfMetrics(VERSION);
+  const shapes = configuredShapes(config);
   const logStore = await openLogs(config, self, logOf("logs"));
   onFailure(() => logStore?.close());
-  const state = await openState(config, self, logOf("state"));
+  const state = await openState(config, shapes, self, logOf("state"));
   onFailure(() => state?.abandon());
   const { kubernetes } = config.identity;
   const objects = new KubernetesObjects({
@@ -179,13 +181,14 @@ async function startAll(
     maxStreams: config.limits.streams,
     maxProxies: config.limits.proxies,
     maxLabelSets: config.limits.cells,
+    shapes,
     forgetAfterMs: config.limits.retireAfterMs,
     sink: (report) => shards.report(report),
     proxyStats: proxyStats && { stats: proxyStats, rules: nameRulesOf(config) },
     self,
     log: logOf("metrics_service"),
   });
-  state?.keep(FrameKind.Streamed, new StreamedBook(metricsService.processes));
+  state?.keep(FrameKind.Streamed, new StreamedBook(metricsService.processes, shapes));
   metricsService.register(grpc);
   const ai = new AiMetrics(config.limits.aiSeries, undefined, state !== null);
   state?.keep(FrameKind.Ai, new AiBook(ai));
@@ -200,12 +203,13 @@ async function startAll(
   });
   const { readings } = shards;
   const graph = new ServiceGraph(readings.series, config.limits.edges, undefined, config.metrics.expireAfterMs);
-  const resets = new ResetsBook(config.limits.retireAfterMs);
+  const resets = new ResetsBook(shapes, config.limits.retireAfterMs);
   state?.keep(FrameKind.Resets, resets);
   const scraper = new Scraper({
     ...config.scrape,
     targets: [],
     sink: (report) => shards.report(report),
+    shapes,
     resets,
     self,
     log: logOf("scrape"),

@@ -107,7 +107,9 @@ interface MetricsConfig {
   readonly labels: readonly string[];
   /** How long series are shown that do not grow; 0: for ever. */
   readonly expireAfterMs: number;
-  /** By HttpMetric, the bounds of its histogram that are shown, of HISTOGRAM_BOUNDS, rising. */
+  /** The bounds that histograms are counted by, rising. */
+  readonly bounds: readonly number[];
+  /** By HttpMetric, those of its histogram that are shown, rising. */
   readonly buckets: readonly (readonly number[])[];
   /** Whether native histograms are kept beside the classic ones. */
   readonly nativeHistograms: boolean;

@@ -156,6 +156,7 @@ function metricsOf(metrics: FileConfig["metrics"]): Config["metrics"] {
     destinations: metrics?.destinations ?? "certain",
     labels: metrics?.labels?.length ? metrics.labels : LABELS,
     expireAfterMs: valid(parseDuration(metrics?.expire_after ?? "0s")),
+    bounds: HISTOGRAM_BOUNDS,
     buckets: [
       [],
       boundsOf(metrics?.buckets?.request_duration_milliseconds),

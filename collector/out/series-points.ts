@@ -2,7 +2,7 @@
 // /metrics shows: istio_* as the proxies report them, mesh_* each request once.
 
 import { METRIC_HELP } from "../help.ts";
-import { COUNTS_WIDTH, HISTOGRAM_COUNT, HISTOGRAM_SUM, histogramField, REQUESTS } from "../series/counts.ts";
+import { type CountsLayout, REQUESTS } from "../series/counts.ts";
 import { unpackLabels } from "../series/key.ts";
 import type { LabelSet, SeriesReader, SeriesTables } from "../series/reader.ts";
 import {
@@ -13,19 +13,8 @@ import {
   Verdicts,
 } from "../series/unified.ts";
 import { VisibleSeries } from "../series/visible.ts";
-import {
-  HISTOGRAM_BOUNDS,
-  HTTP_METRICS,
-  HttpMetric,
-  LABELS,
-  Label,
-  type Metric,
-  MetricKind,
-  TCP_METRICS,
-} from "../vocabulary.ts";
+import { HTTP_METRICS, HttpMetric, LABELS, Label, type Metric, MetricKind, TCP_METRICS } from "../vocabulary.ts";
 import { type Family, type Labels, labelsOf, type Point } from "./point.ts";
-
-const MARKS = HISTOGRAM_BOUNDS.map(String);
 
 /** The families that share label sets. */
 interface Group {
@@ -40,10 +29,16 @@ interface Group {
 
 export class SeriesPoints {
   private readonly groups: readonly Group[];
-  private readonly counts = new Float64Array(COUNTS_WIDTH);
+  private readonly layout: CountsLayout;
+  private readonly counts: Float64Array;
+  /** The bounds of histograms. */
+  private readonly marks: readonly string[];
 
   /** `rule`: which reports of destinations count in mesh_*. */
-  constructor({ http, tcp }: SeriesTables, rule: DestinationRule) {
+  constructor({ http, tcp, shapes }: SeriesTables, rule: DestinationRule) {
+    this.layout = shapes[0].layout;
+    this.counts = new Float64Array(this.layout.width);
+    this.marks = this.layout.bounds.upper.map(String);
     this.groups = [
       reported(http, false, HTTP_METRICS),
       reported(tcp, true, TCP_METRICS),
@@ -76,13 +71,13 @@ export class SeriesPoints {
 
   private httpPoint(family: Family, index: HttpMetric, labels: Labels): Point | null {
     if (index === HttpMetric.Requests) return this.counter(family, REQUESTS, labels);
-    const { counts } = this;
-    const field = histogramField(index);
-    const count = counts[field + HISTOGRAM_COUNT] as number;
+    const { counts, layout, marks } = this;
+    const field = layout.histogramField(index);
+    const count = counts[field + layout.histogramCount] as number;
     if (count === 0) return null;
-    const values = counts.subarray(field, field + HISTOGRAM_COUNT + 1);
-    const sum = counts[field + HISTOGRAM_SUM] as number;
-    return { family, labels, value: null, spread: { label: "le", marks: MARKS, values, count, sum } };
+    const values = counts.subarray(field, field + layout.histogramCount + 1);
+    const sum = counts[field + layout.histogramSum] as number;
+    return { family, labels, value: null, spread: { label: "le", marks, values, count, sum } };
   }
 }
 

@@ -1,6 +1,7 @@
 // Processes: which proxy processes report by the metrics service, which of a process's streams is heard, and what each has told.
 
 import { Room, StreamedCounts, type StreamedLabelSet } from "../record/streamed-counts.ts";
+import type { Shapes } from "../series/shape.ts";
 
 /** A flush so much older than the last one of its process is one of a clock that was set back; a younger one only comes late. */
 const CLOCK_STEP_MS = 10_000;
@@ -32,8 +33,9 @@ export class MetricsProcess {
     /** When it started, Unix ms. */
     readonly startMs: number,
     room: Room,
+    shapes: Shapes,
   ) {
-    this.counts = new StreamedCounts(room);
+    this.counts = new StreamedCounts(room, shapes);
   }
 
   get isIdle(): boolean {
@@ -95,7 +97,10 @@ export class MetricsProcesses {
   private readonly processes = new Map<string, MetricsProcess>();
   private readonly room: Room;
 
-  constructor(private readonly limits: ProcessLimits) {
+  constructor(
+    private readonly limits: ProcessLimits,
+    private readonly shapes: Shapes,
+  ) {
     this.room = new Room(limits.labelSets);
   }
 
@@ -115,7 +120,7 @@ export class MetricsProcesses {
     if (known !== undefined) return known;
     this.forget();
     if (this.processes.size >= this.limits.processes && !this.evictIdlest()) return null;
-    const process = new MetricsProcess(proxy, startMs, this.room);
+    const process = new MetricsProcess(proxy, startMs, this.room, this.shapes);
     this.processes.set(key, process);
     return process;
   }

@@ -13,6 +13,7 @@ import { readProxyStat } from "../record/proxy-stats.ts";
 import type { StatsReport } from "../record/record.ts";
 import { subjectOfNode } from "../resolver/subject.ts";
 import type { MetricsResult, ScrapeResult, SelfMetrics } from "../self.ts";
+import type { Shapes } from "../series/shape.ts";
 import type { StreamEnd, StreamReader } from "./client-stream.ts";
 import type { GrpcServer, MessageLimit, StreamHeaders } from "./grpc.ts";
 import { LogLimit } from "./log-limit.ts";
@@ -40,6 +41,8 @@ export interface MetricsServiceOptions {
   readonly maxProxies: number;
   /** Most label sets of all processes. */
   readonly maxLabelSets: number;
+  /** By which the collector counts. */
+  readonly shapes: Shapes;
   /** How long the counts of a process without a stream are kept, to go on from. */
   readonly forgetAfterMs: number;
   /** Takes what a process has reported in all, or says why it does not. What it is given goes on growing. */
@@ -72,14 +75,14 @@ export class MetricsService {
   private streams = 0;
 
   constructor(options: MetricsServiceOptions) {
-    const { maxProxies, maxLabelSets, forgetAfterMs, log } = options;
+    const { maxProxies, maxLabelSets, shapes, forgetAfterMs, log } = options;
     this.accounts = new MetricsAccounts(maxProxies);
-    this.processes = new MetricsProcesses({ processes: maxProxies, labelSets: maxLabelSets, forgetAfterMs });
+    this.processes = new MetricsProcesses({ processes: maxProxies, labelSets: maxLabelSets, forgetAfterMs }, shapes);
     this.shared = {
       options,
       accounts: this.accounts,
       processes: this.processes,
-      parser: new FamilyParser(),
+      parser: new FamilyParser(shapes[0].layout.bounds),
       faults: new LogLimit(log),
     };
   }

@@ -4,6 +4,7 @@ import { setTimeout as sleep } from "node:timers/promises";
 import { CounterRows } from "../record/counter-resets.ts";
 import { LabelTexts, readLabelText } from "../record/stats-labels.ts";
 import { LabelMessages } from "../record/stats-protobuf.ts";
+import type { Shapes } from "../series/shape.ts";
 import { Agents } from "./scrape/http-get.ts";
 import { Slots } from "./scrape/slots.ts";
 import { type ScrapeStatus, Target, type TargetOptions, type TargetShared } from "./scrape/target.ts";
@@ -28,6 +29,8 @@ export interface ScraperOptions extends TargetOptions {
   /** Base URLs of admin interfaces: "http://127.0.0.1:9901". */
   readonly targets: readonly string[];
   readonly intervalMs: number;
+  /** How rows are laid out, by the bounds by which the collector counts. */
+  readonly shapes: Shapes;
   /** Targets read at the same moment. */
   readonly concurrency: number;
 }
@@ -55,7 +58,8 @@ export class Scraper {
       agents: new Agents(Math.max(MIN_IDLE_MS, 2 * options.intervalMs)),
       texts: new LabelTexts(readLabelText),
       messages: new LabelMessages(),
-      rows: new CounterRows(),
+      bounds: options.shapes[0].layout.bounds,
+      rows: new CounterRows(options.shapes),
       untagged: new UntaggedLabels(options.self),
     };
     this.use(options.targets.map(adminSpec));

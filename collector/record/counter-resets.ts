@@ -9,14 +9,19 @@
 // Each metric is judged by its own fall alone. Nothing follows from one for another: histograms lag behind by a flush, and go on
 // where /reset_counters sets counters back; and a configuration may keep requests out of one metric, or give them other labels there.
 
-import { HTTP_SHAPE, type MetricFields, type Shape, TCP_SHAPE } from "../series/shape.ts";
+import { DEFAULT_SHAPES, type MetricFields, type Shape, type Shapes } from "../series/shape.ts";
 import { Slab } from "../series/slab.ts";
 import type { StatsReport } from "./record.ts";
 
 /** Where readings are kept: one for all targets. */
 export class CounterRows {
-  readonly http = new Slab(HTTP_SHAPE.width);
-  readonly tcp = new Slab(TCP_SHAPE.width);
+  readonly http: Slab;
+  readonly tcp: Slab;
+
+  constructor(readonly shapes: Shapes = DEFAULT_SHAPES) {
+    this.http = new Slab(shapes[0].width);
+    this.tcp = new Slab(shapes[1].width);
+  }
 
   /** Rows in use. */
   get size(): number {
@@ -32,8 +37,8 @@ export class CounterResets {
   private readonly tcp: Counters<StatsReport["tcpSamples"][number]>;
 
   constructor(rows: CounterRows) {
-    this.http = new Counters(HTTP_SHAPE, rows.http);
-    this.tcp = new Counters(TCP_SHAPE, rows.tcp);
+    this.http = new Counters(rows.shapes[0], rows.http);
+    this.tcp = new Counters(rows.shapes[1], rows.tcp);
   }
 
   /** Generations that began after another, in all. */

@@ -6,17 +6,16 @@
 
 import type { MetricFamilyReader } from "../proto/metric-family.ts";
 import type { MetricHistogram } from "../proto/metric-histogram.ts";
-import { HISTOGRAM_BOUNDS, HTTP_METRICS, HttpMetric } from "../vocabulary.ts";
+import type { HistogramBounds } from "../series/histogram.ts";
+import { HTTP_METRICS, HttpMetric } from "../vocabulary.ts";
 import { type Stat, StatNames } from "./stat-names.ts";
 
 /** Counts beyond this are no exact numbers any more, and no counts. */
 const MAX_COUNT = Number.MAX_SAFE_INTEGER;
 
-const BOUND_INDEX = new Map<number, number>(HISTOGRAM_BOUNDS.map((bound, index) => [bound, index]));
-
-/** Numbers of a stat in `Flush.numbers`: of a histogram its cumulative buckets at HISTOGRAM_BOUNDS, its count and its sum; else one. */
-export function widthOf({ metric }: Stat): number {
-  return isHistogram(metric) ? HISTOGRAM_BOUNDS.length + 2 : 1;
+/** Numbers of a stat in `Flush.numbers`: of a histogram its cumulative buckets at the bounds, its count and its sum; else one. */
+export function widthOf({ metric }: Stat, bounds: HistogramBounds): number {
+  return isHistogram(metric) ? bounds.count + 2 : 1;
 }
 
 function isHistogram(metric: number): boolean {
@@ -60,6 +59,12 @@ export type OtherMetrics = (family: MetricFamilyReader) => void;
 /** Reads families into flushes; remembers names over all proxies. */
 export class FamilyParser {
   private readonly names = new StatNames();
+  /** Scratch, valid within one call. */
+  private readonly buckets: Float64Array;
+
+  constructor(private readonly bounds: HistogramBounds) {
+    this.buckets = new Float64Array(bounds.count);
+  }
 
   /** Takes all metrics of an opened family; those before a broken one were taken then. Those of Envoy's own go to `others`. */
   take(family: MetricFamilyReader, flush: Flush, others: OtherMetrics | null = null): void {
@@ -85,9 +90,32 @@ export class FamilyParser {
   private takeStat(stat: Stat, { kind, counter, histogram }: MetricFamilyReader, flush: Flush): void {
     const expected = isHistogram(stat.metric) ? "histogram" : "counter";
     if (kind !== expected) return;
-    const isRead = kind === "counter" ? pushCount(flush.numbers, counter) : pushHistogram(flush.numbers, histogram);
+    const isRead =
+      kind === "counter" ? pushCount(flush.numbers, counter) : this.pushHistogram(flush.numbers, histogram);
     if (isRead) flush.stats.push(stat);
     else flush.malformed++;
+  }
+
+  /** A bound that it does not have holds at least what the one below it holds, and no more is claimed; one that we do not have is passed over. */
+  private pushHistogram(
+    numbers: number[],
+    { upperBounds, cumulativeCounts, bucketCount, count, sum }: MetricHistogram,
+  ): boolean {
+    if (!isCount(count) || !(sum >= 0 && sum <= Number.MAX_VALUE)) return false;
+    const { buckets } = this;
+    buckets.fill(0);
+    for (let bucket = 0; bucket < bucketCount; bucket++) {
+      const index = this.bounds.indexOf(upperBounds[bucket] as number);
+      if (index !== undefined && index < buckets.length)
+        buckets[index] = Math.min(cumulativeCounts[bucket] as number, count);
+    }
+    let below = 0;
+    for (const cumulative of buckets) {
+      if (cumulative > below) below = cumulative;
+      numbers.push(below);
+    }
+    numbers.push(count, sum);
+    return true;
   }
 }
 
@@ -97,27 +125,4 @@ function isCount(value: number): boolean {
 
 function pushCount(numbers: number[], value: number): boolean {
   return isCount(value) && numbers.push(value) > 0;
-}
-
-/** Scratch, valid within one call. */
-const buckets = new Float64Array(HISTOGRAM_BOUNDS.length);
-
-/** A bound that it does not have holds at least what the one below it holds, and no more is claimed; one that we do not have is passed over. */
-function pushHistogram(
-  numbers: number[],
-  { upperBounds, cumulativeCounts, bucketCount, count, sum }: MetricHistogram,
-): boolean {
-  if (!isCount(count) || !(sum >= 0 && sum <= Number.MAX_VALUE)) return false;
-  buckets.fill(0);
-  for (let bucket = 0; bucket < bucketCount; bucket++) {
-    const index = BOUND_INDEX.get(upperBounds[bucket] as number);
-    if (index !== undefined) buckets[index] = Math.min(cumulativeCounts[bucket] as number, count);
-  }
-  let below = 0;
-  for (const cumulative of buckets) {
-    if (cumulative > below) below = cumulative;
-    numbers.push(below);
-  }
-  numbers.push(count, sum);
-  return true;
 }

@@ -34,7 +34,7 @@ export interface StatsSample {
   readonly histograms: (HistogramSample | null)[];
 }
 
-/** Cumulative buckets at HISTOGRAM_BOUNDS (`le`), then count (`+Inf`) and sum. */
+/** Cumulative buckets at the bounds by which the collector counts (`le`), then count (`+Inf`) and sum. */
 export interface HistogramSample {
   readonly cumulative: Float64Array;
   count: number;

@@ -1,8 +1,9 @@
 // One reading of a proxy's stats, in whatever form it comes: what it says of our own series -> StatsReport, and of the proxy itself.
 
+import type { HistogramBounds } from "../series/histogram.ts";
+import { emptyHistogram } from "../series/shape.ts";
 import {
   BUILD_PREFIX,
-  HISTOGRAM_BOUNDS,
   HTTP_METRICS,
   type HttpMetric,
   LABELS,
@@ -33,15 +34,6 @@ const MAX_UNTAGGED = 32;
 /** How the name of NODE_METRIC begins where no expression took the node out of it. */
 export const NODE_PREFIX_IN_NAME = BUILD_PREFIX.replaceAll(".", "_");
 const NODE_SUFFIX_IN_NAME = `__${NODE_METRIC}`;
-
-const INFINITE = HISTOGRAM_BOUNDS.length;
-const BOUND_INDEX = new Map<number, number>(HISTOGRAM_BOUNDS.map((bound, index) => [bound, index]));
-BOUND_INDEX.set(Number.POSITIVE_INFINITY, INFINITE);
-
-/** Index of a bucket by its upper bound; undefined for a bound that we do not have. */
-export function boundIndex(bound: number): number | undefined {
-  return BOUND_INDEX.get(bound);
-}
 
 const TCP_METRIC_OF = new Map<string, number>(TCP_METRICS.map(({ name }, metric) => [name, metric]));
 const HTTP_METRIC_OF = new Map<string, HttpMetric>(HTTP_METRICS.map(({ name }, metric) => [name, metric]));
@@ -88,6 +80,9 @@ export class StatsPage {
   /** The same of TCP metrics, added up already. */
   private readonly tcpSamples = new Map<LabelSet, TcpSample | null>();
 
+  /** `bounds`: those of the histograms that are read. */
+  constructor(readonly bounds: HistogramBounds) {}
+
   /** Where the counts of that label set go; null for another writer's. */
   groupOf(labels: LabelSet): Group | null {
     let group = this.groups.get(labels);
@@ -109,6 +104,15 @@ export class StatsPage {
       this.tcpSamples.set(labels, sample);
     }
     return sample;
+  }
+
+  histogramOf(group: Group, metric: HttpMetric): HistogramSample {
+    let histogram = group.histograms[metric];
+    if (!histogram) {
+      histogram = emptyHistogram(this.bounds);
+      group.histograms[metric] = histogram;
+    }
+    return histogram;
   }
 
   private noteStartTime(lifeMs: number): void {
@@ -186,18 +190,9 @@ export function isSum(value: number): boolean {
   return value >= 0 && value <= Number.MAX_SAFE_INTEGER;
 }
 
-export function histogramOf(group: Group, metric: HttpMetric): HistogramSample {
-  let histogram = group.histograms[metric];
-  if (!histogram) {
-    histogram = { cumulative: new Float64Array(INFINITE), count: 0, sum: 0 };
-    group.histograms[metric] = histogram;
-  }
-  return histogram;
-}
-
-/** `bound`: of `boundIndex`. What `+Inf` holds is the count. */
+/** `bound`: its index. What `+Inf` holds is the count. */
 export function noteBucket(histogram: HistogramSample, bound: number, value: number): void {
-  if (bound === INFINITE) noteCount(histogram, value);
+  if (bound === histogram.cumulative.length) noteCount(histogram, value);
   else histogram.cumulative[bound] = value;
 }
 
@@ -233,7 +228,7 @@ function addGroup(samples: Map<string, StatsSample>, group: Group): void {
 function complete(histogram: HistogramSample): void {
   const { cumulative } = histogram;
   let below = 0;
-  for (let index = 0; index < INFINITE; index++) {
+  for (let index = 0; index < cumulative.length; index++) {
     const seen = cumulative[index] as number;
     if (seen > below) below = seen;
     cumulative[index] = below;
@@ -242,7 +237,7 @@ function complete(histogram: HistogramSample): void {
 }
 
 function addHistogram(sum: HistogramSample, { cumulative, count, sum: added }: HistogramSample): void {
-  for (let index = 0; index < INFINITE; index++) {
+  for (let index = 0; index < cumulative.length; index++) {
     sum.cumulative[index] = (sum.cumulative[index] as number) + (cumulative[index] as number);
   }
   sum.count += count;

@@ -6,13 +6,12 @@ import { DelimitedReader } from "../proto/delimited.ts";
 import { EnvoyHistogram } from "../proto/envoy-histogram.ts";
 import { MetricFamilyReader } from "../proto/metric-family.ts";
 import { bytesTag, WireReader } from "../proto/wire.ts";
-import { HISTOGRAM_BOUNDS, HttpMetric, NODE_METRIC } from "../vocabulary.ts";
+import type { HistogramBounds } from "../series/histogram.ts";
+import { HttpMetric, NODE_METRIC } from "../vocabulary.ts";
 import { LabelPacker, type LabelSet, LabelTexts } from "./stats-labels.ts";
 import {
-  boundIndex,
   GAUGES,
   type Group,
-  histogramOf,
   httpMetricOf,
   isCount,
   isSum,
@@ -74,19 +73,22 @@ function textOf({ bytes, labelSpans }: MetricFamilyReader, label: number, part: 
 export type Places = LabelMessage[];
 
 export class StatsProtobuf {
-  readonly page = new StatsPage();
+  readonly page: StatsPage;
   private readonly family = new MetricFamilyReader();
   private readonly families: DelimitedReader;
   private readonly fields = new WireReader();
   private readonly value = new WireReader();
-  private readonly histogram = new EnvoyHistogram(HISTOGRAM_BOUNDS);
+  private readonly histogram: EnvoyHistogram;
 
   /** `maxBytes`: of one family, which is held until it is whole. */
   constructor(
     private readonly labels: LabelMessages,
     private readonly places: Places,
     maxBytes: number,
+    bounds: HistogramBounds,
   ) {
+    this.page = new StatsPage(bounds);
+    this.histogram = new EnvoyHistogram(bounds.upper);
     this.families = new DelimitedReader(maxBytes, (bytes, start, stop) => this.readFamily(bytes, start, stop));
   }
 
@@ -162,7 +164,7 @@ export class StatsProtobuf {
     if (!histogram.counts.every(isCount)) return false;
     const group = this.page.groupOf(labels);
     if (!group) return true;
-    const into = histogramOf(group, metric);
+    const into = this.page.histogramOf(group, metric);
     into.sum = histogram.sum;
     noteCount(into, histogram.count);
     into.cumulative.set(histogram.counts);
@@ -186,11 +188,11 @@ export class StatsProtobuf {
       this.page.malformed++;
       return;
     }
-    const into = histogramOf(group, metric);
+    const into = this.page.histogramOf(group, metric);
     into.sum = histogram.sum;
     noteCount(into, histogram.count);
     for (let index = 0; index < histogram.bucketCount; index++) {
-      const bound = boundIndex(histogram.upperBounds[index] as number);
+      const bound = this.page.bounds.indexOf(histogram.upperBounds[index] as number);
       const count = histogram.cumulativeCounts[index] as number;
       if (!isCount(count)) this.page.malformed++;
       else if (bound !== undefined) noteBucket(into, bound, count);

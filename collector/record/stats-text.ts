@@ -6,12 +6,11 @@
 // Read as bytes: of a histogram's 22 lines, each with some 800 bytes of labels, text is made of the first one's alone. What the others
 // share with the line before them is compared, and only their bound and number are read.
 
-import { HISTOGRAM_BOUNDS, HTTP_METRICS, HttpMetric, NODE_METRIC, TCP_METRICS } from "../vocabulary.ts";
+import type { HistogramBounds } from "../series/histogram.ts";
+import { HTTP_METRICS, HttpMetric, NODE_METRIC, TCP_METRICS } from "../vocabulary.ts";
 import { type LabelSet, type LabelTexts, labelValue, splitLe } from "./stats-labels.ts";
 import {
-  boundIndex,
   GAUGES,
-  histogramOf,
   isCount,
   isSum,
   NODE_PREFIX_IN_NAME,
@@ -61,14 +60,14 @@ for (const name of GAUGES) addName(name, "gauge");
 const INITIALS = new Set([...NAMES.keys()].map((name) => name.charCodeAt(0)));
 
 const LE = Buffer.from(',le="');
-/** Bounds as Envoy writes them, in their order. */
-const BOUNDS = [...HISTOGRAM_BOUNDS.map(String), "+Inf"].map((text) => Buffer.from(text));
 const UNTAGGED = Buffer.from(UNTAGGED_PREFIX);
 const NODE_IN_NAME = Buffer.from(NODE_PREFIX_IN_NAME);
 const NOTHING = Buffer.alloc(0);
 
 export class StatsText {
-  readonly page = new StatsPage();
+  readonly page: StatsPage;
+  /** Bounds as Envoy writes them, in their order. */
+  private readonly bounds: readonly Buffer[];
 
   /** What came of a line whose end has not come, in its chunks. */
   private rest: Buffer = NOTHING;
@@ -86,7 +85,13 @@ export class StatsText {
   /** The bucket after the one before. */
   private nextBound = 0;
 
-  constructor(private readonly texts: LabelTexts) {}
+  constructor(
+    private readonly texts: LabelTexts,
+    bounds: HistogramBounds,
+  ) {
+    this.page = new StatsPage(bounds);
+    this.bounds = [...bounds.upper.map(String), "+Inf"].map((text) => Buffer.from(text));
+  }
 
   /** The chunk must not be changed afterwards. */
   write(chunk: Buffer): void {
@@ -175,11 +180,12 @@ export class StatsText {
     to: number,
     value: number,
   ): void {
-    const group = this.page.groupOf(this.labelsAt(from, to));
+    const { page } = this;
+    const group = page.groupOf(this.labelsAt(from, to));
     if (!group) return;
     if (part === "requests") group.requests = value;
-    else if (part === "sum") histogramOf(group, metric).sum = value;
-    else noteCount(histogramOf(group, metric), value);
+    else if (part === "sum") page.histogramOf(group, metric).sum = value;
+    else noteCount(page.histogramOf(group, metric), value);
   }
 
   private noteTcp(metric: number, from: number, to: number, value: number): void {
@@ -195,7 +201,7 @@ export class StatsText {
     if (bytes[to - 1] === QUOTE && cut >= from && hasAt(bytes, cut, LE)) {
       const group = this.page.groupOf(this.labelsAt(from, cut));
       const bound = this.boundAt(quote + 1, to - 1);
-      if (group && bound !== undefined) noteBucket(histogramOf(group, metric), bound, value);
+      if (group && bound !== undefined) noteBucket(this.page.histogramOf(group, metric), bound, value);
       return;
     }
     const split = splitLe(bytes.toString("latin1", from, to));
@@ -204,21 +210,21 @@ export class StatsText {
       return;
     }
     const group = this.page.groupOf(this.texts.find(split.rest));
-    const bound = boundIndex(Number(split.le));
-    if (group && bound !== undefined) noteBucket(histogramOf(group, metric), bound, value);
+    const bound = this.page.bounds.indexOf(Number(split.le));
+    if (group && bound !== undefined) noteBucket(this.page.histogramOf(group, metric), bound, value);
   }
 
   /** Undefined for a bound that we do not have. */
   private boundAt(from: number, to: number): number | undefined {
-    const { bytes } = this;
-    const next = BOUNDS[this.nextBound] as Buffer;
+    const { bytes, bounds } = this;
+    const next = bounds[this.nextBound] as Buffer;
     if (to - from === next.length && hasAt(bytes, from, next)) {
       const bound = this.nextBound; // fast
-      this.nextBound = (bound + 1) % BOUNDS.length;
+      this.nextBound = (bound + 1) % bounds.length;
       return bound;
     }
-    const bound = boundIndex(Number(bytes.toString("latin1", from, to)));
-    this.nextBound = ((bound ?? 0) + 1) % BOUNDS.length;
+    const bound = this.page.bounds.indexOf(Number(bytes.toString("latin1", from, to)));
+    this.nextBound = ((bound ?? 0) + 1) % bounds.length;
     return bound;
   }
 

@@ -5,13 +5,11 @@
 //   `POST /reset_counters` sets it to 0. Flushes come in their order, so one that is below the last began anew.
 // - A histogram comes as its delta always. What was flushed while there was no stream is not in it: never too much, but too little.
 
-import { HTTP_SHAPE, type MetricFields, TCP_SHAPE } from "../series/shape.ts";
-import { HISTOGRAM_BOUNDS, HTTP_METRICS, HttpMetric, TCP_METRICS } from "../vocabulary.ts";
+import { emptyHistogram, type MetricFields, type Shapes } from "../series/shape.ts";
+import { HTTP_METRICS, HttpMetric, TCP_METRICS } from "../vocabulary.ts";
 import { type Flush, widthOf } from "./from-families.ts";
 import type { HistogramSample, StatsReport, StatsSample, TcpSample } from "./record.ts";
 import type { Stat } from "./stat-names.ts";
-
-const BUCKETS = HISTOGRAM_BOUNDS.length;
 
 /** Room for the label sets of all processes together. */
 export class Room {
@@ -59,7 +57,10 @@ export class StreamedCounts {
   /** Whether two of them may have one label key: they differ in labels that are none of ours. */
   private hasTwins = false;
 
-  constructor(private readonly room: Room) {}
+  constructor(
+    private readonly room: Room,
+    private readonly shapes: Shapes,
+  ) {}
 
   get size(): number {
     return this.http.size + this.tcp.size;
@@ -74,11 +75,12 @@ export class StreamedCounts {
 
   /** Takes what came of a flush. `areDeltas`: of counters. False when some of it found no room. */
   take({ stats, numbers }: Flush, areDeltas: boolean): boolean {
+    const { bounds } = this.shapes[0].layout;
     let at = 0;
     let isAllTaken = true;
     for (const stat of stats) {
       if (!this.takeStat(stat, numbers, at, areDeltas)) isAllTaken = false;
-      at += widthOf(stat);
+      at += widthOf(stat, bounds);
     }
     return isAllTaken;
   }
@@ -88,25 +90,31 @@ export class StreamedCounts {
     const samples = Array.from(this.http.values(), ({ sample }) => sample);
     const tcpSamples = Array.from(this.tcp.values(), ({ sample }) => sample);
     if (!this.hasTwins) return { proxy, lifeMs, samples, tcpSamples }; // fast
-    return { proxy, lifeMs, samples: sumOf(samples, addHttp), tcpSamples: sumOf(tcpSamples, addTcp) };
+    return {
+      proxy,
+      lifeMs,
+      samples: sumOf(samples, (sum, sample) => this.addHttp(sum, sample)),
+      tcpSamples: sumOf(tcpSamples, addTcp),
+    };
   }
 
   /** Each label set; its row is valid until the next. */
   *held(): Generator<StreamedLabelSet> {
-    const row = new Float64Array(HTTP_SHAPE.width);
+    const [http, tcp] = this.shapes;
+    const row = new Float64Array(http.width);
     for (const [id, { sample, last }] of this.http) {
       row.fill(0);
-      HTTP_SHAPE.add(row, sample);
+      http.add(row, sample);
       for (const [metric, histogram] of sample.histograms.entries()) {
-        if (histogram) row[(HTTP_SHAPE.metrics[metric] as MetricFields).sum] = histogram.sum;
+        if (histogram) row[(http.metrics[metric] as MetricFields).sum] = histogram.sum;
       }
-      yield { table: HTTP_SHAPE.index, id, labelKey: sample.labelKey, row, last: standing(last) };
+      yield { table: http.index, id, labelKey: sample.labelKey, row, last: standing(last) };
     }
-    const tcpRow = new Float64Array(TCP_SHAPE.width);
+    const tcpRow = new Float64Array(tcp.width);
     for (const [id, { sample, last }] of this.tcp) {
       tcpRow.fill(0);
-      TCP_SHAPE.add(tcpRow, sample);
-      yield { table: TCP_SHAPE.index, id, labelKey: sample.labelKey, row: tcpRow, last: standing(last) };
+      tcp.add(tcpRow, sample);
+      yield { table: tcp.index, id, labelKey: sample.labelKey, row: tcpRow, last: standing(last) };
     }
   }
 
@@ -114,13 +122,14 @@ export class StreamedCounts {
   restore({ table, id, labelKey, row, last }: StreamedLabelSet): boolean {
     if (!this.room.take()) return false;
     if (id !== labelKey) this.hasTwins = true;
-    if (table === HTTP_SHAPE.index) {
+    const [http, tcp] = this.shapes;
+    if (table === http.index) {
       const { sample } = newHttp(labelKey);
-      HTTP_SHAPE.write(sample, row);
+      http.write(sample, row);
       this.http.set(id, { sample, last: [...last] });
     } else {
       const { sample } = newTcp(labelKey);
-      TCP_SHAPE.write(sample, row);
+      tcp.write(sample, row);
       this.tcp.set(id, { sample, last: [...last] });
     }
     return true;
@@ -132,7 +141,7 @@ export class StreamedCounts {
     const counted = this.find(this.http, stat.id, () => newHttp(stat.labelKey));
     if (counted === null) return false;
     const { sample } = counted;
-    if (stat.metric !== HttpMetric.Requests) addInterval(sample, stat.metric, numbers, at);
+    if (stat.metric !== HttpMetric.Requests) addInterval(this.histogramOf(sample, stat.metric), numbers, at);
     else sample.requests = Math.max(sample.requests, 0) + this.gain(counted.last, 0, numbers[at] as number, areDeltas);
     return true;
   }
@@ -165,6 +174,22 @@ export class StreamedCounts {
     this.resets++;
     return value;
   }
+
+  private histogramOf(sample: StatsSample, metric: number): HistogramSample {
+    const histogram = sample.histograms[metric] ?? emptyHistogram(this.shapes[0].layout.bounds);
+    sample.histograms[metric] = histogram;
+    return histogram;
+  }
+
+  private addHttp(sum = newHttp("").sample, { labelKey, requests, histograms }: StatsSample): StatsSample {
+    const all = { ...sum, labelKey, requests: addCount(sum.requests, requests) };
+    for (const [metric, histogram] of histograms.entries()) {
+      if (!histogram) continue;
+      const { cumulative, count, sum: total } = histogram;
+      addInterval(this.histogramOf(all, metric), [...cumulative, count, total], 0);
+    }
+    return all;
+  }
 }
 
 /** Of those that did not come yet, 0: so they began. */
@@ -180,21 +205,15 @@ function newTcp(labelKey: string): Counted<TcpSample> {
   return { sample: { labelKey, counts: TCP_METRICS.map(() => -1) }, last: [] };
 }
 
-function histogramOf(sample: StatsSample, metric: number): HistogramSample {
-  const histogram = sample.histograms[metric] ?? { cumulative: new Float64Array(BUCKETS), count: 0, sum: 0 };
-  sample.histograms[metric] = histogram;
-  return histogram;
-}
-
-function addInterval(sample: StatsSample, metric: number, numbers: readonly number[], at: number): void {
-  const histogram = histogramOf(sample, metric);
-  if (numbers[at + BUCKETS] === 0) return; // fast: most label sets rest
+function addInterval(histogram: HistogramSample, numbers: readonly number[], at: number): void {
   const { cumulative } = histogram;
-  for (let bucket = 0; bucket < BUCKETS; bucket++) {
+  const buckets = cumulative.length;
+  if (numbers[at + buckets] === 0) return; // fast: most label sets rest
+  for (let bucket = 0; bucket < buckets; bucket++) {
     cumulative[bucket] = (cumulative[bucket] as number) + (numbers[at + bucket] as number);
   }
-  histogram.count += numbers[at + BUCKETS] as number;
-  histogram.sum += numbers[at + BUCKETS + 1] as number;
+  histogram.count += numbers[at + buckets] as number;
+  histogram.sum += numbers[at + buckets + 1] as number;
 }
 
 /** One sample for each label set: those that differ only in labels which are not ours name the same, and their counts add up. */
@@ -205,16 +224,6 @@ function sumOf<Sample extends { readonly labelKey: string }>(
   const sums = new Map<string, Sample>();
   for (const sample of samples) sums.set(sample.labelKey, add(sums.get(sample.labelKey), sample));
   return [...sums.values()];
-}
-
-function addHttp(sum = newHttp("").sample, { labelKey, requests, histograms }: StatsSample): StatsSample {
-  const all = { ...sum, labelKey, requests: addCount(sum.requests, requests) };
-  for (const [metric, histogram] of histograms.entries()) {
-    if (!histogram) continue;
-    const { cumulative, count, sum: total } = histogram;
-    addInterval(all, metric, [...cumulative, count, total], 0);
-  }
-  return all;
 }
 
 function addTcp(sum: TcpSample | undefined, { labelKey, counts }: TcpSample): TcpSample {

@@ -10,19 +10,40 @@
 
 import { HISTOGRAM_BOUNDS } from "../vocabulary.ts";
 
-export const BUCKET_COUNT = HISTOGRAM_BOUNDS.length;
+/** Most bounds of a histogram. */
+export const MAX_BOUNDS = 64;
 
-/** For each bound the largest integer that Envoy counts under it: 0 for le=0.5, 5 for le=5, 109 for le=100, 2599 for le=2500. */
-export const LAST_VALUES: readonly number[] = HISTOGRAM_BOUNDS.map((bound) => Math.ceil(bound + binWidth(bound)) - 1);
+/** The bounds (`le`) that histograms are counted by, `+Inf` aside, and which bucket a value is in. */
+export class HistogramBounds {
+  /** How many there are: the index of what only `+Inf` holds. */
+  readonly count: number;
+  /** For each bound the largest integer that Envoy counts under it: 0 for le=0.5, 5 for le=5, 109 for le=100, 2599 for le=2500. */
+  readonly lastValues: readonly number[];
+  private readonly indexes: ReadonlyMap<number, number>;
 
-/**
- * Index in HISTOGRAM_BOUNDS of the first bucket that holds `value`, a whole number >= 0; BUCKET_COUNT when only `+Inf` does.
- */
-export function bucketIndex(value: number): number {
-  let index = 0;
-  while (index < BUCKET_COUNT && value > (LAST_VALUES[index] as number)) index++;
-  return index;
+  /** `upper`: rising. */
+  constructor(readonly upper: readonly number[]) {
+    this.count = upper.length;
+    this.lastValues = upper.map((bound) => Math.ceil(bound + binWidth(bound)) - 1);
+    this.indexes = new Map([...upper, Number.POSITIVE_INFINITY].map((bound, index) => [bound, index]));
+  }
+
+  /** Index of the first bucket that holds `value`, a whole number >= 0; `count` when only `+Inf` does. */
+  bucketIndex(value: number): number {
+    const { count, lastValues } = this;
+    let index = 0;
+    while (index < count && value > (lastValues[index] as number)) index++;
+    return index;
+  }
+
+  /** Index of a bound, `count` of Infinity; undefined for one that is not among them. */
+  indexOf(bound: number): number | undefined {
+    return this.indexes.get(bound);
+  }
 }
+
+/** Envoy's own. */
+export const DEFAULT_BOUNDS = new HistogramBounds(HISTOGRAM_BOUNDS);
 
 /** What Envoy adds to a histogram's sum for `value`, a whole number >= 0: 0 for 0, 5.0495 for 5, 1248 for 1234. */
 export function binMiddle(value: number): number {
@@ -56,13 +77,17 @@ function binWidth(value: number): number {
  * The q-quantile (0 < q < 1) from cumulative bucket counts and the count of `+Inf`, by linear interpolation inside the bucket, as
  * Prometheus' histogram_quantile does: what lies beyond the last bound reads as the last bound. Null for an empty histogram.
  */
-export function quantile(q: number, cumulative: ArrayLike<number>, count: number): number | null {
+export function quantile(
+  q: number,
+  bounds: readonly number[],
+  cumulative: ArrayLike<number>,
+  count: number,
+): number | null {
   if (count <= 0) return null;
   const rank = q * count;
   let lowerBound = 0;
   let below = 0;
-  for (let index = 0; index < BUCKET_COUNT; index++) {
-    const bound = HISTOGRAM_BOUNDS[index] as number;
+  for (const [index, bound] of bounds.entries()) {
     const upTo = cumulative[index] as number;
     if (upTo >= rank && upTo > below) return lowerBound + ((bound - lowerBound) * (rank - below)) / (upTo - below);
     lowerBound = bound;

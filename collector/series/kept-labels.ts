@@ -6,7 +6,7 @@
 import type { AccessRecord, ConnectionRecord, StatsReport } from "../record/record.ts";
 import { LABELS, type Label } from "../vocabulary.ts";
 import { withMark, withoutMark } from "./key.ts";
-import { HTTP_SHAPE, type Shape, TCP_SHAPE } from "./shape.ts";
+import { DEFAULT_SHAPES, type Shape, type Shapes, TCP_SHAPE } from "./shape.ts";
 import { type DestinationRule, judge, VERDICT_MARKS } from "./unified.ts";
 
 /** At most 64 MiB with what they come to, as LabelKeys (record/packed.ts), whose strings they are. */
@@ -18,9 +18,13 @@ export class KeptLabels {
   private readonly tcp: KeptKeys;
 
   /** `rule`: as mesh_* are to be read, for what decides on that may be left out. */
-  constructor(kept: readonly Label[], rule: DestinationRule) {
-    this.http = new KeptKeys(new Set(kept), HTTP_SHAPE, rule);
-    this.tcp = new KeptKeys(new Set(kept), TCP_SHAPE, rule);
+  constructor(
+    kept: readonly Label[],
+    rule: DestinationRule,
+    private readonly shapes: Shapes = DEFAULT_SHAPES,
+  ) {
+    this.http = new KeptKeys(new Set(kept), shapes[0], rule);
+    this.tcp = new KeptKeys(new Set(kept), shapes[1], rule);
   }
 
   record(record: AccessRecord): AccessRecord {
@@ -33,8 +37,9 @@ export class KeptLabels {
   }
 
   report(report: StatsReport): StatsReport {
-    const samples = this.http.samples(report.samples, HTTP_SHAPE);
-    return { ...report, samples, tcpSamples: this.tcp.samples(report.tcpSamples, TCP_SHAPE) };
+    const [http, tcp] = this.shapes;
+    const samples = this.http.samples(report.samples, http);
+    return { ...report, samples, tcpSamples: this.tcp.samples(report.tcpSamples, tcp) };
   }
 }
 

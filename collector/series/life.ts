@@ -7,7 +7,6 @@
 
 import type { ConnectionPart } from "../record/record.ts";
 import { LifeCells } from "./cell.ts";
-import { SHAPES } from "./shape.ts";
 
 /** Proxies that went away and whose lives must not be counted again. 50,000 of them are some 15 MB. */
 const TOMBSTONES = 50_000;
@@ -44,7 +43,7 @@ export class Life {
   /** Different for each Life. */
   readonly serial = nextSerial++;
   /** By the index of the shape. */
-  readonly cells: readonly LifeCells[] = SHAPES.map(() => new LifeCells());
+  readonly cells: readonly LifeCells[] = [new LifeCells(), new LifeCells()];
   /** TCP connections of which more is to come, by their id (connections.ts). */
   readonly connections = new Map<ConnectionId, ConnectionPart[]>();
 

@@ -8,8 +8,7 @@
 // at the logged value, if that is in it, else spread evenly, as histogram_quantile takes it to be. So all buckets together always hold as many
 // as the total's count, and those up to a classic bound never more than it says.
 
-import { HISTOGRAM_COUNT } from "./counts.ts";
-import { BUCKET_COUNT, bucketIndex, LAST_VALUES } from "./histogram.ts";
+import { type HistogramBounds, MAX_BOUNDS } from "./histogram.ts";
 
 /** Where a histogram begins. */
 const FINEST_SCHEMA = 3;
@@ -22,7 +21,6 @@ export const MAX_NATIVE_BUCKETS = 160;
 const GROWTH = 16;
 /** Up to so many observations are spread one by one. */
 const ONE_BY_ONE = 8;
-const CLASSIC_BUCKETS = BUCKET_COUNT + 1;
 
 /** A histogram's buckets. All of it plain: it goes from thread to thread. */
 export interface NativeBuckets {
@@ -115,14 +113,19 @@ export function observations({ zero, counts }: NativeBuckets): number {
 }
 
 /** Scratch of `follow`. */
-const room = new Float64Array(CLASSIC_BUCKETS);
+const room = new Float64Array(MAX_BOUNDS + 1);
 
 /** One histogram of one label set. */
 export class NativeHistogram {
   readonly buckets = emptyBuckets();
   /** Observations placed in each classic bucket, here or elsewhere, `+Inf` included; not cumulative. */
-  private readonly placed = new Float64Array(CLASSIC_BUCKETS);
+  private readonly placed: Float64Array;
   private placedCount = 0;
+
+  /** `bounds`: of the classic buckets. */
+  constructor(private readonly bounds: HistogramBounds) {
+    this.placed = new Float64Array(bounds.count + 1);
+  }
 
   /** Observations placed, here or elsewhere. */
   get count(): number {
@@ -132,7 +135,7 @@ export class NativeHistogram {
   /** What `total` has, was placed elsewhere, or is added by `addBuckets`. */
   markPlaced(total: Float64Array, at: number): void {
     let below = 0;
-    for (let bucket = 0; bucket < CLASSIC_BUCKETS; bucket++) {
+    for (let bucket = 0; bucket <= this.bounds.count; bucket++) {
       const upTo = total[at + bucket] as number; // behind the buckets stands the count
       this.placed[bucket] = (this.placed[bucket] as number) + upTo - below;
       below = upTo;
@@ -150,12 +153,12 @@ export class NativeHistogram {
    * `value`: what was logged, a whole number >= 0; negative when it is not known.
    */
   follow(total: Float64Array, at: number, value: number): void {
-    const gained = (total[at + HISTOGRAM_COUNT] as number) - this.placedCount;
+    const gained = (total[at + this.bounds.count] as number) - this.placedCount;
     if (!(gained > 0)) return;
     this.placedCount += gained;
     this.findRoom(total, at, gained);
     let placed = 0;
-    for (let bucket = 0; bucket < CLASSIC_BUCKETS && placed < gained; bucket++) {
+    for (let bucket = 0; bucket <= this.bounds.count && placed < gained; bucket++) {
       const upTo = room[bucket] as number;
       if (upTo > placed) this.place(bucket, upTo - placed, value);
       placed = Math.max(placed, upTo);
@@ -167,19 +170,20 @@ export class NativeHistogram {
    * says. Further up there may be less room: what once was in a high bucket was since told, by the other reading, to be in a low one.
    */
   private findRoom(total: Float64Array, at: number, gained: number): void {
+    const { count } = this.bounds;
     let upTo = 0;
-    for (let bucket = 0; bucket < BUCKET_COUNT; bucket++) {
+    for (let bucket = 0; bucket < count; bucket++) {
       upTo += this.placed[bucket] as number;
       room[bucket] = (total[at + bucket] as number) - upTo;
     }
-    room[BUCKET_COUNT] = gained;
-    for (let bucket = BUCKET_COUNT - 1; bucket >= 0; bucket--) {
+    room[count] = gained;
+    for (let bucket = count - 1; bucket >= 0; bucket--) {
       room[bucket] = Math.min(room[bucket] as number, room[bucket + 1] as number);
     }
   }
 
   private place(bucket: number, count: number, value: number): void {
-    if (value >= 0 && bucketIndex(value) === bucket) this.add(value, count);
+    if (value >= 0 && this.bounds.bucketIndex(value) === bucket) this.add(value, count);
     else if (count <= ONE_BY_ONE) this.spreadOneByOne(bucket, count);
     else this.spread(bucket, count);
     this.placed[bucket] = (this.placed[bucket] as number) + count;
@@ -192,7 +196,7 @@ export class NativeHistogram {
 
   /** By what was placed there before, so that many single ones are spread as evenly as many at once. */
   private spreadOneByOne(bucket: number, count: number): void {
-    const [lowest, highest] = valuesOf(bucket);
+    const [lowest, highest] = valuesOf(this.bounds, bucket);
     const before = this.placed[bucket] as number;
     for (let nth = before; nth < before + count; nth++) {
       this.add(lowest + Math.floor(evenFraction(nth) * (highest - lowest + 1)), Math.min(1, before + count - nth));
@@ -200,7 +204,7 @@ export class NativeHistogram {
   }
 
   private spread(bucket: number, count: number): void {
-    const [lowest, highest] = valuesOf(bucket);
+    const [lowest, highest] = valuesOf(this.bounds, bucket);
     const values = highest - lowest + 1;
     let spread = 0;
     for (let from = lowest; from <= highest; ) {
@@ -222,9 +226,9 @@ export class NativeHistogram {
 }
 
 /** The whole numbers that a classic bucket counts. Of those beyond the last bound nothing is known: they are taken for the next. */
-function valuesOf(bucket: number): readonly [lowest: number, highest: number] {
-  const lowest = bucket === 0 ? 0 : (LAST_VALUES[bucket - 1] as number) + 1;
-  return [lowest, LAST_VALUES[bucket] ?? lowest];
+function valuesOf({ lastValues }: HistogramBounds, bucket: number): readonly [lowest: number, highest: number] {
+  const lowest = bucket === 0 ? 0 : (lastValues[bucket - 1] as number) + 1;
+  return [lowest, lastValues[bucket] ?? lowest];
 }
 
 /** Fractions in [0, 1) of which each beginning of their row is spread evenly: multiples of the golden ratio. */

@@ -1,6 +1,7 @@
 // SeriesReader: what is read of the label sets of one shape, whether they were counted here or are sums over threads.
 
 import type { NativeBuckets } from "./native.ts";
+import type { Shapes } from "./shape.ts";
 
 /** One label set. */
 export interface LabelSet {
@@ -34,6 +35,8 @@ export interface SeriesReader {
 
 /** The label sets of both shapes. */
 export interface SeriesTables {
+  /** How the rows of both are laid out. */
+  readonly shapes: Shapes;
   readonly http: SeriesReader;
   readonly tcp: SeriesReader;
 }

@@ -9,17 +9,8 @@
 
 import type { AccessRecord, ConnectionPart, HistogramSample, StatsSample, TcpSample } from "../record/record.ts";
 import { HTTP_METRICS, HttpMetric, isTcpLabel, LABELS, OTHER, TCP_METRICS } from "../vocabulary.ts";
-import {
-  addFromStats,
-  COUNTS_WIDTH,
-  fillFromRecord,
-  HISTOGRAM_COUNT,
-  HISTOGRAM_SUM,
-  HISTOGRAM_WIDTH,
-  histogramField,
-  REQUESTS,
-} from "./counts.ts";
-import { BUCKET_COUNT } from "./histogram.ts";
+import { CountsLayout, REQUESTS } from "./counts.ts";
+import { DEFAULT_BOUNDS, type HistogramBounds } from "./histogram.ts";
 import { packLabels } from "./key.ts";
 
 /** The label set that takes in what the limit keeps out, here and in the filter: every label `other`. */
@@ -32,6 +23,8 @@ export interface MetricFields {
   readonly from: number;
   readonly sum: number;
   readonly to: number;
+  /** Of its buckets, which the counts begin with; null of a counter. */
+  readonly bounds: HistogramBounds | null;
 }
 
 export interface Shape<Told, Sample> {
@@ -54,33 +47,42 @@ export interface Shape<Told, Sample> {
   readonly write: (sample: Sample, row: Float64Array) => void;
 }
 
-export const HTTP_SHAPE: Shape<AccessRecord, StatsSample> = {
-  index: 0,
-  width: COUNTS_WIDTH,
-  overflowKey: OVERFLOW_KEY,
-  metrics: HTTP_METRICS.map((_, metric) => {
-    if (metric === HttpMetric.Requests) return counterFields(REQUESTS);
-    const from = histogramField(metric);
-    return { from, sum: from + HISTOGRAM_SUM, to: from + HISTOGRAM_WIDTH };
-  }),
-  fill: fillFromRecord,
-  add: addFromStats,
-  valuesOf: ({ durationMs, requestBytes, responseBytes }) => [-1, durationMs, requestBytes, responseBytes],
-  has: ({ requests, histograms }, metric) =>
-    metric === HttpMetric.Requests ? requests >= 0 : Boolean(histograms[metric]),
-  emptySample: (labelKey) => ({ labelKey, requests: -1, histograms: HTTP_METRICS.map(() => null) }),
-  write: (sample, row) => {
-    sample.requests = row[REQUESTS] as number;
-    for (let metric = HttpMetric.Duration; metric < HTTP_METRICS.length; metric++) {
-      const histogram = sample.histograms[metric] ?? emptyHistogram();
-      const from = histogramField(metric);
-      histogram.cumulative.set(row.subarray(from, from + BUCKET_COUNT));
-      histogram.count = row[from + HISTOGRAM_COUNT] as number;
-      histogram.sum = row[from + HISTOGRAM_SUM] as number;
-      sample.histograms[metric] = histogram;
-    }
-  },
-};
+export interface HttpShape extends Shape<AccessRecord, StatsSample> {
+  readonly layout: CountsLayout;
+}
+
+function httpShape(bounds: HistogramBounds): HttpShape {
+  const layout = new CountsLayout(bounds);
+  const { histogramCount, histogramSum, histogramWidth } = layout;
+  return {
+    index: 0,
+    layout,
+    width: layout.width,
+    overflowKey: OVERFLOW_KEY,
+    metrics: HTTP_METRICS.map((_, metric) => {
+      if (metric === HttpMetric.Requests) return counterFields(REQUESTS);
+      const from = layout.histogramField(metric);
+      return { from, sum: from + histogramSum, to: from + histogramWidth, bounds };
+    }),
+    fill: (row, told) => layout.fillFromRecord(row, told),
+    add: (row, sample) => layout.addFromStats(row, sample),
+    valuesOf: ({ durationMs, requestBytes, responseBytes }) => [-1, durationMs, requestBytes, responseBytes],
+    has: ({ requests, histograms }, metric) =>
+      metric === HttpMetric.Requests ? requests >= 0 : Boolean(histograms[metric]),
+    emptySample: (labelKey) => ({ labelKey, requests: -1, histograms: HTTP_METRICS.map(() => null) }),
+    write: (sample, row) => {
+      sample.requests = row[REQUESTS] as number;
+      for (let metric = HttpMetric.Duration; metric < HTTP_METRICS.length; metric++) {
+        const histogram = sample.histograms[metric] ?? emptyHistogram(bounds);
+        const from = layout.histogramField(metric);
+        histogram.cumulative.set(row.subarray(from, from + histogramCount));
+        histogram.count = row[from + histogramCount] as number;
+        histogram.sum = row[from + histogramSum] as number;
+        sample.histograms[metric] = histogram;
+      }
+    },
+  };
+}
 
 export const TCP_SHAPE: Shape<ConnectionPart, TcpSample> = {
   index: 1,
@@ -101,12 +103,20 @@ export const TCP_SHAPE: Shape<ConnectionPart, TcpSample> = {
   },
 };
 
-export const SHAPES = [HTTP_SHAPE, TCP_SHAPE] as const;
+/** By their index. */
+export type Shapes = readonly [http: HttpShape, tcp: typeof TCP_SHAPE];
 
-function counterFields(field: number): MetricFields {
-  return { from: field, sum: field + 1, to: field + 1 };
+/** The shapes of a collector that counts by these bounds. */
+export function shapesOf(bounds: HistogramBounds): Shapes {
+  return [httpShape(bounds), TCP_SHAPE];
 }
 
-function emptyHistogram(): HistogramSample {
-  return { cumulative: new Float64Array(BUCKET_COUNT), count: 0, sum: 0 };
+export const DEFAULT_SHAPES = shapesOf(DEFAULT_BOUNDS);
+
+function counterFields(field: number): MetricFields {
+  return { from: field, sum: field + 1, to: field + 1, bounds: null };
+}
+
+export function emptyHistogram({ count }: HistogramBounds): HistogramSample {
+  return { cumulative: new Float64Array(count), count: 0, sum: 0 };
 }

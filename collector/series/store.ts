@@ -20,7 +20,8 @@ import { Connections } from "./connections.ts";
 import { Expiry } from "./expiry.ts";
 import type { KeptLabels } from "./kept-labels.ts";
 import { type Clock, type Life, Lives, type ProxyLives, UNSTAMPED } from "./life.ts";
-import { HTTP_SHAPE, TCP_SHAPE } from "./shape.ts";
+import type { SeriesTables } from "./reader.ts";
+import { DEFAULT_SHAPES, type Shapes } from "./shape.ts";
 import { SeriesTable, type TableLimits } from "./table.ts";
 
 /**
@@ -43,7 +44,7 @@ export interface SeriesLimits extends TableLimits {
   readonly expireAfterMs?: number;
 }
 
-export class SeriesStore {
+export class SeriesStore implements SeriesTables {
   readonly http: SeriesTable<AccessRecord, StatsSample>;
   readonly tcp: SeriesTable<ConnectionPart, TcpSample>;
   readonly lives: Lives;
@@ -60,6 +61,7 @@ export class SeriesStore {
     private readonly kept: KeptLabels | null = null,
     /** Whether native histograms are kept beside the classic ones. */
     hasNatives = false,
+    readonly shapes: Shapes = DEFAULT_SHAPES,
   ) {
     this.lives = new Lives({
       limit: limits.proxies,
@@ -69,8 +71,8 @@ export class SeriesStore {
     });
     const lifeCount = () => this.lives.size;
     const expiry = new Expiry(limits.expireAfterMs ?? 0, clock.steadyMs);
-    this.http = new SeriesTable(HTTP_SHAPE, limits, lifeCount, expiry, hasNatives);
-    this.tcp = new SeriesTable(TCP_SHAPE, limits, lifeCount, expiry);
+    this.http = new SeriesTable(shapes[0], limits, lifeCount, expiry, hasNatives);
+    this.tcp = new SeriesTable(shapes[1], limits, lifeCount, expiry);
     this.connections = new Connections(limits.connections, this.tcp);
   }
 

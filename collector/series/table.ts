@@ -60,7 +60,7 @@ export class SeriesTable<Told extends Labelled, Sample extends Labelled> impleme
   private told: Told | null = null;
 
   constructor(
-    private readonly shape: Shape<Told, Sample>,
+    readonly shape: Shape<Told, Sample>,
     private readonly limits: TableLimits,
     /** How many process lives are held. */
     private readonly lifeCount: () => number,
@@ -441,7 +441,7 @@ export class SeriesTable<Told extends Labelled, Sample extends Labelled> impleme
   }
 
   private nativesOf(series: Series): readonly (NativeHistogram | null)[] {
-    series.natives ??= this.shape.metrics.map(({ from, to }) => (to - from > 1 ? new NativeHistogram() : null));
+    series.natives ??= this.shape.metrics.map(({ bounds }) => bounds && new NativeHistogram(bounds));
     return series.natives;
   }
 

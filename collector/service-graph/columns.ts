@@ -15,18 +15,29 @@
 //   +---------------------------------------------------------+----------------------+
 // Bytes may be more than 2^32 in a window, so they have two columns: the low half counts up and carries over into the high one.
 
-import { BUCKET_COUNT } from "../series/histogram.ts";
+import type { HistogramBounds } from "../series/histogram.ts";
 
 /** Offsets in the block of one reporter. */
-export const BLOCK = { requests: 0, errors: 1, buckets: 2, count: 2 + BUCKET_COUNT, width: 3 + BUCKET_COUNT } as const;
-/** Offsets in an edge. */
-export const EDGE = {
-  source: 0,
-  destination: BLOCK.width,
-  mutualTls: 2 * BLOCK.width,
-  plainText: 2 * BLOCK.width + 1,
-} as const;
-export const EDGE_WIDTH = 2 * BLOCK.width + 2;
+export const BLOCK = { requests: 0, errors: 1, buckets: 2 } as const;
+
+/** Offsets in an edge, with these bounds. */
+export class EdgeColumns {
+  readonly source = 0;
+  readonly destination: number;
+  readonly mutualTls: number;
+  readonly plainText: number;
+  readonly width: number;
+  /** In the block of a reporter: behind its buckets. */
+  readonly count: number;
+
+  constructor(readonly bounds: HistogramBounds) {
+    this.count = BLOCK.buckets + bounds.count;
+    this.destination = this.count + 1;
+    this.mutualTls = 2 * this.destination;
+    this.plainText = this.mutualTls + 1;
+    this.width = this.plainText + 1;
+  }
+}
 
 /** Offsets in the TCP block of one reporter. */
 export const TCP = { opened: 0, closed: 1, sent: 2, received: 4, width: 6 } as const;

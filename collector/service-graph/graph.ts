@@ -6,12 +6,11 @@
 // Cost: a tick copies the array (400 KB at 2,000 edges, well under a millisecond) and walks the label sets that grew since the
 // last one, some 0.1 us each per column. Memory: an edge has about 50 columns in about 210 snapshots, some 40 KB; with TCP 50 KB.
 
-import { COUNTS_WIDTH, HISTOGRAM_COUNT, histogramField, REQUESTS } from "../series/counts.ts";
-import { BUCKET_COUNT } from "../series/histogram.ts";
+import { REQUESTS } from "../series/counts.ts";
 import { unpackLabels } from "../series/key.ts";
 import type { LabelSet, SeriesTables } from "../series/reader.ts";
 import { HttpMetric, OTHER, TCP_METRICS, TcpMetric } from "../vocabulary.ts";
-import { BLOCK, EDGE, EDGE_WIDTH, type Edge, TCP, TWO_TO_32 } from "./columns.ts";
+import { BLOCK, type Edge, EdgeColumns, TCP, TWO_TO_32 } from "./columns.ts";
 import { type Node, OTHER_NODE, type Place, placeOf, withKnown } from "./edge.ts";
 import { FreeColumns } from "./free-columns.ts";
 import { Snapshots } from "./snapshots.ts";
@@ -24,10 +23,6 @@ const MAX_CODES = 24;
 const EXPIRY_TICKS = 60;
 /** So many without use, and all snapshots that are held were taken after it, even if the process stood still meanwhile. */
 const MIN_IDLE_TICKS = 1000;
-
-/** What of a series' counts the graph follows: requests, then the durations' buckets and count. */
-const FOLLOWED = 2 + BUCKET_COUNT;
-const DURATION = histogramField(HttpMetric.Duration);
 
 /** The columns that the requests of one series are added to. */
 interface Route {
@@ -68,12 +63,17 @@ export class ServiceGraph {
   private readonly tcpSeen: Float64Array[] = [];
   private readonly freeColumns = new FreeColumns();
   private ticks = 0;
-  /** FOLLOWED numbers per series, as they were last added. */
-  private seen = new Uint32Array(256 * FOLLOWED);
+  private readonly edgeColumns: EdgeColumns;
+  /** First field of the durations. */
+  private readonly duration: number;
+  /** What of a series' counts the graph follows: requests, then the durations' buckets and count. */
+  private readonly followed: number;
+  /** So many numbers per series, as they were last added. */
+  private seen: Uint32Array;
   private columns = new Uint32Array(1024);
   private usedColumns = 0;
   private readonly snapshots: Snapshots;
-  private readonly counts = new Float64Array(COUNTS_WIDTH);
+  private readonly counts: Float64Array;
 
   constructor(
     private readonly store: SeriesTables,
@@ -84,6 +84,12 @@ export class ServiceGraph {
     /** How long edges are held that carry nothing, though no less than MIN_IDLE_TICKS; 0: for ever. */
     private readonly expireAfterMs = 0,
   ) {
+    const [{ layout }] = store.shapes;
+    this.edgeColumns = new EdgeColumns(layout.bounds);
+    this.duration = layout.histogramField(HttpMetric.Duration);
+    this.followed = 2 + layout.histogramCount;
+    this.seen = new Uint32Array(256 * this.followed);
+    this.counts = new Float64Array(layout.width);
     this.snapshots = new Snapshots(now());
   }
 
@@ -107,7 +113,7 @@ export class ServiceGraph {
     const window = new Window(this.columns, before.columns);
     const edges: GraphEdge[] = [];
     for (const edge of this.edges.values()) {
-      const read = readEdge(edge, window);
+      const read = readEdge(edge, this.edgeColumns, window);
       if (read.requests > 0 || hasTraffic(read.tcp)) edges.push(read);
     }
     const ends = new Set(edges.flatMap(({ source, destination }) => [source, destination]));
@@ -118,20 +124,21 @@ export class ServiceGraph {
   /** Adds what the series gained since the last time to the columns of their edges. */
   private refresh(): void {
     for (const series of this.store.tcp.takeChanged()) this.refreshTcp(series);
+    const { duration, followed } = this;
     for (const series of this.store.http.takeChanged()) {
       const known = this.routes[series.index];
       const route = known && !known.edge.isGone ? known : this.addRoute(series.index, series.labelKey);
       this.noteUse(route.edge);
       this.store.http.readRecent(series, this.counts);
-      const seen = series.index * FOLLOWED;
+      const seen = series.index * followed;
       const requests = this.advance(seen, this.counts[REQUESTS] as number);
       this.add(route.block + BLOCK.requests, requests);
       this.add(route.code, requests);
       if (requests > 0) this.learn(route.nodes);
       if (route.isError) this.add(route.block + BLOCK.errors, requests);
       if (route.policy >= 0) this.add(route.policy, requests);
-      for (let field = 0; field <= HISTOGRAM_COUNT; field++) {
-        const gained = this.advance(seen + 1 + field, this.counts[DURATION + field] as number);
+      for (let field = 0; field < followed - 1; field++) {
+        const gained = this.advance(seen + 1 + field, this.counts[duration + field] as number);
         this.add(route.block + BLOCK.buckets + field, gained);
       }
     }
@@ -181,13 +188,13 @@ export class ServiceGraph {
     const route: Route = {
       edge,
       nodes: nodesOf(edge, place),
-      block: edge.column + EDGE[reporter],
+      block: edge.column + this.edgeColumns[reporter],
       isError: place.isError,
       code: this.codeColumn(edge.codes[reporter], place.responseCode),
-      policy: policyColumn(edge, place),
+      policy: policyColumn(edge, this.edgeColumns, place),
     };
     this.routes[index] = route;
-    while (this.seen.length < (index + 1) * FOLLOWED) this.seen = grown(this.seen);
+    while (this.seen.length < (index + 1) * this.followed) this.seen = grown(this.seen);
     return route;
   }
 
@@ -199,7 +206,7 @@ export class ServiceGraph {
       edge,
       nodes: nodesOf(edge, place),
       block: edge.tcpColumn + (place.isFromDestination ? TCP.width : 0),
-      policy: policyColumn(edge, place),
+      policy: policyColumn(edge, this.edgeColumns, place),
     };
     this.tcpRoutes[index] = route;
     return route;
@@ -213,7 +220,7 @@ export class ServiceGraph {
       const held = this.edges.size - (this.edges.has(OTHER_KEY) ? 1 : 0);
       if (held >= this.limit && !isOther) return this.edgeOf(OTHER_NODE, OTHER_NODE);
       const codes = { source: new Map(), destination: new Map() };
-      const column = this.allocate(EDGE_WIDTH);
+      const column = this.allocate(this.edgeColumns.width);
       const use = { usedMs: this.now(), usedTick: this.ticks, isGone: false };
       edge = { source: source.id, destination: destination.id, column, codes, tcpColumn: -1, ...use };
       this.edges.set(key, edge);
@@ -260,7 +267,7 @@ export class ServiceGraph {
 
   private release(edge: Edge): void {
     edge.isGone = true;
-    this.freeColumns.give(edge.column, EDGE_WIDTH);
+    this.freeColumns.give(edge.column, this.edgeColumns.width);
     if (edge.tcpColumn >= 0) this.freeColumns.give(edge.tcpColumn, 2 * TCP.width);
     for (const column of [...edge.codes.source.values(), ...edge.codes.destination.values()]) {
       this.freeColumns.give(column, 1);
@@ -292,9 +299,13 @@ function nodesOf(edge: Edge, { source, destination }: Place): readonly [Node, No
 }
 
 /** -1 where the report does not say. */
-function policyColumn({ column }: Edge, { isFromDestination, isMutualTls }: Place): number {
+function policyColumn(
+  { column }: Edge,
+  { mutualTls, plainText }: EdgeColumns,
+  { isFromDestination, isMutualTls }: Place,
+): number {
   if (!isFromDestination || isMutualTls === null) return -1;
-  return column + (isMutualTls ? EDGE.mutualTls : EDGE.plainText);
+  return column + (isMutualTls ? mutualTls : plainText);
 }
 
 function grown(array: Uint32Array): Uint32Array<ArrayBuffer> {

@@ -1,7 +1,7 @@
 // Window: what happened on the edges of the graph since a snapshot of their columns.
 
-import { BUCKET_COUNT, quantile } from "../series/histogram.ts";
-import { BLOCK, EDGE, type Edge, TCP, TWO_TO_32 } from "./columns.ts";
+import { quantile } from "../series/histogram.ts";
+import { BLOCK, type Edge, type EdgeColumns, TCP, TWO_TO_32 } from "./columns.ts";
 
 export interface GraphEdge {
   /** Node ids. */
@@ -79,25 +79,26 @@ function wideAt(columns: Uint32Array, column: number): number {
   return (columns[column + 1] ?? 0) * TWO_TO_32 + (columns[column] ?? 0);
 }
 
-export function readEdge(edge: Edge, window: Window): GraphEdge {
+export function readEdge(edge: Edge, columns: EdgeColumns, window: Window): GraphEdge {
+  const { upper } = columns.bounds;
   const gained = (column: number) => window.gained(column);
-  const sourceRequests = gained(edge.column + EDGE.source);
-  const destinationRequests = gained(edge.column + EDGE.destination);
+  const sourceRequests = gained(edge.column + columns.source);
+  const destinationRequests = gained(edge.column + columns.destination);
   const reporter = sourceRequests >= destinationRequests ? "source" : "destination";
-  const block = edge.column + EDGE[reporter];
-  const buckets = Array.from({ length: BUCKET_COUNT }, (_, bucket) => gained(block + BLOCK.buckets + bucket));
-  const finished = gained(block + BLOCK.count);
-  const mutualTls = gained(edge.column + EDGE.mutualTls);
-  const plainText = gained(edge.column + EDGE.plainText);
+  const block = edge.column + columns[reporter];
+  const buckets = upper.map((_, bucket) => gained(block + BLOCK.buckets + bucket));
+  const finished = gained(block + columns.count);
+  const mutualTls = gained(edge.column + columns.mutualTls);
+  const plainText = gained(edge.column + columns.plainText);
   const codes = [...edge.codes[reporter]].map(([code, column]) => [code, gained(column)] as const);
   return {
     source: edge.source,
     destination: edge.destination,
     requests: Math.max(sourceRequests, destinationRequests),
     errors: gained(block + BLOCK.errors),
-    p50Ms: quantile(0.5, buckets, finished),
-    p90Ms: quantile(0.9, buckets, finished),
-    p99Ms: quantile(0.99, buckets, finished),
+    p50Ms: quantile(0.5, upper, buckets, finished),
+    p90Ms: quantile(0.9, upper, buckets, finished),
+    p99Ms: quantile(0.99, upper, buckets, finished),
     responseCodes: Object.fromEntries(codes.filter(([, count]) => count > 0)),
     isMutualTls: mutualTls + plainText > 0 ? plainText === 0 : null,
     sourceRequests,

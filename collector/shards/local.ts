@@ -12,7 +12,7 @@ import type { ScrapeResult } from "../self.ts";
 import type { SeriesTables } from "../series/reader.ts";
 import type { Saved } from "../state/checkpoints.ts";
 import { raiseFloors, SavedShards } from "./saved-shards.ts";
-import { Shard, type ShardOptions } from "./shard.ts";
+import { configuredShapes, Shard, type ShardOptions } from "./shard.ts";
 import type { MetricsReading, Readings, Shards } from "./shards.ts";
 import type { ShardStateOptions } from "./state.ts";
 import { SummedSeries } from "./summed-series.ts";
@@ -24,13 +24,14 @@ export class LocalShard implements Shards {
 
   /** `saving`: what the process before this one saved; null when no state is saved. */
   constructor(options: Omit<ShardOptions, "state">, saving: Pick<ShardStateOptions, "restored"> | null) {
-    const { metrics } = options.config;
-    const shown = saving && new SummedSeries(1, metrics.expireAfterMs);
-    if (shown !== null && saving?.restored) raiseFloors(shown, saving.restored, metrics.nativeHistograms);
+    const { config } = options;
+    const { expireAfterMs, nativeHistograms } = config.metrics;
+    const shown = saving && new SummedSeries(1, expireAfterMs, configuredShapes(config));
+    if (shown !== null && saving?.restored) raiseFloors(shown, saving.restored, nativeHistograms);
     this.shard = new Shard({ ...options, state: saving && { restored: saving.restored, shard: 0, shards: 1 } });
     const { state } = this.shard;
     if (state !== null && shown !== null) this.saved = new SavedShards([state], shown);
-    this.readings = new LocalReadings(this.shard, shown, options.config.indicators.lateAfterMs);
+    this.readings = new LocalReadings(this.shard, shown, config.indicators.lateAfterMs);
     this.shard.start();
   }
 

@@ -2,7 +2,7 @@
 // was counted since (series/native.ts), so that no bucket is below what was shown, however many threads there are now.
 
 import { type NativeBuckets, NativeHistogram, observations } from "../series/native.ts";
-import { HTTP_SHAPE, type MetricFields } from "../series/shape.ts";
+import type { HttpShape, MetricFields } from "../series/shape.ts";
 
 /** By the metric's index in the shape; null of a counter. */
 type Natives = readonly (NativeHistogram | null)[];
@@ -11,9 +11,11 @@ export class RestoredNatives {
   private readonly byKey = new Map<string, Natives>();
   private isSettled = false;
 
+  constructor(private readonly shape: Pick<HttpShape, "metrics">) {}
+
   /** What one thread counted when it saved its buckets. */
   addTotal(labelKey: string, total: Float64Array): void {
-    for (const [metric, native] of this.of(labelKey).entries()) native?.markPlaced(total, fieldsOf(metric).from);
+    for (const [metric, native] of this.of(labelKey).entries()) native?.markPlaced(total, this.fieldsOf(metric).from);
   }
 
   /** What one thread saved, or the sums of threads before. */
@@ -30,7 +32,7 @@ export class RestoredNatives {
     this.isSettled = true;
     for (const labelKey of labelKeys) {
       const total = readTotal(labelKey);
-      const settled = this.of(labelKey).map((native, metric) => native && settle(native, total, fieldsOf(metric).from));
+      const settled = this.of(labelKey).map((native, metric) => native && settle(native, total, this.fieldsOf(metric)));
       this.byKey.set(labelKey, settled);
     }
   }
@@ -47,20 +49,21 @@ export class RestoredNatives {
   private of(labelKey: string): Natives {
     let natives = this.byKey.get(labelKey);
     if (!natives) {
-      natives = HTTP_SHAPE.metrics.map(({ from, to }) => (to - from > 1 ? new NativeHistogram() : null));
+      natives = this.shape.metrics.map(({ bounds }) => bounds && new NativeHistogram(bounds));
       this.byKey.set(labelKey, natives);
     }
     return natives;
   }
+
+  private fieldsOf(metric: number): MetricFields {
+    return this.shape.metrics[metric] as MetricFields;
+  }
 }
 
 /** A state without buckets, or with those of some threads alone, is none to go on from. */
-function settle(native: NativeHistogram, total: Float64Array, at: number): NativeHistogram {
-  const settled = observations(native.buckets) === native.count ? native : new NativeHistogram();
-  settled.follow(total, at, -1);
+function settle(native: NativeHistogram, total: Float64Array, { from, bounds }: MetricFields): NativeHistogram {
+  const isWhole = bounds === null || observations(native.buckets) === native.count;
+  const settled = isWhole ? native : new NativeHistogram(bounds);
+  settled.follow(total, from, -1);
   return settled;
-}
-
-function fieldsOf(metric: number): MetricFields {
-  return HTTP_SHAPE.metrics[metric] as MetricFields;
 }

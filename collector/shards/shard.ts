@@ -17,7 +17,9 @@ import { LogIntake } from "../logs/intake.ts";
 import type { LogStore } from "../logs/store.ts";
 import { AlsReceiver, type MessageTap } from "../receiver/als.ts";
 import type { SelfMetrics } from "../self.ts";
+import { HistogramBounds } from "../series/histogram.ts";
 import { KeptLabels } from "../series/kept-labels.ts";
+import { type Shapes, shapesOf } from "../series/shape.ts";
 import { SeriesStore } from "../series/store.ts";
 import { LABELS } from "../vocabulary.ts";
 import type { ShardHoldings } from "./shards.ts";
@@ -58,7 +60,9 @@ export class Shard {
   constructor(private readonly options: ShardOptions) {
     const { config, lookup, tap, logs, self, log } = options;
     const limits = { ...config.limits, expireAfterMs: config.metrics.expireAfterMs };
-    this.store = new SeriesStore(limits, undefined, keptLabels(config.metrics), config.metrics.nativeHistograms);
+    const { metrics } = config;
+    const shapes = configuredShapes(config);
+    this.store = new SeriesStore(limits, undefined, keptLabels(metrics, shapes), metrics.nativeHistograms, shapes);
     this.completeness = new Completeness(this.store, config.limits.edges);
     this.store.onReport = (proxy) => this.completeness.compare(proxy);
     this.state = options.state ? new ShardState(this.store, options.state) : null;
@@ -115,10 +119,15 @@ export class Shard {
   }
 }
 
+/** By the bounds that the collector is to count by. */
+export function configuredShapes({ metrics }: Pick<Config, "metrics">): Shapes {
+  return shapesOf(new HistogramBounds(metrics.bounds));
+}
+
 /** Null when all are kept. */
-function keptLabels({ labels, destinations }: ShardConfig["metrics"]): KeptLabels | null {
+function keptLabels({ labels, destinations }: ShardConfig["metrics"], shapes: Shapes): KeptLabels | null {
   const kept = [...LABELS.keys()].filter((label) => labels.includes(LABELS[label] as string));
-  return kept.length === LABELS.length ? null : new KeptLabels(kept, destinations);
+  return kept.length === LABELS.length ? null : new KeptLabels(kept, destinations, shapes);
 }
 
 /** What names the ends of calls. Without objects nobody is asked for an address, so no entry's addresses are decoded. */

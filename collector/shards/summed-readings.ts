@@ -8,6 +8,7 @@ import type { Span } from "../indicators/slots.ts";
 import type { Log } from "../log.ts";
 import type { Accounts } from "../receiver/accounts.ts";
 import { LogLimit } from "../receiver/log-limit.ts";
+import type { Shapes } from "../series/shape.ts";
 import type { Answers, Question, SeriesChanges } from "./messages.ts";
 import { patiently } from "./patience.ts";
 import type { MetricsReading, Readings, ShardHoldings } from "./shards.ts";
@@ -29,9 +30,10 @@ export class SummedReadings implements Readings {
   constructor(
     private readonly threads: readonly Thread[],
     { lateAfterMs, expireAfterMs }: { readonly lateAfterMs: number; readonly expireAfterMs: number },
+    shapes: Shapes,
     private readonly log: Log,
   ) {
-    this.series = new SummedSeries(threads.length, expireAfterMs);
+    this.series = new SummedSeries(threads.length, expireAfterMs, shapes);
     this.keptMinutes = keptMinutes(lateAfterMs);
     this.faults = new LogLimit(log);
   }

@@ -4,7 +4,7 @@
 import { Expiry } from "../series/expiry.ts";
 import { type NativeBuckets, type NativeHistogram, sumBuckets } from "../series/native.ts";
 import type { LabelSet, SeriesReader, SeriesTables } from "../series/reader.ts";
-import { HTTP_SHAPE, TCP_SHAPE } from "../series/shape.ts";
+import { DEFAULT_SHAPES, type Shapes } from "../series/shape.ts";
 import { Slab } from "../series/slab.ts";
 import type { ShownBefore } from "../state/restore.ts";
 import type { SeriesChanges, TableChanges } from "./messages.ts";
@@ -15,10 +15,14 @@ export class SummedSeries implements SeriesTables {
   readonly tcp: SummedTable;
 
   /** `expireAfterMs`: as SeriesLimits'. */
-  constructor(threads: number, expireAfterMs = 0) {
+  constructor(
+    threads: number,
+    expireAfterMs = 0,
+    readonly shapes: Shapes = DEFAULT_SHAPES,
+  ) {
     const expiry = new Expiry(expireAfterMs, () => performance.now());
-    this.http = new SummedTable(HTTP_SHAPE.width, threads, expiry);
-    this.tcp = new SummedTable(TCP_SHAPE.width, threads, expiry);
+    this.http = new SummedTable(shapes[0].width, threads, expiry);
+    this.tcp = new SummedTable(shapes[1].width, threads, expiry);
   }
 
   /**
@@ -26,7 +30,7 @@ export class SummedSeries implements SeriesTables {
    * native histograms are kept beside the classic ones.
    */
   restoring(hasNatives: boolean): ShownBefore {
-    if (hasNatives) this.http.restored = new RestoredNatives();
+    if (hasNatives) this.http.restored = new RestoredNatives(this.shapes[0]);
     return {
       total: (table, labelKey, total, what) => {
         (table === 0 ? this.http : this.tcp).raiseFloor(labelKey, total, what);

@@ -20,6 +20,7 @@ import type { Saved } from "../state/checkpoints.ts";
 import { hash } from "./hash.ts";
 import { patiently } from "./patience.ts";
 import { raiseFloors, type SavedShard, SavedShards } from "./saved-shards.ts";
+import { configuredShapes } from "./shard.ts";
 import type { Readings, Shards } from "./shards.ts";
 import type { ShardStateOptions } from "./state.ts";
 import { StreamOfThreads } from "./stream.ts";
@@ -74,7 +75,7 @@ export class Threads implements Shards {
         log,
       });
     });
-    this.summed = new SummedReadings(this.threads, { ...indicators, ...metrics }, log);
+    this.summed = new SummedReadings(this.threads, { ...indicators, ...metrics }, configuredShapes(config), log);
     this.readings = this.summed;
     if (saving?.restored) raiseFloors(this.summed.series, saving.restored, metrics.nativeHistograms);
     this.saved = saving && new SavedShards(this.threads.map(savedThread), this.summed.series);

@@ -2,7 +2,7 @@
 
 import type { Cell, Series } from "../series/cell.ts";
 import type { Life } from "../series/life.ts";
-import { SHAPES } from "../series/shape.ts";
+import type { Shapes } from "../series/shape.ts";
 import { Slab } from "../series/slab.ts";
 import type { SeriesStore } from "../series/store.ts";
 
@@ -10,8 +10,13 @@ import type { SeriesStore } from "../series/store.ts";
 export type Table = SeriesStore["http"] | SeriesStore["tcp"];
 
 export class Bases {
-  private readonly rows = SHAPES.map(({ width }) => new Slab(width));
-  private readonly byKey = SHAPES.map(() => new Map<string, number>());
+  private readonly rows: readonly Slab[];
+  private readonly byKey: readonly Map<string, number>[];
+
+  constructor(shapes: Shapes) {
+    this.rows = shapes.map(({ width }) => new Slab(width));
+    this.byKey = shapes.map(() => new Map<string, number>());
+  }
 
   /** Adds what the life's cells counted, told of each: to be called before they are let go of. */
   keep(life: Life, tables: readonly Table[], tell: (table: number, series: Series, row: Float64Array) => void): void {

@@ -4,6 +4,7 @@ import { setImmediate as turn } from "node:timers/promises";
 import type { Log } from "../log.ts";
 import { LogLimit } from "../receiver/log-limit.ts";
 import type { SelfMetrics, StateFailure } from "../self.ts";
+import type { Shapes } from "../series/shape.ts";
 import type { ByteReader } from "./bytes.ts";
 import { type CheckedState, type Frame, StateFolder } from "./folder.ts";
 import { FrameKind, readerOf } from "./frames.ts";
@@ -34,6 +35,8 @@ export interface CheckpointsOptions {
   readonly intervalMs: number;
   /** What of the configuration label sets depend on: a state of another is of no use. */
   readonly meaning: string;
+  /** How rows are laid out: one of other bounds is of no use, either. */
+  readonly shapes: Shapes;
   readonly self: SelfMetrics;
   readonly log: Log;
 }
@@ -56,7 +59,7 @@ export class Checkpoints {
 
   /** Rejects with CollectorError `unavailable` when the folder is another process's, or cannot be used. */
   static async open(options: CheckpointsOptions): Promise<Checkpoints> {
-    const files = await StateFolder.open(options.folder, options.meaning);
+    const files = await StateFolder.open(options.folder, options.meaning, options.shapes);
     try {
       return new Checkpoints(files, options);
     } catch (error: unknown) {

@@ -12,9 +12,10 @@ import { join, relative } from "node:path";
 import { AiMetrics } from "../ai/metrics.ts";
 import { CollectorError } from "../error.ts";
 import type { StateFault } from "../self.ts";
+import { DEFAULT_SHAPES, type Shapes } from "../series/shape.ts";
 import { AiBook } from "./ai-book.ts";
 import type { ByteReader } from "./bytes.ts";
-import { BrokenState, encodeEnd, encodeFrame, encodeHeader, FrameKind, readerOf } from "./frames.ts";
+import { BrokenState, encodeEnd, encodeFrame, encodeHeader, FrameKind, meaningOf, readerOf } from "./frames.ts";
 import { ResetsBook } from "./resets-book.ts";
 import { readShown } from "./restore.ts";
 import { readFrames, readSavedMs, type StateFile } from "./state-file.ts";
@@ -39,17 +40,18 @@ export class StateFolder {
 
   private constructor(
     private readonly folder: string,
-    private readonly meaning: string,
+    private readonly meaning: number,
+    private readonly shapes: Shapes,
     private readonly lock: Server,
   ) {
     this.file = join(folder, "counts.state");
   }
 
-  /** `meaning`: as in `encodeHeader`. Rejects with CollectorError `unavailable` when it is another process's, or cannot be made. */
-  static async open(folder: string, meaning = ""): Promise<StateFolder> {
+  /** `configured`: as in `meaningOf`. Rejects with CollectorError `unavailable` when it is another process's, or cannot be made. */
+  static async open(folder: string, configured = "", shapes = DEFAULT_SHAPES): Promise<StateFolder> {
     try {
       await mkdir(folder, { recursive: true });
-      return new StateFolder(folder, meaning, await takeLock(folder));
+      return new StateFolder(folder, meaningOf(configured, shapes), shapes, await takeLock(folder));
     } catch (error: unknown) {
       if (error instanceof CollectorError) throw error;
       const reason = error instanceof Error ? error.message : String(error);
@@ -64,7 +66,7 @@ export class StateFolder {
   read(onSetAside: (fault: StateFault, file: string) => void): CheckedState | null {
     rmSync(`${this.file}.tmp`, { force: true });
     try {
-      return checked({ path: this.file, meaning: this.meaning });
+      return checked({ path: this.file, meaning: this.meaning }, this.shapes);
     } catch (error: unknown) {
       if (error instanceof BrokenState) {
         const aside = `${this.file}.${error.fault}`;
@@ -116,12 +118,12 @@ export class StateFolder {
 }
 
 /** Looked through to its end before anything of it is taken in. Throws BrokenState, and what the system says. */
-function checked(file: StateFile): CheckedState {
+function checked(file: StateFile, shapes: Shapes): CheckedState {
   const savedMs = readSavedMs(file);
   const books: Partial<Record<FrameKind, { restore(reader: ByteReader): void }>> = {
-    [FrameKind.Resets]: new ResetsBook(),
+    [FrameKind.Resets]: new ResetsBook(shapes),
     [FrameKind.Ai]: new AiBook(new AiMetrics(0)),
-    [FrameKind.Streamed]: new StreamedBook({ saved: () => [], restore: () => {} }),
+    [FrameKind.Streamed]: new StreamedBook({ saved: () => [], restore: () => {} }, shapes),
   };
   const stores = function* () {
     for (const { kind, payload } of readFrames(file)) {
@@ -130,7 +132,7 @@ function checked(file: StateFile): CheckedState {
     }
   };
   try {
-    readShown(stores());
+    readShown(stores(), shapes);
   } catch (error: unknown) {
     throw error instanceof CollectorError ? new BrokenState("corrupt") : error;
   }

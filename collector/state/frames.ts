@@ -1,6 +1,6 @@
 // The file of a saved state: a header, frames of records, an end. All numbers are little-endian.
 //
-//   header  "MTSTATE" 0 | u32 version | u32 CRC of the vocabulary and of `meaning` | f64 when, Unix ms | u32 CRC of the header
+//   header  "MTSTATE" 0 | u32 version | u32 CRC of the vocabulary, the bounds and `meaning` | f64 when, Unix ms | u32 CRC of the header
 //   frame   u32 length | u32 CRC | u8 kind | payload of that length
 //   end     a frame of kind 0: u32 frames before it
 //
@@ -8,8 +8,8 @@
 
 import { crc32 } from "node:zlib";
 import type { StateFault } from "../self.ts";
-import { SHAPES } from "../series/shape.ts";
-import { HISTOGRAM_BOUNDS, HTTP_METRICS, LABELS, TCP_METRICS } from "../vocabulary.ts";
+import type { Shapes } from "../series/shape.ts";
+import { HTTP_METRICS, LABELS, TCP_METRICS } from "../vocabulary.ts";
 import { ByteReader } from "./bytes.ts";
 
 const MAGIC = Buffer.from("MTSTATE\0", "latin1");
@@ -18,14 +18,13 @@ const STATE_VERSION = 2;
 const OLDEST_VERSION = 1;
 export const HEADER_BYTES = MAGIC.length + 4 + 4 + 8 + 4;
 export const FRAME_HEADER_BYTES = 9;
-const VOCABULARY = crc32(
-  JSON.stringify([
-    LABELS,
-    [...HTTP_METRICS, ...TCP_METRICS].map(({ name }) => name),
-    HISTOGRAM_BOUNDS,
-    SHAPES.map(({ width }) => width),
-  ]),
-);
+
+/** What rows and label sets mean. `configured`: what of the configuration label sets depend on. */
+export function meaningOf(configured: string, shapes: Shapes): number {
+  const metrics = [...HTTP_METRICS, ...TCP_METRICS].map(({ name }) => name);
+  const widths = shapes.map(({ width }) => width);
+  return crc32(configured, crc32(JSON.stringify([LABELS, metrics, shapes[0].layout.bounds.upper, widths])));
+}
 
 /** Of whom a frame's records are. */
 export enum FrameKind {
@@ -53,12 +52,12 @@ export class BrokenState extends Error {
   }
 }
 
-/** `meaning`: what of the configuration label sets depend on. */
-export function encodeHeader(savedMs: number, meaning: string): Buffer {
+/** `meaning`: of `meaningOf`. */
+export function encodeHeader(savedMs: number, meaning: number): Buffer {
   const header = Buffer.alloc(HEADER_BYTES);
   MAGIC.copy(header);
   header.writeUInt32LE(STATE_VERSION, MAGIC.length);
-  header.writeUInt32LE(crc32(meaning, VOCABULARY), MAGIC.length + 4);
+  header.writeUInt32LE(meaning, MAGIC.length + 4);
   header.writeDoubleLE(savedMs, MAGIC.length + 8);
   header.writeUInt32LE(crc32(header.subarray(0, -4)), HEADER_BYTES - 4);
   return header;
@@ -80,7 +79,7 @@ export function encodeEnd(frames: number): Buffer {
 }
 
 /** When the state was saved, Unix ms. `bytes`: those of a header, or all that the file has. Throws BrokenState. */
-export function decodeHeader(bytes: Buffer, meaning: string): number {
+export function decodeHeader(bytes: Buffer, meaning: number): number {
   const isOurs = bytes.length > 0 && bytes.subarray(0, MAGIC.length).equals(MAGIC.subarray(0, bytes.length));
   if (!isOurs) throw new BrokenState("foreign");
   if (bytes.length < HEADER_BYTES) throw new BrokenState("cut_short");
@@ -90,7 +89,7 @@ export function decodeHeader(bytes: Buffer, meaning: string): number {
     throw new BrokenState("corrupt");
   }
   if (version < OLDEST_VERSION) throw new BrokenState("foreign");
-  if (bytes.readUInt32LE(MAGIC.length + 4) !== crc32(meaning, VOCABULARY)) throw new BrokenState("other_vocabulary");
+  if (bytes.readUInt32LE(MAGIC.length + 4) !== meaning) throw new BrokenState("other_vocabulary");
   return bytes.readDoubleLE(MAGIC.length + 8);
 }
 

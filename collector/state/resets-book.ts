@@ -1,11 +1,11 @@
 // ResetsBook: of every target what its readings had come to (record/counter-resets.ts), kept over a restart of the collector.
 
 import { CounterResets, CounterRows, type SavedCounter } from "../record/counter-resets.ts";
-import { SHAPES } from "../series/shape.ts";
+import { DEFAULT_SHAPES, type Shapes } from "../series/shape.ts";
 import { type ByteReader, ByteWriter, malformed } from "./bytes.ts";
 
 export class ResetsBook {
-  private readonly rows = new CounterRows();
+  private readonly rows: CounterRows;
   private readonly targets = new Map<string, CounterResets>();
   /** Of those that were restored, who was not asked for yet. */
   private readonly unclaimed = new Set<string>();
@@ -13,11 +13,14 @@ export class ResetsBook {
   private namedSinceMs: number | null = null;
 
   constructor(
+    private readonly shapes: Shapes = DEFAULT_SHAPES,
     /** For so long after that it is waited for targets that were read before. */
     private readonly graceMs = 0,
     /** A clock that never jumps. */
     private readonly nowMs = () => performance.now(),
-  ) {}
+  ) {
+    this.rows = new CounterRows(shapes);
+  }
 
   /** The target's, begun or restored. */
   of(target: string): CounterResets {
@@ -52,7 +55,7 @@ export class ResetsBook {
   *pieces(pieceBytes: number): Generator<Buffer> {
     const writer = new ByteWriter();
     for (const [target, resets] of this.targets) {
-      writeTarget(writer, target, resets);
+      writeTarget(writer, this.shapes, target, resets);
       if (writer.length >= pieceBytes) yield writer.take();
     }
     if (writer.length > 0) yield writer.take();
@@ -64,21 +67,21 @@ export class ResetsBook {
       const target = reader.text();
       const lifeMs = reader.float();
       const proxy = reader.text();
-      const counters = Array.from({ length: reader.count() }, () => readCounter(reader));
+      const counters = Array.from({ length: reader.count() }, () => readCounter(reader, this.shapes));
       this.of(target).restore(lifeMs, proxy, counters);
       this.unclaimed.add(target);
     }
   }
 }
 
-function writeTarget(writer: ByteWriter, target: string, resets: CounterResets): void {
+function writeTarget(writer: ByteWriter, shapes: Shapes, target: string, resets: CounterResets): void {
   const counters = [...resets.held()];
   writer.text(target);
   writer.float(resets.life.lifeMs);
   writer.text(resets.life.proxy);
   writer.count(counters.length);
   for (const { table, labelKey, falls, last, base } of counters) {
-    const { metrics } = shapeOf(table);
+    const { metrics } = shapeOf(shapes, table);
     writer.byte(table);
     writer.labelKey(labelKey);
     for (const fell of falls) writer.count(fell);
@@ -88,9 +91,9 @@ function writeTarget(writer: ByteWriter, target: string, resets: CounterResets):
   }
 }
 
-function readCounter(reader: ByteReader): SavedCounter {
+function readCounter(reader: ByteReader, shapes: Shapes): SavedCounter {
   const table = reader.byte();
-  const { metrics, width } = shapeOf(table);
+  const { metrics, width } = shapeOf(shapes, table);
   const labelKey = reader.labelKey();
   const falls = metrics.map(() => reader.count());
   const last = new Float64Array(width);
@@ -100,8 +103,8 @@ function readCounter(reader: ByteReader): SavedCounter {
   return { table, labelKey, falls, last, base };
 }
 
-function shapeOf(table: number): (typeof SHAPES)[number] {
-  const shape = SHAPES[table];
+function shapeOf(shapes: Shapes, table: number): Shapes[number] {
+  const shape = shapes[table];
   if (!shape) throw malformed(`there is no table ${table}`);
   return shape;
 }

@@ -4,7 +4,7 @@ import type { ConnectionPart } from "../record/record.ts";
 import type { Cell } from "../series/cell.ts";
 import type { ConnectionId, Life } from "../series/life.ts";
 import type { NativeBuckets } from "../series/native.ts";
-import { SHAPES } from "../series/shape.ts";
+import type { Shapes } from "../series/shape.ts";
 import { SeriesStore } from "../series/store.ts";
 import { TCP_METRICS } from "../vocabulary.ts";
 import { Bases, readCell, type Table } from "./bases.ts";
@@ -42,7 +42,7 @@ const NOBODY: ShownBefore = { total: () => {}, natives: () => {} };
 export class Restore {
   private readonly tables: readonly Table[];
   private readonly writers = new Map<number, Writer>();
-  private readonly rows = SHAPES.map(({ width }) => new Float64Array(width));
+  private readonly rows: readonly Float64Array[];
 
   constructor(
     private readonly store: SeriesStore,
@@ -51,6 +51,7 @@ export class Restore {
     private readonly shown: ShownBefore = NOBODY,
   ) {
     this.tables = [store.http, store.tcp];
+    this.rows = this.tables.map(({ width }) => new Float64Array(width));
   }
 
   /** One frame: the number of its writer, and records. */
@@ -299,7 +300,7 @@ export class Restore {
 
   private row(reader: ByteReader, table: number): Float64Array {
     const row = this.rows[table] as Float64Array;
-    reader.row(row, (SHAPES[table] as (typeof SHAPES)[number]).metrics);
+    reader.row(row, (this.tables[table] as Table).shape.metrics);
     return row;
   }
 }
@@ -312,10 +313,11 @@ function addTo({ rows, width }: Table, into: number, row: Float64Array): void {
 }
 
 /** Reads all of a state and takes in nothing, but tells of each label set what may have been shown. Throws as ByteReader does. */
-export function readShown(frames: Iterable<ByteReader>, shown: ShownBefore = NOBODY): void {
+export function readShown(frames: Iterable<ByteReader>, shapes: Shapes, shown: ShownBefore = NOBODY): void {
   const limits = { proxies: 0, labelSets: 0, cells: 0, connections: 0, retireAfterMs: 0 };
   const nobodys = { shard: -1, shards: 1, owns: () => false };
-  const restore = new Restore(new SeriesStore(limits), new Bases(), nobodys, shown);
+  const store = new SeriesStore(limits, undefined, null, false, shapes);
+  const restore = new Restore(store, new Bases(shapes), nobodys, shown);
   for (const frame of frames) restore.take(frame);
 }
 

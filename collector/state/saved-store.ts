@@ -9,13 +9,14 @@ import { Restore, type Share } from "./restore.ts";
 import { SNAPSHOT_OPTIONS, Snapshot } from "./snapshot.ts";
 
 export class SavedStore {
-  private readonly bases = new Bases();
+  private readonly bases: Bases;
   private snapshot: Snapshot | null = null;
 
   constructor(
     private readonly store: SeriesStore,
     private readonly options = SNAPSHOT_OPTIONS,
   ) {
+    this.bases = new Bases(store.shapes);
     store.onRelease = (life) => this.release(life);
   }
 

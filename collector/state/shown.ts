@@ -2,7 +2,7 @@
 // was counted before they began.
 
 import type { NativeHistogram } from "../series/native.ts";
-import { SHAPES } from "../series/shape.ts";
+import type { Shapes } from "../series/shape.ts";
 import { ByteWriter } from "./bytes.ts";
 import { hasObservations, writeNatives } from "./natives.ts";
 import { RecordKind } from "./records.ts";
@@ -17,6 +17,7 @@ type Restored = readonly [table: number, labelKey: string, natives: readonly (Na
 export function* shownPieces(
   floors: Iterable<Floor>,
   restored: Iterable<Restored>,
+  shapes: Shapes,
   pieceBytes: number,
 ): Generator<Buffer> {
   const writer = new ByteWriter();
@@ -25,7 +26,7 @@ export function* shownPieces(
     writer.byte(RecordKind.Shown);
     writer.byte(table);
     writer.labelKey(labelKey);
-    writer.row(chunk, at, (SHAPES[table] as (typeof SHAPES)[number]).metrics);
+    writer.row(chunk, at, (shapes[table] as Shapes[number]).metrics);
     if (writer.length >= pieceBytes) yield writer.take();
   }
   for (const [table, labelKey, natives] of restored) {

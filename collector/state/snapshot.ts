@@ -7,7 +7,6 @@
 import type { ConnectionPart } from "../record/record.ts";
 import type { Cell, Series } from "../series/cell.ts";
 import { type ConnectionId, type Life, type Past, type ProxyLives, UNSTAMPED } from "../series/life.ts";
-import { SHAPES } from "../series/shape.ts";
 import type { SeriesStore } from "../series/store.ts";
 import type { Bases, Table } from "./bases.ts";
 import { ByteWriter } from "./bytes.ts";
@@ -27,9 +26,6 @@ export interface SnapshotOptions {
 /** Some ms of work each. */
 export const SNAPSHOT_OPTIONS: SnapshotOptions = { pieceBytes: 128 * 1024, momentCells: 5000, recordCells: 1000 };
 
-/** A row of any table. */
-const NOTHING = new Float64Array(Math.max(...SHAPES.map(({ width }) => width)));
-
 /** A cell to be written, as that of a life. */
 interface LifeCell {
   readonly life: number;
@@ -39,6 +35,8 @@ interface LifeCell {
 export class Snapshot {
   private readonly writer = new ByteWriter();
   private readonly tables: readonly Table[];
+  /** A row of any table. */
+  private readonly nothing: Float64Array;
   /** So many label sets of each table were written. */
   private readonly written: number[];
   private isShownWritten = false;
@@ -54,6 +52,7 @@ export class Snapshot {
     private readonly options: SnapshotOptions,
   ) {
     this.tables = [store.http, store.tcp];
+    this.nothing = new Float64Array(Math.max(...this.tables.map(({ width }) => width)));
     this.written = this.tables.map(() => 0);
     this.work = this.write();
   }
@@ -117,7 +116,7 @@ export class Snapshot {
       this.writer.byte(base === null ? 0 : 1);
       if (base !== null) this.writeRow(table, base.chunk, base.at);
       // Of one that came meanwhile nothing is shown yet, and the cells that counted it may be of a proxy that was written before.
-      if (this.isShownWritten) this.writeRow(table, NOTHING, 0);
+      if (this.isShownWritten) this.writeRow(table, this.nothing, 0);
       else this.writeRow(table, rows.chunk(each.total), rows.offset(each.total));
       if (!this.isShownWritten) this.writeNatives(table, each);
       this.written[table] = (this.written[table] as number) + 1;
@@ -256,7 +255,7 @@ export class Snapshot {
   }
 
   private writeRow(table: number, chunk: Float64Array, at: number): void {
-    this.writer.row(chunk, at, (SHAPES[table] as (typeof SHAPES)[number]).metrics);
+    this.writer.row(chunk, at, (this.tables[table] as Table).shape.metrics);
   }
 }
 

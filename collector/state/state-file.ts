@@ -19,7 +19,7 @@ import {
 export interface StateFile {
   readonly path: string;
   /** As in `encodeHeader`. */
-  readonly meaning: string;
+  readonly meaning: number;
 }
 
 /** When it was saved, Unix ms. Throws BrokenState, and what the system says. */
@@ -42,7 +42,7 @@ export function* readStores(file: StateFile): Generator<ByteReader> {
   for (const { payload } of readFrames(file, FrameKind.Store)) yield readerOf(payload);
 }
 
-function* framesOf(file: OpenFile, meaning: string, only: FrameKind | null): Generator<StoredFrame> {
+function* framesOf(file: OpenFile, meaning: number, only: FrameKind | null): Generator<StoredFrame> {
   decodeHeader(file.read(0, Math.min(HEADER_BYTES, file.size)), meaning);
   let at = HEADER_BYTES;
   for (let count = 0; ; count++) {

@@ -6,7 +6,7 @@
 
 import type { SavedProcess } from "../receiver/metrics-processes.ts";
 import type { StreamedLabelSet } from "../record/streamed-counts.ts";
-import { SHAPES } from "../series/shape.ts";
+import type { Shapes } from "../series/shape.ts";
 import { type ByteReader, ByteWriter, malformed } from "./bytes.ts";
 
 /** Who counts them. */
@@ -19,14 +19,17 @@ export class StreamedBook {
   /** Of the pieces that were taken in: label sets by number. */
   private readonly names: string[] = [];
 
-  constructor(private readonly processes: Processes) {}
+  constructor(
+    private readonly processes: Processes,
+    private readonly shapes: Shapes,
+  ) {}
 
   /** Each of some processes. A label set is named once, and then by the number of its name. */
   *pieces(pieceBytes: number): Generator<Buffer> {
     const writer = new ByteWriter();
     const numbers = new Map<string, number>();
     for (const process of this.processes.saved()) {
-      writeProcess(writer, process, numbers);
+      writeProcess(writer, process, numbers, this.shapes);
       if (writer.length >= pieceBytes) yield writer.take();
     }
     if (writer.length > 0) yield writer.take();
@@ -34,11 +37,11 @@ export class StreamedBook {
 
   /** Takes in one piece, in their order. */
   restore(reader: ByteReader): void {
-    while (!reader.isDone) this.processes.restore(readProcess(reader, this.names));
+    while (!reader.isDone) this.processes.restore(readProcess(reader, this.names, this.shapes));
   }
 }
 
-function writeProcess(writer: ByteWriter, process: SavedProcess, numbers: Map<string, number>): void {
+function writeProcess(writer: ByteWriter, process: SavedProcess, numbers: Map<string, number>, shapes: Shapes): void {
   writer.text(process.proxy);
   writer.float(process.startMs);
   writer.float(process.timeMs);
@@ -47,25 +50,25 @@ function writeProcess(writer: ByteWriter, process: SavedProcess, numbers: Map<st
     writer.byte(table);
     writeName(writer, id, numbers);
     writeName(writer, labelKey, numbers);
-    writer.row(row, 0, shapeOf(table).metrics);
+    writer.row(row, 0, shapeOf(shapes, table).metrics);
     writer.count(last.length);
     for (const count of last) writer.float(count);
   }
   writer.byte(0);
 }
 
-function readProcess(reader: ByteReader, names: string[]): SavedProcess {
+function readProcess(reader: ByteReader, names: string[], shapes: Shapes): SavedProcess {
   const proxy = reader.text();
   const startMs = reader.float();
   const timeMs = reader.float();
   const counts: StreamedLabelSet[] = [];
-  while (reader.byte() !== 0) counts.push(readLabelSet(reader, names));
+  while (reader.byte() !== 0) counts.push(readLabelSet(reader, names, shapes));
   return { proxy, startMs, timeMs, counts };
 }
 
-function readLabelSet(reader: ByteReader, names: string[]): StreamedLabelSet {
+function readLabelSet(reader: ByteReader, names: string[], shapes: Shapes): StreamedLabelSet {
   const table = reader.byte();
-  const { metrics, width } = shapeOf(table);
+  const { metrics, width } = shapeOf(shapes, table);
   const id = readName(reader, names);
   const labelKey = readName(reader, names);
   const row = new Float64Array(width);
@@ -90,8 +93,8 @@ function readName(reader: ByteReader, names: string[]): string {
   return name;
 }
 
-function shapeOf(table: number): (typeof SHAPES)[number] {
-  const shape = SHAPES[table];
+function shapeOf(shapes: Shapes, table: number): Shapes[number] {
+  const shape = shapes[table];
   if (!shape) throw malformed(`there is no table ${table}`);
   return shape;
 }

@@ -1,7 +1,7 @@
 // GET /api/v1/cardinality?top=10: how many series there are of each family, and which labels make them many.
 
 import { quote } from "../error.ts";
-import { COUNTS_WIDTH, HISTOGRAM_COUNT, HISTOGRAM_WIDTH, histogramField, REQUESTS } from "../series/counts.ts";
+import { type CountsLayout, REQUESTS } from "../series/counts.ts";
 import { type LabelCost, labelCosts, Pace } from "../series/label-costs.ts";
 import type { LabelSet, SeriesReader, SeriesTables } from "../series/reader.ts";
 import { type DestinationRule, UNIFIED_HTTP_METRICS, UNIFIED_TCP_METRICS, Verdicts } from "../series/unified.ts";
@@ -13,9 +13,6 @@ import { type Answer, failure } from "./api.ts";
 const DEFAULT_TOP = 10;
 const MAX_TOP = 1000;
 const ALL_LABELS = [...LABELS.keys()];
-/** Lines of a histogram: each bucket, that of +Inf, sum and count. */
-const HISTOGRAM_LINES = HISTOGRAM_WIDTH + 1;
-
 /** Of one shape: its families, and where a row says whether a series has any of theirs. */
 interface Group {
   readonly reader: SeriesReader;
@@ -23,11 +20,14 @@ interface Group {
   readonly families: readonly { readonly standard: Metric; readonly unified: Metric; readonly field: number }[];
 }
 
-const HTTP_FAMILIES = HTTP_METRICS.map((standard, metric) => ({
-  standard,
-  unified: UNIFIED_HTTP_METRICS[metric] as Metric,
-  field: metric === HttpMetric.Requests ? REQUESTS : histogramField(metric) + HISTOGRAM_COUNT,
-}));
+function httpFamilies(layout: CountsLayout): Group["families"] {
+  return HTTP_METRICS.map((standard, metric) => ({
+    standard,
+    unified: UNIFIED_HTTP_METRICS[metric] as Metric,
+    field: metric === HttpMetric.Requests ? REQUESTS : layout.histogramField(metric) + layout.histogramCount,
+  }));
+}
+
 const TCP_FAMILIES = TCP_METRICS.map((standard, field) => ({
   standard,
   unified: UNIFIED_TCP_METRICS[field] as Metric,
@@ -36,13 +36,16 @@ const TCP_FAMILIES = TCP_METRICS.map((standard, field) => ({
 
 export class Cardinality {
   private isBusy = false;
+  private readonly layout: CountsLayout;
 
   constructor(
     private readonly tables: SeriesTables,
     private readonly rule: DestinationRule,
     /** `limits.label_sets`. */
     private readonly limit: number,
-  ) {}
+  ) {
+    this.layout = tables.shapes[0].layout;
+  }
 
   /** One at a time: all label sets are gone through. */
   async read(query: URLSearchParams, holdings: ShardHoldings): Promise<Answer> {
@@ -56,7 +59,7 @@ export class Cardinality {
     try {
       const { http, tcp } = this.tables;
       const body = {
-        http: await this.group({ reader: http, isTcp: false, families: HTTP_FAMILIES }, holdings, top),
+        http: await this.group({ reader: http, isTcp: false, families: httpFamilies(this.layout) }, holdings, top),
         tcp: await this.group({ reader: tcp, isTcp: true, families: TCP_FAMILIES }, holdings, top),
       };
       return { status: 200, body };
@@ -71,9 +74,10 @@ export class Cardinality {
     const visible = new VisibleSeries(reader);
     const unified = new VisibleSeries(reader, (series) => verdicts.observer(series));
     const series = visible.series.slice();
+    const lines = this.layout.histogramWidth + 1; // of a histogram: each bucket, that of +Inf, sum and count
     const labels = ALL_LABELS.filter((label) => !isTcp || isTcpLabel(label));
-    const shown = await counted(group, visible, series);
-    const once = await counted(group, unified, unified.series.slice());
+    const shown = await counted(group, this.layout, visible, series);
+    const once = await counted(group, this.layout, unified, unified.series.slice());
     return {
       label_sets: reader.series.length,
       limit: this.limit,
@@ -81,8 +85,8 @@ export class Cardinality {
       expired: reader.series.filter((labelSet) => reader.isExpired(labelSet)).length,
       series: series.length,
       families: group.families.flatMap(({ standard, unified: mesh, field }, index) => [
-        familyOf(standard, shown[index] as number, isTcp || field === REQUESTS),
-        familyOf(mesh, once[index] as number, isTcp || field === REQUESTS),
+        familyOf(standard, shown[index] as number, isTcp || field === REQUESTS ? 1 : lines),
+        familyOf(mesh, once[index] as number, isTcp || field === REQUESTS ? 1 : lines),
       ]),
       labels: (await labelCosts(series, labels, top)).map(labelOf),
     };
@@ -90,8 +94,13 @@ export class Cardinality {
 }
 
 /** By family, how many of the series it has. */
-async function counted({ families }: Group, shown: VisibleSeries, all: readonly LabelSet[]): Promise<number[]> {
-  const row = new Float64Array(COUNTS_WIDTH);
+async function counted(
+  { families }: Group,
+  { width }: CountsLayout,
+  shown: VisibleSeries,
+  all: readonly LabelSet[],
+): Promise<number[]> {
+  const row = new Float64Array(width);
   const pace = new Pace();
   const sums = families.map(() => 0);
   for (const series of all) {
@@ -104,8 +113,8 @@ async function counted({ families }: Group, shown: VisibleSeries, all: readonly 
   return sums;
 }
 
-function familyOf({ name }: Metric, series: number, isCounter: boolean): object {
-  return { family: name, series, samples: series * (isCounter ? 1 : HISTOGRAM_LINES) };
+function familyOf({ name }: Metric, series: number, lines: number): object {
+  return { family: name, series, samples: series * lines };
 }
 
 function labelOf({ label, values, saved, top }: LabelCost): object {

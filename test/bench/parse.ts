@@ -5,6 +5,7 @@
 import { LabelTexts, readLabelText } from "../../collector/record/stats-labels.ts";
 import { LabelMessages, type Places, StatsProtobuf } from "../../collector/record/stats-protobuf.ts";
 import { StatsText } from "../../collector/record/stats-text.ts";
+import { DEFAULT_BOUNDS } from "../../collector/series/histogram.ts";
 import { LABEL_SETS, proxyStats } from "./proxy-stats.ts";
 
 const CHUNK_BYTES = 65_536;
@@ -49,10 +50,10 @@ const count = (proxies: number) => Array.from({ length: proxies }, (_, proxy) =>
 measure(
   "text",
   count(10).map((proxy) => proxyStats("text", proxy, 7)),
-  () => new StatsText(texts),
+  () => new StatsText(texts, DEFAULT_BOUNDS),
 );
 measure(
   "protobuf",
   count(PROXIES).map((proxy) => proxyStats("protobuf", proxy, 7)),
-  (proxy) => new StatsProtobuf(messages, places[proxy] as Places, 1 << 26),
+  (proxy) => new StatsProtobuf(messages, places[proxy] as Places, 1 << 26, DEFAULT_BOUNDS),
 );

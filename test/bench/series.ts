@@ -7,6 +7,7 @@ import { Counter, Histogram, Registry } from "prom-client";
 import type { AccessRecord, StatsReport } from "../../collector/record/record.ts";
 import { LabelTexts, readLabelText } from "../../collector/record/stats-labels.ts";
 import { StatsText } from "../../collector/record/stats-text.ts";
+import { DEFAULT_BOUNDS } from "../../collector/series/histogram.ts";
 import { packLabels } from "../../collector/series/key.ts";
 import { SeriesStore } from "../../collector/series/store.ts";
 import { HISTOGRAM_BOUNDS, HTTP_METRICS, HttpMetric, LABELS, Label } from "../../collector/vocabulary.ts";
@@ -193,7 +194,7 @@ async function measure(): Promise<void> {
   const texts = new LabelTexts(readLabelText);
   const parse = median(() =>
     milliseconds(() => {
-      const parser = new StatsText(texts);
+      const parser = new StatsText(texts, DEFAULT_BOUNDS);
       for (let at = 0; at < body.length; at += 65_536) parser.write(body.subarray(at, at + 65_536));
       parser.end();
       parser.page.report("");

@@ -6,6 +6,7 @@ import { join } from "node:path";
 import { monitorEventLoopDelay } from "node:perf_hooks";
 import { SelfMetrics } from "../../collector/self.ts";
 import { packLabels } from "../../collector/series/key.ts";
+import { DEFAULT_SHAPES } from "../../collector/series/shape.ts";
 import { SeriesStore } from "../../collector/series/store.ts";
 import { SavedShards } from "../../collector/shards/saved-shards.ts";
 import { ShardState } from "../../collector/shards/state.ts";
@@ -48,7 +49,7 @@ function fill(store: SeriesStore, cells: number): void {
 async function measure(cells: number): Promise<void> {
   const folder = mkdtempSync(join(tmpdir(), "meshtally-bench-"));
   const self = new SelfMetrics(null);
-  const options = { folder, intervalMs: 3_600_000, meaning: "", self, log: SILENT };
+  const options = { folder, intervalMs: 3_600_000, meaning: "", shapes: DEFAULT_SHAPES, self, log: SILENT };
   const first = await Checkpoints.open(options);
   const store = new SeriesStore(LIMITS);
   const state = new ShardState(store, { restored: first.restored, shard: 0, shards: 1 });

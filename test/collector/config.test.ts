@@ -80,6 +80,7 @@ describe("loadConfig", () => {
       metrics: {
         destinations: "certain",
         labels: LABELS,
+        bounds: ALL,
         buckets: [[], ALL, ALL, ALL],
         nativeHistograms: false,
         expireAfterMs: 0,
@@ -262,6 +263,7 @@ threads: 64`);
       metrics: {
         destinations: "all",
         labels: ["reporter", "response_code"],
+        bounds: ALL,
         buckets: [[], [0.5, 100, 1000], ALL, ALL],
         nativeHistograms: true,
         expireAfterMs: 86_400_000,

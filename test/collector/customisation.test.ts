@@ -7,7 +7,7 @@ import { AlsReceiver } from "../../collector/receiver/als.ts";
 import { CounterResets, CounterRows } from "../../collector/record/counter-resets.ts";
 import type { StatsReport } from "../../collector/record/record.ts";
 import { SelfMetrics } from "../../collector/self.ts";
-import { binMiddle, bucketIndex, wholeSum } from "../../collector/series/histogram.ts";
+import { binMiddle, DEFAULT_BOUNDS, wholeSum } from "../../collector/series/histogram.ts";
 import { SeriesStore } from "../../collector/series/store.ts";
 import { HISTOGRAM_BOUNDS, HTTP_METRICS, HttpMetric, LABELS, type Metric } from "../../collector/vocabulary.ts";
 import { TrafficFamilies } from "../../collector/web/exposition/families.ts";
@@ -117,7 +117,7 @@ class Tally {
   add(value: number): void {
     this.count++;
     this.sum += wholeSum(binMiddle(value)); // as sums are counted: to the nearest 64th
-    for (let index = bucketIndex(value); index < HISTOGRAM_BOUNDS.length; index++) {
+    for (let index = DEFAULT_BOUNDS.bucketIndex(value); index < HISTOGRAM_BOUNDS.length; index++) {
       this.cumulative[index] = (this.cumulative[index] as number) + 1;
     }
   }

@@ -1,13 +1,13 @@
 // `metrics.expire_after`: what does not grow is not shown, and is not counted anew when it comes back.
 
 import { describe, expect, it } from "vitest";
-import { COUNTS_WIDTH } from "../../collector/series/counts.ts";
 import { withMark } from "../../collector/series/key.ts";
 import { SeriesStore } from "../../collector/series/store.ts";
 import { ChangeReader } from "../../collector/shards/changes.ts";
 import { SummedSeries } from "../../collector/shards/summed-series.ts";
 import { TrafficFamilies } from "../../collector/web/exposition/families.ts";
 import { TextTraffic } from "../../collector/web/exposition/text.ts";
+import { COUNTS_WIDTH } from "../fixtures/counts.ts";
 import { random } from "../property/random.ts";
 import { key } from "./labels.ts";
 

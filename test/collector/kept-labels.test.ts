@@ -1,7 +1,7 @@
 // `metrics.labels`: label sets that are alike in what is kept are one, whatever brings them, and count in mesh_* as they would have.
 
 import { describe, expect, it } from "vitest";
-import { COUNTS_WIDTH, REQUESTS } from "../../collector/series/counts.ts";
+import { REQUESTS } from "../../collector/series/counts.ts";
 import { KeptLabels } from "../../collector/series/kept-labels.ts";
 import { withMark } from "../../collector/series/key.ts";
 import { OVERFLOW_KEY } from "../../collector/series/shape.ts";
@@ -9,6 +9,7 @@ import { SeriesStore } from "../../collector/series/store.ts";
 import { LABELS, Label } from "../../collector/vocabulary.ts";
 import { TrafficFamilies } from "../../collector/web/exposition/families.ts";
 import { TextTraffic } from "../../collector/web/exposition/text.ts";
+import { COUNTS_WIDTH } from "../fixtures/counts.ts";
 import { random } from "../property/random.ts";
 import { key, type LabelValues } from "./labels.ts";
 

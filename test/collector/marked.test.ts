@@ -1,12 +1,13 @@
 // Entries that name no process life under several marks of the same values (key.ts), beside stats: one count of the same requests.
 
 import { describe, expect, it, test } from "vitest";
-import { COUNTS_WIDTH, histogramField, REQUESTS } from "../../collector/series/counts.ts";
+import { REQUESTS } from "../../collector/series/counts.ts";
 import { MARKS, type Mark, withMark } from "../../collector/series/key.ts";
 import { SeriesStore } from "../../collector/series/store.ts";
 import { ByteReader } from "../../collector/state/bytes.ts";
 import { SavedStore } from "../../collector/state/saved-store.ts";
 import { HttpMetric } from "../../collector/vocabulary.ts";
+import { COUNTS_WIDTH, histogramField } from "../fixtures/counts.ts";
 import { random } from "../property/random.ts";
 import { key } from "./labels.ts";
 

@@ -7,6 +7,7 @@ import { GrpcServer } from "../../collector/receiver/grpc.ts";
 import { MetricsService } from "../../collector/receiver/metrics-service.ts";
 import type { StatsReport } from "../../collector/record/record.ts";
 import { SelfMetrics } from "../../collector/self.ts";
+import { DEFAULT_SHAPES } from "../../collector/series/shape.ts";
 import { SinkProcess } from "../fixtures/metrics-sink.ts";
 
 const V3 = "/envoy.service.metrics.v3.MetricsService/StreamMetrics";
@@ -32,7 +33,7 @@ beforeEach(() => {
   reports = [];
   service = new MetricsService({
     messages: { bytes: LIMIT, key: "grpc.max_metrics_message" },
-    ...{ maxStreams: 2, maxProxies: 10, maxLabelSets: 100, forgetAfterMs: 1000 },
+    ...{ maxStreams: 2, maxProxies: 10, maxLabelSets: 100, shapes: DEFAULT_SHAPES, forgetAfterMs: 1000 },
     sink: (report) => {
       reports.push(structuredClone(report));
       return "ok";

@@ -8,11 +8,12 @@ import type { StreamReader } from "../../collector/receiver/client-stream.ts";
 import { MetricsService, type MetricsServiceOptions } from "../../collector/receiver/metrics-service.ts";
 import type { ScrapeResult } from "../../collector/self.ts";
 import { SelfMetrics } from "../../collector/self.ts";
-import { COUNTS_WIDTH, HISTOGRAM_COUNT, HISTOGRAM_SUM, histogramField } from "../../collector/series/counts.ts";
 import { unpackLabels } from "../../collector/series/key.ts";
+import { DEFAULT_SHAPES } from "../../collector/series/shape.ts";
 import { SeriesStore } from "../../collector/series/store.ts";
 import { HttpMetric, LABELS } from "../../collector/vocabulary.ts";
 import { pick } from "../fixtures/als-random.ts";
+import { COUNTS_WIDTH, HISTOGRAM_COUNT, HISTOGRAM_SUM, histogramField } from "../fixtures/counts.ts";
 import { type SinkOptions, SinkProcess } from "../fixtures/metrics-sink.ts";
 import { mutate } from "../fuzz/mutate.ts";
 import { random } from "../property/random.ts";
@@ -85,7 +86,7 @@ function newService(
   const log: Log = { ...silentLog, warn: (fields, message) => warned.push({ fields, message }) };
   return new MetricsService({
     messages: { bytes: 1 << 20, key: "grpc.max_metrics_message" },
-    ...{ maxStreams: 10, maxProxies: 10, maxLabelSets: 1000, ...limits },
+    ...{ maxStreams: 10, maxProxies: 10, maxLabelSets: 1000, shapes: DEFAULT_SHAPES, ...limits },
     forgetAfterMs: 600_000,
     sink: (report) => refusal ?? answer(() => store.report(report)),
     proxyStats,

@@ -1,8 +1,7 @@
 // Native histograms against their specification: https://prometheus.io/docs/specs/native_histograms/
 
 import { describe, expect, it } from "vitest";
-import { HISTOGRAM_COUNT, HISTOGRAM_WIDTH } from "../../collector/series/counts.ts";
-import { BUCKET_COUNT, bucketIndex, LAST_VALUES } from "../../collector/series/histogram.ts";
+import { DEFAULT_BOUNDS } from "../../collector/series/histogram.ts";
 import {
   MAX_NATIVE_BUCKETS,
   type NativeBuckets,
@@ -10,6 +9,7 @@ import {
   nativeIndex,
   sumBuckets,
 } from "../../collector/series/native.ts";
+import { DEFAULT_SHAPES } from "../../collector/series/shape.ts";
 import { SeriesStore } from "../../collector/series/store.ts";
 import { ChangeReader } from "../../collector/shards/changes.ts";
 import { SummedSeries } from "../../collector/shards/summed-series.ts";
@@ -21,6 +21,7 @@ import { shownPieces } from "../../collector/state/shown.ts";
 import { HISTOGRAM_BOUNDS, HttpMetric } from "../../collector/vocabulary.ts";
 import { TrafficFamilies } from "../../collector/web/exposition/families.ts";
 import { ProtobufTraffic } from "../../collector/web/exposition/protobuf.ts";
+import { BUCKET_COUNT, HISTOGRAM_COUNT, HISTOGRAM_WIDTH } from "../fixtures/counts.ts";
 import { readDelimited } from "../fixtures/metric-family.ts";
 import { key } from "./labels.ts";
 
@@ -51,7 +52,8 @@ function upTo({ schema, zero, offset, counts }: NativeBuckets, bound: number): n
 function rowOf(values: readonly number[]): Float64Array {
   const row = new Float64Array(HISTOGRAM_WIDTH);
   for (const value of values)
-    for (let field = bucketIndex(value); field <= HISTOGRAM_COUNT; field++) row[field] = (row[field] as number) + 1;
+    for (let field = DEFAULT_BOUNDS.bucketIndex(value); field <= HISTOGRAM_COUNT; field++)
+      row[field] = (row[field] as number) + 1;
   return row;
 }
 
@@ -178,7 +180,7 @@ describe("NativeHistogram", () => {
       return { store, log };
     });
     const summed = new SummedSeries(2);
-    readShown([new ByteReader(piece, 0, piece.length)], summed.restoring(true));
+    readShown([new ByteReader(piece, 0, piece.length)], DEFAULT_SHAPES, summed.restoring(true));
     const changes = shards.map(({ store }) => new ChangeReader(store));
     const tell = () => {
       for (const [shard, each] of changes.entries()) summed.apply(shard, each.read());
@@ -206,7 +208,7 @@ describe("NativeHistogram", () => {
         return { ...fresh, changes: new ChangeReader(fresh.store) };
       });
       const summed = new SummedSeries(threads);
-      readShown(pieces.map(readerOf), summed.restoring(true));
+      readShown(pieces.map(readerOf), DEFAULT_SHAPES, summed.restoring(true));
       const tell = () => {
         for (const [shard, { changes }] of shards.entries()) summed.apply(shard, changes.read());
       };
@@ -236,7 +238,7 @@ describe("NativeHistogram", () => {
         saved.begin(shard);
         for (let piece = saved.nextPiece(); piece !== null; piece = saved.nextPiece()) pieces.push(piece);
       }
-      pieces.push(...shownPieces(summed.floors(), summed.restoredNatives(), 1));
+      pieces.push(...shownPieces(summed.floors(), summed.restoredNatives(), DEFAULT_SHAPES, 1));
     }
   });
 
@@ -250,7 +252,7 @@ describe("NativeHistogram", () => {
     const { store } = newStore();
     new SavedStore(store).restore(pieces.map(readerOf), { shard: 0, shards: 1, owns: () => true });
     const summed = new SummedSeries(1);
-    readShown(pieces.map(readerOf), summed.restoring(true));
+    readShown(pieces.map(readerOf), DEFAULT_SHAPES, summed.restoring(true));
     summed.apply(0, new ChangeReader(store).read());
     summed.settleRestored();
     expect(total(summed.http.readNative(summed.http.series[0]!, HttpMetric.Duration)!)).toBe(3);
@@ -291,7 +293,7 @@ describe("NativeHistogram", () => {
         if (now === null) continue;
         expect(total(now), `seed ${seed}`).toBe(duration[HISTOGRAM_COUNT]);
         expect(now.counts.every((count) => Number.isInteger(count) && count >= 0)).toBe(true);
-        for (const [bucket, last] of LAST_VALUES.entries()) {
+        for (const [bucket, last] of DEFAULT_BOUNDS.lastValues.entries()) {
           if (last > 0)
             expect(upTo(now, last), `seed ${seed}, le ${HISTOGRAM_BOUNDS[bucket]}`).toBeLessThanOrEqual(
               duration[bucket] as number,
@@ -304,7 +306,7 @@ describe("NativeHistogram", () => {
   });
 
   it("becomes coarser, and loses nothing, rather than longer", () => {
-    const histogram = new NativeHistogram();
+    const histogram = new NativeHistogram(DEFAULT_BOUNDS);
     const values: number[] = [];
     let before: NativeBuckets | null = null;
     const schemas = new Set<number>();
@@ -325,7 +327,7 @@ describe("NativeHistogram", () => {
   });
 
   it("catches up with a total that it did not see grow", () => {
-    const histogram = new NativeHistogram();
+    const histogram = new NativeHistogram(DEFAULT_BOUNDS);
     const values = [1, 10, 100, 100, 100, 1000];
     histogram.follow(rowOf(values), 0, 1000);
     expect(total(histogram.buckets)).toBe(6);

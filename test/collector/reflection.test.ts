@@ -10,6 +10,7 @@ import { AlsReceiver } from "../../collector/receiver/als.ts";
 import { GrpcServer } from "../../collector/receiver/grpc.ts";
 import { MetricsService } from "../../collector/receiver/metrics-service.ts";
 import { SelfMetrics } from "../../collector/self.ts";
+import { DEFAULT_SHAPES } from "../../collector/series/shape.ts";
 import { encodeMessage } from "../fixtures/als.ts";
 
 const V3 = "envoy.service.accesslog.v3.AccessLogService";
@@ -37,7 +38,7 @@ beforeAll(async () => {
   new AlsReceiver({ sink, connectionSink: sink, self, log: silentLog }).register(server);
   new MetricsService({
     messages: { bytes: 1024, key: "grpc.max_metrics_message" },
-    ...{ maxStreams: 1, maxProxies: 1, maxLabelSets: 1, forgetAfterMs: 1 },
+    ...{ maxStreams: 1, maxProxies: 1, maxLabelSets: 1, shapes: DEFAULT_SHAPES, forgetAfterMs: 1 },
     ...{ sink: () => "ok" as const, self, log: silentLog },
   }).register(server);
   port = await server.start();

@@ -10,6 +10,7 @@ import { adminSpec } from "../../collector/receiver/scrape/target-spec.ts";
 import { Scraper } from "../../collector/receiver/scrape.ts";
 import type { StatsReport } from "../../collector/record/record.ts";
 import { type ScrapeResult, SelfMetrics } from "../../collector/self.ts";
+import { DEFAULT_SHAPES } from "../../collector/series/shape.ts";
 import { key, text } from "./labels.ts";
 
 const closers: (() => Promise<unknown>)[] = [];
@@ -72,6 +73,7 @@ function setUp(
     timeoutMs: 2000,
     maxBodyBytes: 1 << 20,
     concurrency: 8,
+    shapes: DEFAULT_SHAPES,
     log: silentLog,
     ...options,
     sink: (report) => {

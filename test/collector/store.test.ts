@@ -1,16 +1,10 @@
 import { describe, expect, it } from "vitest";
 import type { AccessRecord, StatsReport } from "../../collector/record/record.ts";
-import {
-  COUNTS_WIDTH,
-  HISTOGRAM_COUNT,
-  HISTOGRAM_SUM,
-  histogramField,
-  REQUESTS,
-} from "../../collector/series/counts.ts";
-import { BUCKET_COUNT } from "../../collector/series/histogram.ts";
+import { REQUESTS } from "../../collector/series/counts.ts";
 import { OVERFLOW_KEY } from "../../collector/series/shape.ts";
 import { type SeriesLimits, SeriesStore } from "../../collector/series/store.ts";
 import { HttpMetric } from "../../collector/vocabulary.ts";
+import { BUCKET_COUNT, COUNTS_WIDTH, HISTOGRAM_COUNT, HISTOGRAM_SUM, histogramField } from "../fixtures/counts.ts";
 import { key } from "./labels.ts";
 
 const MINUTE_MS = 60_000;

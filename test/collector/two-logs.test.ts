@@ -2,9 +2,10 @@
 
 import { describe, expect, test } from "vitest";
 import type { AccessRecord, ConnectionRecord, LogWay } from "../../collector/record/record.ts";
-import { COUNTS_WIDTH, REQUESTS } from "../../collector/series/counts.ts";
+import { REQUESTS } from "../../collector/series/counts.ts";
 import { SeriesStore } from "../../collector/series/store.ts";
 import { TCP_METRICS } from "../../collector/vocabulary.ts";
+import { COUNTS_WIDTH } from "../fixtures/counts.ts";
 import { random } from "../property/random.ts";
 import { key } from "./labels.ts";
 

@@ -8,6 +8,7 @@ import { silentLog } from "../../collector/log.ts";
 import { Scraper } from "../../collector/receiver/scrape.ts";
 import type { StatsReport } from "../../collector/record/record.ts";
 import { type ScrapeResult, SelfMetrics } from "../../collector/self.ts";
+import { DEFAULT_SHAPES } from "../../collector/series/shape.ts";
 import { HttpMetric } from "../../collector/vocabulary.ts";
 import { cluster, freePort, type LoneProxy, NODE, plainConfig, ROUTER, startLoneProxy } from "./lone-proxy.ts";
 
@@ -74,6 +75,7 @@ async function scrape(target: string): Promise<{ report: StatsReport | undefined
     timeoutMs: 5000,
     maxBodyBytes: 1 << 24,
     concurrency: 1,
+    shapes: DEFAULT_SHAPES,
     sink: (report) => {
       reports.push(report);
       return "ok";

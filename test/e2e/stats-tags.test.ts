@@ -6,6 +6,7 @@ import { type Log, silentLog } from "../../collector/log.ts";
 import { Scraper } from "../../collector/receiver/scrape.ts";
 import type { StatsReport } from "../../collector/record/record.ts";
 import { SelfMetrics } from "../../collector/self.ts";
+import { DEFAULT_SHAPES } from "../../collector/series/shape.ts";
 import { type LoneProxy, plainConfig, startLoneProxy } from "./lone-proxy.ts";
 
 const LACKING = ["source_app", "grpc_response_status"];
@@ -36,6 +37,7 @@ beforeAll(async () => {
     timeoutMs: 5000,
     maxBodyBytes: 1 << 24,
     concurrency: 1,
+    shapes: DEFAULT_SHAPES,
     sink: (report) => {
       reports.push(report);
       return "ok";

@@ -8,11 +8,13 @@ import { afterAll, beforeAll, expect, test } from "vitest";
 import { silentLog } from "../../collector/log.ts";
 import { Scraper } from "../../collector/receiver/scrape.ts";
 import { SelfMetrics } from "../../collector/self.ts";
-import { COUNTS_WIDTH, HISTOGRAM_COUNT, histogramField, REQUESTS } from "../../collector/series/counts.ts";
+import { REQUESTS } from "../../collector/series/counts.ts";
+import { DEFAULT_SHAPES } from "../../collector/series/shape.ts";
 import { SeriesStore } from "../../collector/series/store.ts";
 import { HttpMetric } from "../../collector/vocabulary.ts";
 import { type Config, filterConfig, socketAddress, statsConfig } from "../../demo/telemetry-config.ts";
 import { filterWasmPath } from "../../envoy/project.ts";
+import { COUNTS_WIDTH, HISTOGRAM_COUNT, histogramField } from "../fixtures/counts.ts";
 import { parseExposition } from "./exposition.ts";
 import { type LoneProxy, type Places, startLoneProxy } from "./lone-proxy.ts";
 import { settled } from "./observed.ts";
@@ -35,6 +37,7 @@ beforeAll(async () => {
     timeoutMs: 5000,
     maxBodyBytes: 1 << 24,
     concurrency: 1,
+    shapes: DEFAULT_SHAPES,
     sink: (report) => store.report(report),
     self,
     log: silentLog,

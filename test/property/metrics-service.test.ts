@@ -7,11 +7,12 @@ import { silentLog } from "../../collector/log.ts";
 import type { StreamReader } from "../../collector/receiver/client-stream.ts";
 import { MetricsService } from "../../collector/receiver/metrics-service.ts";
 import { SelfMetrics } from "../../collector/self.ts";
-import { COUNTS_WIDTH, HISTOGRAM_COUNT, histogramField } from "../../collector/series/counts.ts";
+import { DEFAULT_SHAPES } from "../../collector/series/shape.ts";
 import { SeriesStore } from "../../collector/series/store.ts";
 import { HttpMetric } from "../../collector/vocabulary.ts";
 import { key, type LabelValues } from "../collector/labels.ts";
 import { pick } from "../fixtures/als-random.ts";
+import { COUNTS_WIDTH, HISTOGRAM_COUNT, histogramField } from "../fixtures/counts.ts";
 import { type SinkOptions, SinkProcess } from "../fixtures/metrics-sink.ts";
 import { random } from "./random.ts";
 
@@ -38,7 +39,7 @@ class History {
   );
   private readonly service = new MetricsService({
     messages: { bytes: 1 << 24, key: "grpc.max_metrics_message" },
-    ...{ maxStreams: 1000, maxProxies: 100, maxLabelSets: 10_000, forgetAfterMs: 3_600_000 },
+    ...{ maxStreams: 1000, maxProxies: 100, maxLabelSets: 10_000, shapes: DEFAULT_SHAPES, forgetAfterMs: 3_600_000 },
     sink: (report) => this.store.report(report),
     self: new SelfMetrics("test"),
     log: silentLog,

@@ -3,19 +3,19 @@
 
 import { describe, expect, it } from "vitest";
 import type { AccessRecord, StatsReport } from "../../collector/record/record.ts";
-import {
-  COUNTS_WIDTH,
-  fillFromRecord,
-  HISTOGRAM_COUNT,
-  HISTOGRAM_SUM,
-  histogramField,
-  REQUESTS,
-} from "../../collector/series/counts.ts";
-import { BUCKET_COUNT } from "../../collector/series/histogram.ts";
+import { REQUESTS } from "../../collector/series/counts.ts";
 import { OVERFLOW_KEY } from "../../collector/series/shape.ts";
 import { SeriesStore } from "../../collector/series/store.ts";
 import { HTTP_METRICS, HttpMetric } from "../../collector/vocabulary.ts";
 import { key } from "../collector/labels.ts";
+import {
+  BUCKET_COUNT,
+  COUNTS_WIDTH,
+  HISTOGRAM_COUNT,
+  HISTOGRAM_SUM,
+  HTTP_SHAPE,
+  histogramField,
+} from "../fixtures/counts.ts";
 import { random } from "./random.ts";
 
 const RETIRE_AFTER_MS = 600_000;
@@ -288,7 +288,7 @@ function sumOf(rows: Iterable<Float64Array>): Float64Array {
 
 function addRecord(counts: Map<string, Float64Array>, record: AccessRecord): void {
   const added = new Float64Array(COUNTS_WIDTH);
-  fillFromRecord(added, record);
+  HTTP_SHAPE.fill(added, record);
   const sum = counts.get(record.labelKey) ?? new Float64Array(COUNTS_WIDTH);
   for (let field = 0; field < COUNTS_WIDTH; field++) sum[field] = (sum[field] as number) + (added[field] as number);
   counts.set(record.labelKey, sum);

@@ -2,9 +2,10 @@
 
 import type { ConnectionRecord, StatsReport, StatsSample, TcpSample } from "../../collector/record/record.ts";
 import { packLabels } from "../../collector/series/key.ts";
-import { HTTP_SHAPE, type Shape, TCP_SHAPE } from "../../collector/series/shape.ts";
+import { type Shape, TCP_SHAPE } from "../../collector/series/shape.ts";
 import { HttpMetric } from "../../collector/vocabulary.ts";
 import { key, values } from "../collector/labels.ts";
+import { HTTP_SHAPE } from "../fixtures/counts.ts";
 import { tcpLabels } from "../fixtures/observation.ts";
 import type { Telling } from "./history.ts";
 

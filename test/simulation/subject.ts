@@ -155,7 +155,7 @@ export class Subject {
       saved.restore(state.frames.map(readerOf), { shard, shards, owns });
       this.series.apply(shard, changes.read());
     }
-    readShown(state.frames.map(readerOf), this.series.restoring(true));
+    readShown(state.frames.map(readerOf), this.series.shapes, this.series.restoring(true));
     this.series.settleRestored();
   }
 
@@ -166,7 +166,7 @@ export class Subject {
   }
 
   private endSave({ told, frames, remember }: Saving): void {
-    frames.push(...shownPieces(this.series.floors(), this.series.restoredNatives(), 1));
+    frames.push(...shownPieces(this.series.floors(), this.series.restoredNatives(), this.series.shapes, 1));
     this.state = { frames, remember, resets: [...this.resets.pieces(1)] };
     for (const [shard, all] of told.entries()) for (const changes of all) this.series.apply(shard, changes);
     this.saving = null;

@@ -1,7 +1,7 @@
 // The world of a history: proxies that count, ways on which what they tell is late or lost, and a collector that is checked after each step.
 
 import type { AccessRecord, ConnectionRecord, StatsReport } from "../../collector/record/record.ts";
-import { fillFromRecord } from "../../collector/series/counts.ts";
+import { HTTP_SHAPE } from "../fixtures/counts.ts";
 import type { Action, Delivery, History, Telling } from "./history.ts";
 import { Oracle, type Shown } from "./oracle.ts";
 import { Connection, HTTP_KEYS, LATE_KEY, ProcessLife, SHAPE_OF, TABLES, type Table, TCP_KEYS } from "./proxy.ts";
@@ -117,7 +117,7 @@ class World {
     const { durationMs, requestBytes, responseBytes } = sizes;
     const record = { proxy: life.proxy, lifeMs, labelKey, requests: 1, durationMs, requestBytes, responseBytes };
     const gained = new Float64Array(SHAPE_OF.http.width);
-    fillFromRecord(gained, record);
+    HTTP_SHAPE.fill(gained, record);
     told.count(gained);
     told.entries++;
     if (!logs || log === null) return;

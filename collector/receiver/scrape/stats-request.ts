@@ -5,6 +5,7 @@ import type { LabelTexts } from "../../record/stats-labels.ts";
 import type { StatsPage } from "../../record/stats-page.ts";
 import { type LabelMessages, type Places, StatsProtobuf } from "../../record/stats-protobuf.ts";
 import { StatsText } from "../../record/stats-text.ts";
+import type { HistogramBounds } from "../../series/histogram.ts";
 import {
   BUILD_PREFIX,
   BUILD_SUFFIX,
@@ -57,17 +58,19 @@ export interface Shared {
   readonly agents: Agents;
   readonly texts: LabelTexts;
   readonly messages: LabelMessages;
+  /** By which the collector counts. */
+  readonly bounds: HistogramBounds;
 }
 
 /** Asks for the stats; `places` are the target's. Rejects with ScrapeFault. */
 export async function readStats(
   { statsUrl }: TargetSpec,
-  { agents, texts, messages }: Shared,
+  { agents, texts, messages, bounds }: Shared,
   places: Places,
   maxBytes: number,
   signal: AbortSignal,
 ): Promise<StatsPage> {
-  let reader: StatsText | StatsProtobuf = new StatsText(texts);
+  let reader: StatsText | StatsProtobuf = new StatsText(texts, bounds);
   await get({
     url: withQuery(statsUrl),
     agents,
@@ -75,7 +78,7 @@ export async function readStats(
     maxBytes,
     signal,
     open: (contentType) => {
-      if (PROTOBUF.test(contentType)) reader = new StatsProtobuf(messages, places, maxBytes);
+      if (PROTOBUF.test(contentType)) reader = new StatsProtobuf(messages, places, maxBytes, bounds);
       return (chunk) => reader.write(chunk);
     },
   });

@@ -3,7 +3,7 @@
 //   istio_*   every label set, by whom it reports
 //   mesh_*    those that count each request once (series/unified.ts), with `observed_by` in the reporter's place
 
-import { COUNTS_WIDTH, HISTOGRAM_COUNT, HISTOGRAM_SUM, histogramField, REQUESTS } from "../../series/counts.ts";
+import { type CountsLayout, REQUESTS } from "../../series/counts.ts";
 import type { LabelSet, SeriesReader, SeriesTables } from "../../series/reader.ts";
 import {
   type DestinationRule,
@@ -17,7 +17,6 @@ import {
 } from "../../series/unified.ts";
 import { VisibleSeries } from "../../series/visible.ts";
 import {
-  HISTOGRAM_BOUNDS,
   HTTP_METRICS,
   type HttpMetric,
   isTcpLabel,
@@ -55,13 +54,17 @@ type IsShown = (label: Label) => boolean;
 
 export class TrafficFamilies {
   readonly all: readonly Family[];
+  /** Fields of the longest row. */
+  readonly rowWidth: number;
   private readonly verdicts: { readonly http: Verdicts; readonly tcp: Verdicts };
 
   /** `rule`: which reports of destinations count in mesh_*. `buckets`: by HttpMetric, the bounds that are shown; default: all. */
   constructor(tables: SeriesTables, rule: DestinationRule = "certain", buckets: readonly (readonly number[])[] = []) {
     const { http, tcp } = tables;
+    const [{ layout }] = tables.shapes;
+    this.rowWidth = layout.width;
     this.verdicts = { http: new Verdicts(http, false, rule), tcp: new Verdicts(tcp, true, rule) };
-    const httpFields = (index: number) => httpFieldsOf(index, buckets[index] ?? HISTOGRAM_BOUNDS);
+    const httpFields = (index: number) => httpFieldsOf(layout, index, buckets[index]);
     this.all = [
       ...familiesOf(HTTP_METRICS, httpFields, reported(http, isHttpLabel)),
       ...familiesOf(TCP_METRICS, tcpFields, reported(tcp, isTcpLabel)),
@@ -72,7 +75,7 @@ export class TrafficFamilies {
 
   /** Requests, and connections, that are in no mesh_* family, though nobody is known to report them, too; by reason. */
   leftOut(): Readonly<Record<"http" | "tcp", Readonly<Record<LeftOutReason, number>>>> {
-    const row = new Float64Array(COUNTS_WIDTH);
+    const row = new Float64Array(this.rowWidth);
     return { http: this.verdicts.http.leftOut(row), tcp: this.verdicts.tcp.leftOut(row) };
   }
 }
@@ -111,13 +114,17 @@ function tcpFields(index: number): Pick<Family, "histogram" | "count"> {
   return { histogram: null, count: index };
 }
 
-function httpFieldsOf(index: HttpMetric, bounds: readonly number[]): Pick<Family, "histogram" | "count"> {
+function httpFieldsOf(
+  layout: CountsLayout,
+  index: HttpMetric,
+  shown = layout.bounds.upper,
+): Pick<Family, "histogram" | "count"> {
   if (HTTP_METRICS[index]?.kind !== MetricKind.Histogram) return { histogram: null, count: REQUESTS };
-  const first = histogramField(index);
-  const count = first + HISTOGRAM_COUNT;
-  const fields = bounds.map((bound) => first + HISTOGRAM_BOUNDS.indexOf(bound));
+  const first = layout.histogramField(index);
+  const count = first + layout.histogramCount;
+  const fields = shown.map((bound) => first + layout.bounds.upper.indexOf(bound));
   return {
-    histogram: { bounds, fields: [...fields, count], count, sum: first + HISTOGRAM_SUM },
+    histogram: { bounds: shown, fields: [...fields, count], count, sum: first + layout.histogramSum },
     count,
   };
 }

@@ -4,7 +4,6 @@
 // then it is written, with the labels, of which only the lengths were needed before.
 
 import { METRIC_HELP } from "../../help.ts";
-import { COUNTS_WIDTH } from "../../series/counts.ts";
 import { type NativeBuckets, observations } from "../../series/native.ts";
 import type { LabelSet } from "../../series/reader.ts";
 import type { Family, TrafficFamilies } from "./families.ts";
@@ -30,10 +29,11 @@ interface EncodedMetric {
 
 export class ProtobufTraffic {
   private readonly families: readonly (Family & { readonly head: Buffer })[];
-  private readonly counts = new Float64Array(COUNTS_WIDTH);
+  private readonly counts: Float64Array;
   private readonly native = new ByteWriter(4096);
 
   constructor(families: TrafficFamilies) {
+    this.counts = new Float64Array(families.rowWidth);
     this.families = families.all.map((family) => {
       const { name, unit } = family.metric;
       const type = family.histogram === null ? "counter" : "histogram";

@@ -2,7 +2,6 @@
 // https://prometheus.io/docs/instrumenting/exposition_formats/  https://prometheus.io/docs/specs/om/open_metrics_spec/
 
 import { METRIC_HELP } from "../../help.ts";
-import { COUNTS_WIDTH } from "../../series/counts.ts";
 import { MetricKind } from "../../vocabulary.ts";
 import type { Family, HistogramFields, TrafficFamilies } from "./families.ts";
 import type { TextFormat } from "./format.ts";
@@ -32,9 +31,10 @@ interface TextFamily extends Family {
 
 export class TextTraffic {
   private readonly families: readonly TextFamily[];
-  private readonly counts = new Float64Array(COUNTS_WIDTH);
+  private readonly counts: Float64Array;
 
   constructor(families: TrafficFamilies, format: TextFormat) {
+    this.counts = new Float64Array(families.rowWidth);
     this.families = families.all.map((family) => textFamily(family, format));
   }
 

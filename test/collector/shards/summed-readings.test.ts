@@ -5,6 +5,7 @@ import { CollectorError } from "../../../collector/error.ts";
 import { FIELDS, Field } from "../../../collector/indicators/measures.ts";
 import type { SubjectSums } from "../../../collector/indicators/reading.ts";
 import { type Log, silentLog } from "../../../collector/log.ts";
+import { DEFAULT_SHAPES } from "../../../collector/series/shape.ts";
 import type { Question } from "../../../collector/shards/messages.ts";
 import { SummedReadings } from "../../../collector/shards/summed-readings.ts";
 import type { Thread } from "../../../collector/shards/thread.ts";
@@ -31,7 +32,7 @@ class FakeThread {
 
 it("counters do not go down while one thread lets go of a subject that another begins anew", async () => {
   const [one, other] = [new FakeThread(), new FakeThread()];
-  const readings = new SummedReadings([one, other] as unknown as Thread[], TIMES, silentLog);
+  const readings = new SummedReadings([one, other] as unknown as Thread[], TIMES, DEFAULT_SHAPES, silentLog);
   const calls = async () => {
     const subjects = await readings.subjects({ kind: "service", spans: [], filter: [] });
     return subjects.map(({ totals }) => totals[Field.Calls]);
@@ -49,7 +50,7 @@ it("counters do not go down while one thread lets go of a subject that another b
 
 it("counters begin at 0 when no thread had held the subject any more", async () => {
   const thread = new FakeThread();
-  const readings = new SummedReadings([thread] as unknown as Thread[], TIMES, silentLog);
+  const readings = new SummedReadings([thread] as unknown as Thread[], TIMES, DEFAULT_SHAPES, silentLog);
   thread.retired = [reviews(3)];
   for (let i = 0; i < 2; i++) {
     readings.prune();
@@ -67,7 +68,7 @@ it("what was restored is waited for as long as a thread takes to tell it, and th
     const log: Log = { ...silentLog, info: (_fields, message) => told.push(message) };
     let answer: () => void = () => {};
     const ask = () => new Promise((resolve) => (answer = () => resolve([])));
-    const readings = new SummedReadings([{ ask }] as unknown as Thread[], TIMES, log);
+    const readings = new SummedReadings([{ ask }] as unknown as Thread[], TIMES, DEFAULT_SHAPES, log);
     let isRestored = false;
     const restored = readings.restored().then(() => {
       isRestored = true;
@@ -86,6 +87,6 @@ it("what was restored is waited for as long as a thread takes to tell it, and th
 
 it("what was restored is waited for no longer than a thread lives", async () => {
   const died = new CollectorError("internal", "thread 0 died");
-  const readings = new SummedReadings([{ ask: () => Promise.reject(died) }] as unknown as Thread[], TIMES, silentLog);
+  const readings = new SummedReadings([{ ask: () => Promise.reject(died) }] as unknown as Thread[], TIMES, DEFAULT_SHAPES, silentLog);
   await expect(readings.restored()).rejects.toBe(died);
 });

@@ -1,8 +1,9 @@
 // Rows, numbers and texts as they are saved.
 
 import { describe, expect, it } from "vitest";
-import { HTTP_SHAPE, TCP_SHAPE } from "../../../collector/series/shape.ts";
+import { TCP_SHAPE } from "../../../collector/series/shape.ts";
 import { ByteReader, ByteWriter } from "../../../collector/state/bytes.ts";
+import { HTTP_SHAPE } from "../../fixtures/counts.ts";
 
 const READER = (bytes: Buffer) => new ByteReader(bytes, 0, bytes.length);
 

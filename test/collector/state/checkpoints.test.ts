@@ -5,6 +5,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterEach, expect, it } from "vitest";
 import { SelfMetrics } from "../../../collector/self.ts";
+import { DEFAULT_SHAPES } from "../../../collector/series/shape.ts";
 import { Checkpoints } from "../../../collector/state/checkpoints.ts";
 
 const folder = mkdtempSync(join(tmpdir(), "meshtally-checkpoints-"));
@@ -14,7 +15,7 @@ it("goes on, and shows what it counted, when the disk is full", async () => {
   const self = new SelfMetrics(null);
   const told: string[] = [];
   const log = { info: () => {}, warn: () => {}, error: (_fields: object, message: string) => told.push(message) };
-  const options = { folder, intervalMs: 5, meaning: "", self, log };
+  const options = { folder, intervalMs: 5, meaning: "", shapes: DEFAULT_SHAPES, self, log };
   const checkpoints = await Checkpoints.open(options);
   let shown = 0;
   let isTold = false;

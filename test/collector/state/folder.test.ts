@@ -18,13 +18,23 @@ import { tmpdir } from "node:os";
 import { join, resolve } from "node:path";
 import { crc32 } from "node:zlib";
 import { afterEach, describe, expect, it } from "vitest";
+import { DEFAULT_SHAPES } from "../../../collector/series/shape.ts";
 import { SeriesStore } from "../../../collector/series/store.ts";
 import { type Frame, StateFolder } from "../../../collector/state/folder.ts";
-import { encodeEnd, encodeFrame, encodeHeader, FrameKind, readerOf } from "../../../collector/state/frames.ts";
+import {
+  encodeEnd,
+  encodeFrame,
+  encodeHeader,
+  FrameKind,
+  meaningOf,
+  readerOf,
+} from "../../../collector/state/frames.ts";
 import { ResetsBook } from "../../../collector/state/resets-book.ts";
 import { SavedStore } from "../../../collector/state/saved-store.ts";
 import { readFrames, readStores } from "../../../collector/state/state-file.ts";
 import { key } from "../labels.ts";
+
+const MEANING = meaningOf("", DEFAULT_SHAPES);
 
 const closers: (() => unknown)[] = [];
 afterEach(async () => {
@@ -113,7 +123,7 @@ describe("a file longer than 2 GiB", () => {
     const payload = Buffer.alloc(16 * 2 ** 20);
     const header = encodeFrame(FrameKind.Store, payload);
     const file = openSync(path, "w");
-    let at = writeSync(file, encodeHeader(1, ""));
+    let at = writeSync(file, encodeHeader(1, MEANING));
     for (let frame = 0; frame < FRAMES; frame++) {
       writeSync(file, header, 0, header.length, at);
       at += header.length + payload.length; // zeros, for which the disk needs no room
@@ -123,7 +133,7 @@ describe("a file longer than 2 GiB", () => {
     expect(at).toBeGreaterThan(2 ** 31);
     let frames = 0;
     let most = 0;
-    for (const each of readFrames({ path, meaning: "" })) {
+    for (const each of readFrames({ path, meaning: MEANING })) {
       if (each.payload.length === payload.length) frames++;
       most = Math.max(most, process.memoryUsage().arrayBuffers);
     }

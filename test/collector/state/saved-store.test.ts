@@ -3,7 +3,7 @@
 import { describe, expect, it } from "vitest";
 import type { StatsReport, StatsSample } from "../../../collector/record/record.ts";
 import type { SeriesReader } from "../../../collector/series/reader.ts";
-import { OVERFLOW_KEY } from "../../../collector/series/shape.ts";
+import { DEFAULT_SHAPES, OVERFLOW_KEY } from "../../../collector/series/shape.ts";
 import { type SeriesLimits, SeriesStore } from "../../../collector/series/store.ts";
 import { ByteReader } from "../../../collector/state/bytes.ts";
 import { ResetsBook } from "../../../collector/state/resets-book.ts";
@@ -170,7 +170,7 @@ it("a target is read on as before though its sources were silent for longer than
     book.of("http://a").accumulate(report(1, [sample(KEYS[0] as string, count)])).samples[0]?.requests;
   const before = new ResetsBook();
   expect([read(before, 100), read(before, 20)]).toEqual([100, 120]);
-  const book = new ResetsBook(60_000, () => clock.nowMs);
+  const book = new ResetsBook(DEFAULT_SHAPES, 60_000, () => clock.nowMs);
   for (const piece of before.pieces(1)) book.restore(new ByteReader(piece, 0, piece.length));
   clock.nowMs += 600_000;
   book.releaseLost(false);
@@ -185,7 +185,7 @@ it("a target that no source names any more is let go of, a grace after they did:
   const clock = { nowMs: 0 };
   const before = new ResetsBook();
   before.of("http://a").accumulate(report(1, [sample(KEYS[0] as string, 100)]));
-  const book = new ResetsBook(60_000, () => clock.nowMs);
+  const book = new ResetsBook(DEFAULT_SHAPES, 60_000, () => clock.nowMs);
   for (const piece of before.pieces(1)) book.restore(new ByteReader(piece, 0, piece.length));
   book.releaseLost(true);
   expect([...book.pieces(1)]).toHaveLength(1);

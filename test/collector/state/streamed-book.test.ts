@@ -6,12 +6,13 @@ import { silentLog } from "../../../collector/log.ts";
 import type { StreamReader } from "../../../collector/receiver/client-stream.ts";
 import { MetricsService } from "../../../collector/receiver/metrics-service.ts";
 import { SelfMetrics } from "../../../collector/self.ts";
-import { COUNTS_WIDTH, HISTOGRAM_COUNT, HISTOGRAM_SUM, histogramField } from "../../../collector/series/counts.ts";
+import { DEFAULT_SHAPES } from "../../../collector/series/shape.ts";
 import { SeriesStore } from "../../../collector/series/store.ts";
 import { readerOf } from "../../../collector/state/frames.ts";
 import { SavedStore } from "../../../collector/state/saved-store.ts";
 import { StreamedBook } from "../../../collector/state/streamed-book.ts";
 import { HttpMetric } from "../../../collector/vocabulary.ts";
+import { COUNTS_WIDTH, HISTOGRAM_COUNT, HISTOGRAM_SUM, histogramField } from "../../fixtures/counts.ts";
 import { type SinkOptions, SinkProcess } from "../../fixtures/metrics-sink.ts";
 
 const WEB = "sidecar~10.0.0.1~web-1.default~default.svc.cluster.local";
@@ -34,12 +35,12 @@ class Counting {
   constructor(before: Saved | null = null, maxLabelSets = 1000) {
     this.service = new MetricsService({
       messages: { bytes: 1 << 20, key: "grpc.max_metrics_message" },
-      ...{ maxStreams: 10, maxProxies: 10, maxLabelSets, forgetAfterMs: 600_000 },
+      ...{ maxStreams: 10, maxProxies: 10, maxLabelSets, shapes: DEFAULT_SHAPES, forgetAfterMs: 600_000 },
       sink: (report) => this.store.report(report),
       self: this.self,
       log: silentLog,
     });
-    this.book = new StreamedBook(this.service.processes);
+    this.book = new StreamedBook(this.service.processes, DEFAULT_SHAPES);
     if (before === null) return;
     new SavedStore(this.store).restore(before.stores.map(readerOf), { shard: 0, shards: 1, owns: () => true });
     for (const piece of before.processes) this.book.restore(readerOf(piece));
