@@ -68,21 +68,31 @@ function addTo(buckets: NativeBuckets, index: number, count: number): void {
   buckets.counts[place] = (buckets.counts[place] as number) + count;
 }
 
-/** False when the window would become too long. */
+/**
+ * False when the window would become too long. What was made room for and holds nothing is no reason: so the schema depends on the
+ * observations alone, and not on their order, or on who added them up.
+ */
 function makeRoom(buckets: NativeBuckets, index: number): boolean {
   const { offset, counts } = buckets;
   const end = offset + counts.length;
   if (index >= offset && index < end) return true; // fast
   const isEmpty = counts.length === 0;
   const from = isEmpty ? index : Math.min(offset, index);
-  const to = isEmpty ? index + 1 : Math.max(end, index + 1);
+  const used = lengthInUse(counts);
+  const to = isEmpty ? index + 1 : Math.max(offset + used, index + 1);
   if (to - from > MAX_NATIVE_BUCKETS) return false;
-  const length = Math.max(to - from, Math.min(MAX_NATIVE_BUCKETS, Math.ceil((to - from) / GROWTH) * GROWTH));
-  const grown = new Float64Array(length);
-  grown.set(counts, isEmpty ? 0 : offset - from);
+  const grown = new Float64Array(Math.min(MAX_NATIVE_BUCKETS, Math.ceil((to - from) / GROWTH) * GROWTH));
+  grown.set(counts.subarray(0, used), isEmpty ? 0 : offset - from);
   buckets.offset = from;
   buckets.counts = grown;
   return true;
+}
+
+/** Up to the last that holds something. */
+function lengthInUse(counts: Float64Array): number {
+  let length = counts.length;
+  while (length > 0 && counts[length - 1] === 0) length--;
+  return length;
 }
 
 function coarsen(buckets: NativeBuckets): void {

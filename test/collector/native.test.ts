@@ -363,6 +363,30 @@ describe("a sum of native histograms", () => {
     expect(sumBuckets([null])).toBeNull();
   });
 
+  it("has one schema, whoever adds it up, and in which order", () => {
+    const draw = random(11);
+    const schemas = new Set<number>();
+    for (let round = 0; round < 300; round++) {
+      const values = Array.from({ length: 12 }, () => Math.floor(2 ** (draw() * 20.4)) - 1);
+      const shards = Array.from({ length: 3 }, () => newStore());
+      const whole = newStore();
+      for (const value of values) {
+        whole.log(value);
+        shards[Math.floor(draw() * 3)]!.log(value);
+      }
+      const parts = shards.map(({ store, durations }) => (store.http.series.length > 0 ? durations() : null));
+      for (const order of [
+        [0, 1, 2],
+        [2, 0, 1],
+        [1, 2, 0],
+      ]) {
+        expect(sumBuckets(order.map((shard) => parts[shard]))?.schema).toBe(whole.durations().schema);
+      }
+      schemas.add(whole.durations().schema);
+    }
+    expect([...schemas].sort()).toEqual([2, 3]);
+  });
+
   it("is what several threads come to", () => {
     const shards = [newStore(), newStore()];
     const readers = shards.map(({ store }) => new ChangeReader(store));
