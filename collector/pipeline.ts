@@ -90,8 +90,8 @@ async function openState(config: Config, shapes: Shapes, self: SelfMetrics, log:
   const { folder, intervalMs } = config.state;
   if (folder === null) return null;
   // What label sets depend on: of how they are shown, a state knows nothing.
-  const { destinations, labels } = config.metrics;
-  const meaning = JSON.stringify([destinations, labels.toSorted()]);
+  const { destinations, labels, podLabels } = config.metrics;
+  const meaning = JSON.stringify([destinations, labels.toSorted(), ...(podLabels ? ["pod"] : [])]);
   return Checkpoints.open({ folder, intervalMs, meaning, shapes, self, log });
 }
 
@@ -228,6 +228,7 @@ async function startAll(
     tls: tlsOf("http", config.http.tls),
     readings,
     destinationRule: config.metrics.destinations,
+    hasPods: config.metrics.podLabels,
     labelSets: config.limits.labelSets,
     buckets: config.metrics.buckets,
     policies: rules.policies,
@@ -252,6 +253,7 @@ async function startAll(
     readings,
     isContinued: (state?.restored ?? null) !== null,
     destinationRule: config.metrics.destinations,
+    hasPods: config.metrics.podLabels,
     scrapeStatuses: () => scraper.statuses,
     renderSelf: (holdings, others) =>
       self.render(

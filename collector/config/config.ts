@@ -105,6 +105,8 @@ interface MetricsConfig {
   readonly destinations: DestinationRule;
   /** The labels that are kept, of LABELS. */
   readonly labels: readonly string[];
+  /** Whether series say of which pod, and namespace, the report is. */
+  readonly podLabels: boolean;
   /** How long series are shown that do not grow; 0: for ever. */
   readonly expireAfterMs: number;
   /** The bounds that histograms are counted by, rising. */

@@ -155,6 +155,7 @@ function metricsOf(metrics: FileConfig["metrics"]): Config["metrics"] {
   return {
     destinations: metrics?.destinations ?? "certain",
     labels: metrics?.labels?.length ? metrics.labels : LABELS,
+    podLabels: metrics?.pod_labels ?? false,
     expireAfterMs: valid(parseDuration(metrics?.expire_after ?? "0s")),
     bounds: HISTOGRAM_BOUNDS,
     buckets: [

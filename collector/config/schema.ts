@@ -265,6 +265,7 @@ export const FILE_SCHEMA = section({
   metrics: section({
     destinations,
     labels,
+    pod_labels: flag,
     expire_after: expiry,
     buckets: section({ request_duration_milliseconds: bounds, request_bytes: bounds, response_bytes: bounds }),
     native_histograms: flag,

@@ -18,6 +18,8 @@ export interface CollectionOptions {
   readonly readings: Readings;
   /** Which reports of destinations count in mesh_*. */
   readonly destinationRule: DestinationRule;
+  /** Whether label sets have pods. */
+  readonly hasPods: boolean;
   readonly scrapeStatuses: () => readonly ScrapeStatus[];
   /** The collector's own metrics, as text. */
   readonly renderSelf: (
@@ -35,7 +37,7 @@ export class Collection {
   private readonly self = new TextPoints();
 
   constructor(private readonly options: CollectionOptions) {
-    this.series = new SeriesPoints(options.readings.series, options.destinationRule);
+    this.series = new SeriesPoints(options.readings.series, options.destinationRule, options.hasPods);
   }
 
   /**

@@ -97,7 +97,7 @@ async function openExporter(
   settings: ReceiverSettings,
   { format, encoder, transport }: Protocol,
   startMs: number,
-  { readings, destinationRule, scrapeStatuses, renderSelf, self, log }: ReceiversOptions,
+  { readings, destinationRule, hasPods, scrapeStatuses, renderSelf, self, log }: ReceiversOptions,
 ): Promise<Exporter> {
   const { name, metrics, intervalMs } = settings;
   const counts = self.exportTo(name);
@@ -107,6 +107,7 @@ async function openExporter(
   const collection = new Collection({
     readings,
     destinationRule,
+    hasPods,
     scrapeStatuses,
     renderSelf,
     isWanted: (family) => pattern.test(family),

@@ -3,7 +3,7 @@
 
 import { METRIC_HELP } from "../help.ts";
 import { type CountsLayout, REQUESTS } from "../series/counts.ts";
-import { unpackLabels } from "../series/key.ts";
+import { labelNames, unpackLabels, withSomePod } from "../series/key.ts";
 import type { LabelSet, SeriesReader, SeriesTables } from "../series/reader.ts";
 import {
   type DestinationRule,
@@ -13,7 +13,7 @@ import {
   Verdicts,
 } from "../series/unified.ts";
 import { VisibleSeries } from "../series/visible.ts";
-import { HTTP_METRICS, HttpMetric, LABELS, Label, type Metric, MetricKind, TCP_METRICS } from "../vocabulary.ts";
+import { HTTP_METRICS, HttpMetric, Label, type Metric, MetricKind, TCP_METRICS } from "../vocabulary.ts";
 import { type Family, type Labels, labelsOf, type Point } from "./point.ts";
 
 /** The families that share label sets. */
@@ -23,6 +23,7 @@ interface Group {
   readonly shown: VisibleSeries;
   /** Whose report a label set of mesh_* is; null where it says so itself. */
   readonly observer: ((series: LabelSet) => string | null) | null;
+  readonly hasPods: boolean;
   /** By the index of the label set. */
   readonly known: Labels[];
 }
@@ -34,16 +35,16 @@ export class SeriesPoints {
   /** The bounds of histograms. */
   private readonly marks: readonly string[];
 
-  /** `rule`: which reports of destinations count in mesh_*. */
-  constructor({ http, tcp, shapes }: SeriesTables, rule: DestinationRule) {
+  /** `rule`: which reports of destinations count in mesh_*. `hasPods`: whether label sets have pods. */
+  constructor({ http, tcp, shapes }: SeriesTables, rule: DestinationRule, hasPods = false) {
     this.layout = shapes[0].layout;
     this.counts = new Float64Array(this.layout.width);
     this.marks = this.layout.bounds.upper.map(String);
     this.groups = [
-      reported(http, false, HTTP_METRICS),
-      reported(tcp, true, TCP_METRICS),
-      unified(http, false, UNIFIED_HTTP_METRICS, rule),
-      unified(tcp, true, UNIFIED_TCP_METRICS, rule),
+      { ...reported(http, false, HTTP_METRICS), hasPods },
+      { ...reported(tcp, true, TCP_METRICS), hasPods },
+      { ...unified(http, false, UNIFIED_HTTP_METRICS, rule), hasPods },
+      { ...unified(tcp, true, UNIFIED_TCP_METRICS, rule), hasPods },
     ];
   }
 
@@ -81,11 +82,13 @@ export class SeriesPoints {
   }
 }
 
-function reported(reader: SeriesReader, isTcp: boolean, metrics: readonly Metric[]): Group {
+type Shown = Omit<Group, "hasPods">;
+
+function reported(reader: SeriesReader, isTcp: boolean, metrics: readonly Metric[]): Shown {
   return { isTcp, families: metrics.map(familyOf), shown: new VisibleSeries(reader), observer: null, known: [] };
 }
 
-function unified(reader: SeriesReader, isTcp: boolean, metrics: readonly Metric[], rule: DestinationRule): Group {
+function unified(reader: SeriesReader, isTcp: boolean, metrics: readonly Metric[], rule: DestinationRule): Shown {
   const verdicts = new Verdicts(reader, isTcp, rule);
   const observer = (series: LabelSet) => verdicts.observer(series);
   return { isTcp, families: metrics.map(familyOf), shown: new VisibleSeries(reader, observer), observer, known: [] };
@@ -96,19 +99,23 @@ function familyOf({ name, kind, unit }: Metric): Family {
   return { name, kind: type, help: METRIC_HELP[name] ?? "", unit, goesOn: true }; // what expired is held (series/expiry.ts)
 }
 
-function remembered({ known, observer }: Group, series: LabelSet): Labels {
+function remembered({ known, observer, hasPods }: Group, series: LabelSet): Labels {
   const { index, labelKey } = series;
   let labels = known[index];
   if (labels?.key !== labelKey) {
-    labels = labelsOf(labelKey, pairsOf(labelKey, observer === null ? null : observer(series)));
+    labels = labelsOf(labelKey, pairsOf(labelKey, observer === null ? null : observer(series), hasPods));
     known[index] = labels;
   }
   return labels;
 }
 
 /** With who observed it in the reporter's place, if that is told. */
-function pairsOf(labelKey: string, observer: string | null): (readonly [name: string, value: string])[] {
-  const values = unpackLabels(labelKey) ?? [];
-  const pairs = LABELS.map((name, label) => [name, values[label] ?? ""] as const);
+function pairsOf(
+  labelKey: string,
+  observer: string | null,
+  hasPods: boolean,
+): (readonly [name: string, value: string])[] {
+  const values = unpackLabels(hasPods ? withSomePod(labelKey) : labelKey) ?? [];
+  const pairs = labelNames(hasPods).map((name, label) => [name, values[label] ?? ""] as const);
   return observer === null ? pairs : [...pairs.toSpliced(Label.Reporter, 1), [OBSERVED_BY, observer]];
 }

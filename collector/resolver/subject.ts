@@ -2,7 +2,7 @@
 // says reads as its Kubernetes object does, so that both are called the same.
 
 import { isIP } from "node:net";
-import type { Subject } from "../identity/names.ts";
+import type { ObjectName, Subject } from "../identity/names.ts";
 import { decodeFlatNode, readFlatNodeName } from "../proto/flat-node.ts";
 import { decodeMetadata, type Metadata } from "../proto/struct.ts";
 import {
@@ -67,21 +67,25 @@ function subjectOfMetadata({ texts, labels: told }: Metadata): Subject {
   return subjectOf(kept(textOf(texts, NAME)), kept(textOf(texts, NAMESPACE)), labels, workload);
 }
 
-/**
- * The proxy itself. What its metadata leaves open, Istio's node ids say: `reviews-v1-7d` and `default` in
- * `sidecar~10.0.0.1~reviews-v1-7d.default~default.svc.cluster.local`.
- */
+/** The proxy itself. What its metadata leaves open, Istio's node ids say. */
 export function subjectOfNode(nodeId: string, metadata: Metadata): Subject {
   const { end, workload } = subjectOfMetadata(metadata);
+  const pod = end.name !== "" && end.namespace !== "" ? null : podOfNodeId(nodeId, end.namespace);
+  const name = end.name || kept(pod?.name ?? "");
+  return subjectOf(name, end.namespace || kept(pod?.namespace ?? ""), end.labels, workload);
+}
+
+/**
+ * `reviews-v1-7d` and `default` in `sidecar~10.0.0.1~reviews-v1-7d.default~default.svc.cluster.local`; null of other forms. `namespace`
+ * is what is known of it: without that, the id has to say it twice.
+ */
+export function podOfNodeId(nodeId: string, namespace = ""): Pick<ObjectName, "name" | "namespace"> | null {
   const [, , pod = "", domain] = nodeId.split("~");
-  if (domain === undefined || (end.name !== "" && end.namespace !== ""))
-    return subjectOf(end.name, end.namespace, end.labels, workload);
+  if (domain === undefined) return null;
   const dot = pod.lastIndexOf(".");
   const told = dot < 0 ? "" : pod.substring(dot + 1);
-  const isNamespace =
-    told !== "" && (told === end.namespace || (end.namespace === "" && domain.split(".")[0] === told));
-  const name = end.name || kept(isNamespace ? pod.substring(0, dot) : pod);
-  return subjectOf(name, end.namespace || (isNamespace ? kept(told) : ""), end.labels, workload);
+  const isNamespace = told !== "" && told === (namespace || domain.split(".")[0]);
+  return isNamespace ? { name: pod.substring(0, dot), namespace: told } : { name: pod, namespace: "" };
 }
 
 /** Addresses of the proxy itself, the likeliest first: IPv4 before IPv6, metadata before the node id. */

@@ -1,7 +1,11 @@
 // The identity of a label set: its values in the order of LABELS, packed as the filter packs them in an observation
-// (u8 length, UTF-8 bytes, per value), held as a latin1 string so that it is a cheap Map key.
+// (u8 length, UTF-8 bytes, per value), held as a latin1 string so that it is a cheap Map key. Behind them may stand whose report it is,
+// packed alike, and behind that a mark:
+//
+//   reporter ... connection_security_policy | pod, namespace | mark
+//   25 values                               | 2 or none      | 1 character or none
 
-import { LABELS, MAX_VALUE_BYTES } from "../vocabulary.ts";
+import { LABELS, MAX_VALUE_BYTES, OTHER } from "../vocabulary.ts";
 
 /**
  * What a label set may have behind its values, where they do not say how its requests came (unified.ts): `+` without peer metadata,
@@ -11,7 +15,21 @@ import { LABELS, MAX_VALUE_BYTES } from "../vocabulary.ts";
 export const MARKS = ["+", "?", "s", "d", "w", "r", "x", "n", "c", "o"] as const;
 export type Mark = (typeof MARKS)[number];
 
-const scratch = Buffer.alloc(LABELS.length * (MAX_VALUE_BYTES + 1));
+/** The labels that say whose report a label set is (pod-labels.ts), as Prometheus' Kubernetes jobs name them on a proxy's own series. */
+export const POD_LABELS = ["pod", "namespace"] as const;
+/** By POD_LABELS. */
+export type Pod = readonly [pod: string, namespace: string];
+
+/** No label set is longer, but for its mark. */
+export const MAX_KEY_BYTES = (LABELS.length + POD_LABELS.length) * (MAX_VALUE_BYTES + 1);
+
+const scratch = Buffer.alloc(MAX_KEY_BYTES);
+const OTHER_POD = packPod([OTHER, OTHER]);
+
+/** Names of the values, in their order. */
+export function labelNames(hasPods: boolean): readonly string[] {
+  return hasPods ? [...LABELS, ...POD_LABELS] : LABELS;
+}
 
 /**
  * Packs label values, given in the order of LABELS. Each must have passed `cleanValue`, so it fits in 255 bytes.
@@ -21,6 +39,15 @@ export function packLabels(values: readonly string[]): string {
   if (values.length !== LABELS.length) {
     throw new RangeError(`a label set has ${LABELS.length} values, not ${values.length}`);
   }
+  return pack(values);
+}
+
+/** What `withPod` takes; of values as packLabels'. */
+export function packPod(pod: Pod): string {
+  return pack(pod);
+}
+
+function pack(values: readonly string[]): string {
   let end = 0;
   for (const value of values) {
     const length = scratch.write(value, end + 1, MAX_VALUE_BYTES, "utf8");
@@ -30,20 +57,34 @@ export function packLabels(values: readonly string[]): string {
   return scratch.toString("latin1", 0, end);
 }
 
-/** The values back, in the order of LABELS; null when the key is no packed label set of that many values, with a mark or without. */
+/**
+ * The values back, in the order of LABELS, and behind them the pod's, if there are any; null when the key is no packed label set of that
+ * many values, with a mark or without.
+ */
 export function unpackLabels(key: string): string[] | null {
   const bytes = Buffer.from(key, "latin1");
   const values: string[] = [];
+  const stop = endOfValues(key);
   let at = 0;
-  while (at < bytes.length && values.length < LABELS.length) {
-    const length = bytes[at] as number;
-    const end = at + 1 + length;
+  while (at < stop) {
+    const end = at + 1 + (bytes[at] as number);
     if (end > bytes.length) return null;
     values.push(bytes.toString("utf8", at + 1, end));
     at = end;
   }
-  const isWhole = values.length === LABELS.length && (at === bytes.length || isMark(key.slice(at)));
-  return isWhole ? values : null;
+  const isWhole = values.length === LABELS.length || values.length === LABELS.length + POD_LABELS.length;
+  return isWhole && (at === bytes.length || isMark(key.slice(at))) ? values : null;
+}
+
+/** The pod, packed by packPod, behind the values of a label set that has none. */
+export function withPod(labelKey: string, pod: string): string {
+  const end = endOfValues(labelKey);
+  return labelKey.slice(0, end) + pod + labelKey.slice(end);
+}
+
+/** With `other` for pod and namespace, where it has none: the overflow is nobody's alone. */
+export function withSomePod(labelKey: string): string {
+  return endOfValues(labelKey) === endOfLabels(labelKey) ? withPod(labelKey, OTHER_POD) : labelKey;
 }
 
 export function withMark(labelKey: string, mark: Mark | null): string {
@@ -56,15 +97,26 @@ export function markOf(labelKey: string): Mark | null {
   return isMark(mark) ? mark : null;
 }
 
-/** What is shown of a label set; itself if that is all of it. */
+/** What is shown of a label set, its pod included; itself if that is all of it. */
 export function withoutMark(labelKey: string): string {
   const end = endOfValues(labelKey);
   return end === labelKey.length ? labelKey : labelKey.slice(0, end);
 }
 
+/** Where the mark stands. It is one character, and a pod has two at least: the lengths of its values. */
 function endOfValues(labelKey: string): number {
-  let at = 0;
-  for (let left = LABELS.length; left > 0 && at < labelKey.length; left--) at += 1 + labelKey.charCodeAt(at);
+  const end = endOfLabels(labelKey);
+  return labelKey.length - end < POD_LABELS.length ? end : skipValues(labelKey, end, POD_LABELS.length);
+}
+
+/** Where the values of LABELS end. */
+function endOfLabels(labelKey: string): number {
+  return skipValues(labelKey, 0, LABELS.length);
+}
+
+function skipValues(labelKey: string, start: number, count: number): number {
+  let at = start;
+  for (let left = count; left > 0 && at < labelKey.length; left--) at += 1 + labelKey.charCodeAt(at);
   return at;
 }
 

@@ -1,10 +1,10 @@
 // What each label costs: how many values it has, which of them have most series, and how many series there would be without it.
 //
 // Without a label, series that differ in it alone are one. To count those that are left, each value of each label has a random number of
-// 53 bits, a series is the exclusive or of its values', and a label is left out by one exclusive or more: 25 counts, and no text is made.
+// 53 bits, a series is the exclusive or of its values', and a label is left out by one exclusive or more: a count of each, and no text is made.
 // Two series fall together by chance about once in 500,000 readings of 200,000 series.
 
-import { LABELS, type Label } from "../vocabulary.ts";
+import { labelNames, withSomePod } from "./key.ts";
 import type { LabelSet } from "./reader.ts";
 
 /** Others have their turn after so many steps, some milliseconds. */
@@ -27,33 +27,39 @@ interface ValueCost {
   readonly series: number;
 }
 
-/** Of these labels, those that save most first. Lets others have their turn: what is given must stay as it is. */
+/**
+ * Of these labels, those that save most first. Lets others have their turn: what is given must stay as it is. `hasPods`: whether label
+ * sets have pods, as labels behind the others.
+ */
 export async function labelCosts(
   series: readonly LabelSet[],
-  labels: readonly Label[],
+  labels: readonly number[],
   top: number,
+  hasPods = false,
 ): Promise<LabelCost[]> {
-  const columns = LABELS.map(() => new Column(series.length));
+  const names = labelNames(hasPods);
+  const columns = names.map(() => new Column(series.length));
   const low = new Uint32Array(series.length);
   const high = new Uint32Array(series.length);
   const pace = new Pace();
   for (const [row, { labelKey }] of series.entries()) {
+    const key = hasPods ? withSomePod(labelKey) : labelKey;
     let at = 0;
     for (const column of columns) {
-      const end = at + 1 + labelKey.charCodeAt(at);
-      const id = column.add(row, labelKey.slice(at + 1, end));
+      const end = at + 1 + key.charCodeAt(at);
+      const id = column.add(row, key.slice(at + 1, end));
       low[row] = (low[row] as number) ^ (column.low[id] as number);
       high[row] = (high[row] as number) ^ (column.high[id] as number);
       at = end;
     }
-    if (pace.isDue(LABELS.length)) await pace.rest();
+    if (pace.isDue(columns.length)) await pace.rest();
   }
   const costs: LabelCost[] = [];
   for (const label of labels) {
     const column = columns[label] as Column;
     const left = column.counts.length < 2 ? series.length : await column.countWithout(low, high, pace);
     const saved = series.length - left;
-    costs.push({ label: LABELS[label] as string, values: column.counts.length, saved, top: column.top(top) });
+    costs.push({ label: names[label] as string, values: column.counts.length, saved, top: column.top(top) });
   }
   return costs.sort((a, b) => b.saved - a.saved || b.values - a.values);
 }

@@ -20,6 +20,7 @@ import { Connections } from "./connections.ts";
 import { Expiry } from "./expiry.ts";
 import type { KeptLabels } from "./kept-labels.ts";
 import { type Clock, type Life, Lives, type ProxyLives, UNSTAMPED } from "./life.ts";
+import type { PodLabels } from "./pod-labels.ts";
 import type { SeriesTables } from "./reader.ts";
 import { DEFAULT_SHAPES, type Shapes } from "./shape.ts";
 import { SeriesTable, type TableLimits } from "./table.ts";
@@ -62,6 +63,8 @@ export class SeriesStore implements SeriesTables {
     /** Whether native histograms are kept beside the classic ones. */
     hasNatives = false,
     readonly shapes: Shapes = DEFAULT_SHAPES,
+    /** Null: label sets say nothing of pods. */
+    private readonly pods: PodLabels | null = null,
   ) {
     this.lives = new Lives({
       limit: limits.proxies,
@@ -97,7 +100,8 @@ export class SeriesStore implements SeriesTables {
     // A start that cannot be one still comes with a request. As an entry that names no life, it merges with whatever tells of it too.
     if (life === "in_future") return this.observe({ ...record, lifeMs: UNSTAMPED }, way);
     if (typeof life === "string") return life;
-    return this.http.observe(life, this.kept === null ? record : this.kept.record(record), way);
+    const kept = this.kept === null ? record : this.kept.record(record);
+    return this.http.observe(life, this.pods === null ? kept : this.pods.record(life, kept), way);
   }
 
   /** Adds what one entry of a TCP connection says more than those before it. Null when that was done, else why not. */
@@ -111,7 +115,8 @@ export class SeriesStore implements SeriesTables {
     if (life === "in_future") return this.observeConnection({ ...record, lifeMs: UNSTAMPED }, way);
     if (typeof life === "string") return life;
     if (this.isOfLost(record)) return "life_retired"; // it was this very proxy that made room
-    return this.connections.observe(life, this.kept === null ? record : this.kept.connection(record), way);
+    const kept = this.kept === null ? record : this.kept.connection(record);
+    return this.connections.observe(life, this.pods === null ? kept : this.pods.connection(life, kept), way);
   }
 
   /** Whether nobody knows any more what was counted of the connection. */
@@ -130,7 +135,8 @@ export class SeriesStore implements SeriesTables {
     if (typeof life === "string") return life;
     const isHistory = !life.isReported && this.clock.wallMs() - life.startMs > HISTORY_AGE_MS;
     life.isReported = true;
-    const { samples, tcpSamples } = this.kept === null ? report : this.kept.report(report);
+    const kept = this.kept === null ? report : this.kept.report(report);
+    const { samples, tcpSamples } = this.pods === null ? kept : this.pods.report(life, kept);
     const result = this.http.report(life, samples, isHistory);
     const tcpResult = this.tcp.report(life, tcpSamples, isHistory);
     this.onReport(life.proxy);

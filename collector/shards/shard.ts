@@ -16,9 +16,11 @@ import type { Log } from "../log.ts";
 import { LogIntake } from "../logs/intake.ts";
 import type { LogStore } from "../logs/store.ts";
 import { AlsReceiver, type MessageTap } from "../receiver/als.ts";
+import { podOfNodeId } from "../resolver/subject.ts";
 import type { SelfMetrics } from "../self.ts";
 import { HistogramBounds } from "../series/histogram.ts";
 import { KeptLabels } from "../series/kept-labels.ts";
+import { PodLabels } from "../series/pod-labels.ts";
 import { type Shapes, shapesOf } from "../series/shape.ts";
 import { SeriesStore } from "../series/store.ts";
 import { LABELS } from "../vocabulary.ts";
@@ -59,10 +61,16 @@ export class Shard {
 
   constructor(private readonly options: ShardOptions) {
     const { config, lookup, tap, logs, self, log } = options;
-    const limits = { ...config.limits, expireAfterMs: config.metrics.expireAfterMs };
     const { metrics } = config;
     const shapes = configuredShapes(config);
-    this.store = new SeriesStore(limits, undefined, keptLabels(metrics, shapes), metrics.nativeHistograms, shapes);
+    this.store = new SeriesStore(
+      { ...config.limits, expireAfterMs: metrics.expireAfterMs },
+      undefined,
+      keptLabels(metrics, shapes),
+      metrics.nativeHistograms,
+      shapes,
+      metrics.podLabels ? new PodLabels(podOfNodeId, shapes) : null,
+    );
     this.completeness = new Completeness(this.store, config.limits.edges);
     this.store.onReport = (proxy) => this.completeness.compare(proxy);
     this.state = options.state ? new ShardState(this.store, options.state) : null;

@@ -2,17 +2,17 @@
 
 import { quote } from "../error.ts";
 import { type CountsLayout, REQUESTS } from "../series/counts.ts";
+import { labelNames } from "../series/key.ts";
 import { type LabelCost, labelCosts, Pace } from "../series/label-costs.ts";
 import type { LabelSet, SeriesReader, SeriesTables } from "../series/reader.ts";
 import { type DestinationRule, UNIFIED_HTTP_METRICS, UNIFIED_TCP_METRICS, Verdicts } from "../series/unified.ts";
 import { VisibleSeries } from "../series/visible.ts";
 import type { ShardHoldings } from "../shards/shards.ts";
-import { HTTP_METRICS, HttpMetric, isTcpLabel, LABELS, type Metric, TCP_METRICS } from "../vocabulary.ts";
+import { HTTP_METRICS, HttpMetric, isTcpLabel, type Metric, TCP_METRICS } from "../vocabulary.ts";
 import { type Answer, failure } from "./api.ts";
 
 const DEFAULT_TOP = 10;
 const MAX_TOP = 1000;
-const ALL_LABELS = [...LABELS.keys()];
 /** Of one shape: its families, and where a row says whether a series has any of theirs. */
 interface Group {
   readonly reader: SeriesReader;
@@ -43,6 +43,8 @@ export class Cardinality {
     private readonly rule: DestinationRule,
     /** `limits.label_sets`. */
     private readonly limit: number,
+    /** Whether label sets have pods. */
+    private readonly hasPods = false,
   ) {
     this.layout = tables.shapes[0].layout;
   }
@@ -75,7 +77,7 @@ export class Cardinality {
     const unified = new VisibleSeries(reader, (series) => verdicts.observer(series));
     const series = visible.series.slice();
     const lines = this.layout.histogramWidth + 1; // of a histogram: each bucket, that of +Inf, sum and count
-    const labels = ALL_LABELS.filter((label) => !isTcp || isTcpLabel(label));
+    const labels = [...labelNames(this.hasPods).keys()].filter((label) => !isTcp || isTcpLabel(label));
     const shown = await counted(group, this.layout, visible, series);
     const once = await counted(group, this.layout, unified, unified.series.slice());
     return {
@@ -88,7 +90,7 @@ export class Cardinality {
         familyOf(standard, shown[index] as number, isTcp || field === REQUESTS ? 1 : lines),
         familyOf(mesh, once[index] as number, isTcp || field === REQUESTS ? 1 : lines),
       ]),
-      labels: (await labelCosts(series, labels, top)).map(labelOf),
+      labels: (await labelCosts(series, labels, top, this.hasPods)).map(labelOf),
     };
   }
 }

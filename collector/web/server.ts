@@ -52,6 +52,8 @@ export interface WebOptions {
   readonly readings: Readings;
   /** Which reports of destinations count in mesh_*. */
   readonly destinationRule: DestinationRule;
+  /** Whether label sets have pods. */
+  readonly hasPods: boolean;
   /** Most label sets that are held. */
   readonly labelSets: number;
   /** By HttpMetric, the bounds of its histogram that are shown. */
@@ -85,9 +87,10 @@ export class WebServer {
   private expositions = 0;
 
   constructor(private readonly options: WebOptions) {
-    this.families = new TrafficFamilies(options.readings.series, options.destinationRule, options.buckets);
+    const { readings, destinationRule, buckets, hasPods, labelSets } = options;
+    this.families = new TrafficFamilies(readings.series, destinationRule, buckets, hasPods);
     this.exposition = new Exposition(this.families);
-    this.cardinality = new Cardinality(options.readings.series, options.destinationRule, options.labelSets);
+    this.cardinality = new Cardinality(readings.series, destinationRule, labelSets, hasPods);
     this.server = this.createServer(options.tls ?? null);
     this.server.maxConnections = MAX_CONNECTIONS;
     this.server.timeout = IDLE_TIMEOUT_MS;

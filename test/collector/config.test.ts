@@ -81,6 +81,7 @@ describe("loadConfig", () => {
         destinations: "certain",
         labels: LABELS,
         bounds: ALL,
+        podLabels: false,
         buckets: [[], ALL, ALL, ALL],
         nativeHistograms: false,
         expireAfterMs: 0,
@@ -164,6 +165,7 @@ logs:
 metrics:
   destinations: all
   labels: [reporter, response_code]
+  pod_labels: true
   buckets: { request_duration_milliseconds: [1000, 0.5, 100], response_bytes: [] }
   native_histograms: true
   expire_after: 24h
@@ -264,6 +266,7 @@ threads: 64`);
         destinations: "all",
         labels: ["reporter", "response_code"],
         bounds: ALL,
+        podLabels: true,
         buckets: [[], [0.5, 100, 1000], ALL, ALL],
         nativeHistograms: true,
         expireAfterMs: 86_400_000,

@@ -88,6 +88,8 @@ export interface History {
   readonly seed: number;
   readonly tellings: readonly Telling[];
   readonly room: Room;
+  /** Label sets say of which proxy they are (`metrics.pod_labels`). */
+  readonly hasPods: boolean;
   readonly actions: readonly Action[];
 }
 
@@ -124,7 +126,8 @@ export function historyOf(seed: number): History {
     isOrdered,
   };
   const length = 20 + dice.pick(60);
-  return { seed, tellings, room, actions: Array.from({ length }, () => actionOf(dice, trouble)) };
+  const hasPods = seed % 3 === 0;
+  return { seed, tellings, room, hasPods, actions: Array.from({ length }, () => actionOf(dice, trouble)) };
 }
 
 function roomOf(dice: Dice): Room {

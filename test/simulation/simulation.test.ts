@@ -24,8 +24,8 @@ function failureOf(history: History): string | null {
 
 /** What failed, and all that is needed to see it again. */
 function describeFailure(history: History, message: string): string {
-  const { tellings, room, actions, seed } = shrink(history, run);
-  const lines = [...tellings, room, ...actions].map((each) => JSON.stringify(each));
+  const { tellings, room, hasPods, actions, seed } = shrink(history, run);
+  const lines = [...tellings, { ...room, hasPods }, ...actions].map((each) => JSON.stringify(each));
   return [`seed ${seed}: ${message}`, "shrunken:", ...lines].join("\n  ");
 }
 

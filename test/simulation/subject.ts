@@ -2,7 +2,10 @@
 
 import type { AccessRecord, ConnectionRecord, StatsReport } from "../../collector/record/record.ts";
 import type { ScrapeResult } from "../../collector/self.ts";
+import { packLabels, unpackLabels } from "../../collector/series/key.ts";
+import { PodLabels } from "../../collector/series/pod-labels.ts";
 import type { SeriesReader } from "../../collector/series/reader.ts";
+import { DEFAULT_SHAPES } from "../../collector/series/shape.ts";
 import { SeriesStore } from "../../collector/series/store.ts";
 import { ChangeReader } from "../../collector/shards/changes.ts";
 import type { SeriesChanges } from "../../collector/shards/messages.ts";
@@ -13,6 +16,7 @@ import { readShown } from "../../collector/state/restore.ts";
 import { SavedStore } from "../../collector/state/saved-store.ts";
 import { shownPieces } from "../../collector/state/shown.ts";
 import { SNAPSHOT_OPTIONS } from "../../collector/state/snapshot.ts";
+import { LABELS } from "../../collector/vocabulary.ts";
 import { RETIRE_AFTER_MS, type Room } from "./history.ts";
 import type { Oracle } from "./oracle.ts";
 import { SHAPE_OF, type Table } from "./proxy.ts";
@@ -32,9 +36,17 @@ class Shard {
   readonly saved: SavedStore;
   readonly changes: ChangeReader;
 
-  constructor(room: Room, clock: SimulatedClock) {
+  constructor(room: Room, hasPods: boolean, clock: SimulatedClock) {
     const ownClock = { wallMs: clock.wallMs, steadyMs: () => clock.steadyMs };
-    this.store = new SeriesStore({ ...room, retireAfterMs: RETIRE_AFTER_MS }, ownClock);
+    const pods = hasPods ? new PodLabels((name) => ({ name, namespace: "ns" }), DEFAULT_SHAPES) : null;
+    this.store = new SeriesStore(
+      { ...room, retireAfterMs: RETIRE_AFTER_MS },
+      ownClock,
+      null,
+      false,
+      DEFAULT_SHAPES,
+      pods,
+    );
     this.saved = new SavedStore(this.store, { ...SNAPSHOT_OPTIONS, pieceBytes: 1 }); // each step a piece
     this.changes = new ChangeReader(this.store);
   }
@@ -65,14 +77,17 @@ export class Subject {
   private state: State | null = null;
   private hasRestarted = false;
 
-  constructor(private readonly room: Room) {
-    this.shards = [new Shard(room, this.clock)];
+  constructor(
+    private readonly room: Room,
+    readonly hasPods = false,
+  ) {
+    this.shards = [new Shard(room, hasPods, this.clock)];
   }
 
-  /** Whether process lives may find no room for a label set that others have. */
+  /** Whether process lives may find no room for a label set that others have. (With pods each proxy has its own.) */
   get mayClose(): boolean {
     const { cells, labelSets } = this.room;
-    return cells < 1000 || (labelSets < 10 && this.hasRestarted);
+    return cells < 1000 || (labelSets < 10 && (this.hasRestarted || this.hasPods));
   }
 
   /** What would be read of it. */
@@ -144,7 +159,7 @@ export class Subject {
     const { state } = this;
     this.saving = null;
     this.hasRestarted = true;
-    this.shards = Array.from({ length: shards }, () => new Shard(this.room, this.clock));
+    this.shards = Array.from({ length: shards }, () => new Shard(this.room, this.hasPods, this.clock));
     this.series = new SummedSeries(shards);
     this.resets = new ResetsBook();
     if (state === null) throw new Error("nothing was saved");
@@ -193,4 +208,15 @@ function totalsOf(reader: SeriesReader, table: Table): Totals {
       return [series.labelKey, row];
     }),
   );
+}
+
+/** The sums over all pods. */
+export function withoutPods(totals: Totals): Totals {
+  const sums = new Map<string, Float64Array>();
+  for (const [labelKey, row] of totals) {
+    const labels = packLabels((unpackLabels(labelKey) ?? []).slice(0, LABELS.length));
+    const sum = sums.get(labels);
+    sums.set(labels, sum ? row.map((count, field) => count + (sum[field] as number)) : row);
+  }
+  return sums;
 }

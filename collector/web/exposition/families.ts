@@ -58,18 +58,26 @@ export class TrafficFamilies {
   readonly rowWidth: number;
   private readonly verdicts: { readonly http: Verdicts; readonly tcp: Verdicts };
 
-  /** `rule`: which reports of destinations count in mesh_*. `buckets`: by HttpMetric, the bounds that are shown; default: all. */
-  constructor(tables: SeriesTables, rule: DestinationRule = "certain", buckets: readonly (readonly number[])[] = []) {
+  /**
+   * `rule`: which reports of destinations count in mesh_*. `buckets`: by HttpMetric, the bounds that are shown; default: all. `hasPods`:
+   * whether label sets have pods.
+   */
+  constructor(
+    tables: SeriesTables,
+    rule: DestinationRule = "certain",
+    buckets: readonly (readonly number[])[] = [],
+    hasPods = false,
+  ) {
     const { http, tcp } = tables;
     const [{ layout }] = tables.shapes;
     this.rowWidth = layout.width;
     this.verdicts = { http: new Verdicts(http, false, rule), tcp: new Verdicts(tcp, true, rule) };
     const httpFields = (index: number) => httpFieldsOf(layout, index, buckets[index]);
     this.all = [
-      ...familiesOf(HTTP_METRICS, httpFields, reported(http, isHttpLabel)),
-      ...familiesOf(TCP_METRICS, tcpFields, reported(tcp, isTcpLabel)),
-      ...familiesOf(UNIFIED_HTTP_METRICS, httpFields, unified(http, isHttpLabel, this.verdicts.http)),
-      ...familiesOf(UNIFIED_TCP_METRICS, tcpFields, unified(tcp, isTcpLabel, this.verdicts.tcp)),
+      ...familiesOf(HTTP_METRICS, httpFields, reported(http, isHttpLabel, hasPods)),
+      ...familiesOf(TCP_METRICS, tcpFields, reported(tcp, isTcpLabel, hasPods)),
+      ...familiesOf(UNIFIED_HTTP_METRICS, httpFields, unified(http, isHttpLabel, this.verdicts.http, hasPods)),
+      ...familiesOf(UNIFIED_TCP_METRICS, tcpFields, unified(tcp, isTcpLabel, this.verdicts.tcp, hasPods)),
     ];
   }
 
@@ -85,17 +93,22 @@ function isHttpLabel(): boolean {
 }
 
 /** As the proxies report it. */
-function reported(reader: SeriesReader, isShown: IsShown): Pick<Family, "table" | "labelsOf"> {
-  const labels = new LabelWriter(isShown, null);
+function reported(reader: SeriesReader, isShown: IsShown, hasPods: boolean): Pick<Family, "table" | "labelsOf"> {
+  const labels = new LabelWriter(isShown, null, hasPods);
   return { table: new VisibleSeries(reader), labelsOf: () => labels };
 }
 
 /** Each request once. */
-function unified(reader: SeriesReader, isShown: IsShown, verdicts: Verdicts): Pick<Family, "table" | "labelsOf"> {
+function unified(
+  reader: SeriesReader,
+  isShown: IsShown,
+  verdicts: Verdicts,
+  hasPods: boolean,
+): Pick<Family, "table" | "labelsOf"> {
+  const isWritten = (label: Label) => label !== Label.Reporter && isShown(label);
   const writers = new Map<Observer | null, LabelWriter>(
     OBSERVERS.map((observer) => {
-      const labels = new LabelWriter((label) => label !== Label.Reporter && isShown(label), [OBSERVED_BY, observer]);
-      return [observer, labels];
+      return [observer, new LabelWriter(isWritten, [OBSERVED_BY, observer], hasPods)];
     }),
   );
   const table = new VisibleSeries(reader, (series) => verdicts.observer(series));

@@ -47,6 +47,7 @@ async function serve(lineCount: number): Promise<void> {
     policies: new SuccessPolicies([]),
     readings,
     destinationRule: "certain",
+    hasPods: false,
     proxyStats: null,
     metricsAccounts: null as never,
     labelSets: 1_000_000,

@@ -87,6 +87,11 @@ it("what was restored is waited for as long as a thread takes to tell it, and th
 
 it("what was restored is waited for no longer than a thread lives", async () => {
   const died = new CollectorError("internal", "thread 0 died");
-  const readings = new SummedReadings([{ ask: () => Promise.reject(died) }] as unknown as Thread[], TIMES, DEFAULT_SHAPES, silentLog);
+  const readings = new SummedReadings(
+    [{ ask: () => Promise.reject(died) }] as unknown as Thread[],
+    TIMES,
+    DEFAULT_SHAPES,
+    silentLog,
+  );
   await expect(readings.restored()).rejects.toBe(died);
 });
