@@ -192,7 +192,7 @@ const ONE_IMPORTER: Record<string, string | readonly string[]> = {
   "@duckdb/node-api": "collector/logs/duckdb.ts",
   "@grpc/grpc-js": ["collector/receiver/grpc.ts", "collector/out/grpc-transport.ts"], // server, client
   "prom-client": "collector/self.ts",
-  snappyjs: "collector/out/write-request.ts",
+  snappyjs: "collector/out/snappy.ts",
   pino: "collector/log.ts",
   yaml: [
     "collector/config/yaml-text.ts",

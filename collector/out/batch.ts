@@ -18,6 +18,8 @@ export interface Encoder {
   add(point: Point, startMs: number): void;
   /** Tells that this one is no more, of all of the point's series. Its values do not matter. */
   addGone(point: Point): void;
+  /** Whether there are batches to take. */
+  readonly hasBatches: boolean;
   /** Batches that are complete. With `isLast`: the one begun, too. */
-  take(isLast: boolean): readonly Batch[];
+  take(isLast: boolean): Promise<readonly Batch[]>;
 }

@@ -7,7 +7,7 @@ import type { ScrapeStatus } from "../receiver/scrape.ts";
 import type { Holdings, SelfCounts } from "../self.ts";
 import type { DestinationRule } from "../series/unified.ts";
 import type { Readings } from "../shards/shards.ts";
-import type { Point } from "./point.ts";
+import type { Step } from "./point.ts";
 import { SeriesPoints } from "./series-points.ts";
 import { TextPoints } from "./text-points.ts";
 
@@ -44,7 +44,7 @@ export class Collection {
    * The points of now; numbers are read as they are taken, so take them soon. Rejects with CollectorError `unavailable` when not all
    * that was counted can be read: less of it would look as if it had been taken back.
    */
-  async points(nowMs: number): Promise<Iterable<Point>> {
+  async points(nowMs: number): Promise<Iterable<Step>> {
     const spans = expositionSpans(nowMs);
     const { subjects, completeness, holdings, others } = await this.options.readings.metrics(spans);
     const self = await this.options.renderSelf(holdings, others);

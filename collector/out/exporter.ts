@@ -3,29 +3,32 @@
 //   Readings --Collection--> points --Encoder--> batches --Queue--> Sender --Transport--> receiver
 //                                '--> Told: what is gone
 
-import { setImmediate as nextTurn, setTimeout as sleep } from "node:timers/promises";
+import { setTimeout as sleep } from "node:timers/promises";
 import type { Log } from "../log.ts";
 import { LogLimit } from "../receiver/log-limit.ts";
 import type { ExportCounts } from "../self.ts";
-import type { Batch, Encoder } from "./batch.ts";
+import type { Encoder } from "./batch.ts";
 import type { Transport } from "./delivery.ts";
-import type { Point } from "./point.ts";
+import type { Point, Step } from "./point.ts";
 import type { Queue } from "./queue.ts";
 import { Sender } from "./sender.ts";
 import type { Told } from "./told.ts";
+import type { Turns } from "./turns.ts";
 
 /** Work goes on for so long before others get their turn. */
-const SLICE_MS = 5;
+export const SLICE_MS = 5;
 
 export interface ExporterOptions {
   readonly intervalMs: number;
   /** What there is to tell now. */
-  readonly points: (nowMs: number) => Promise<Iterable<Point>>;
+  readonly points: (nowMs: number) => Promise<Iterable<Step>>;
   readonly told: Told;
   readonly encoder: Encoder;
   readonly queue: Queue;
   readonly transport: Transport;
   readonly counts: ExportCounts;
+  /** Shared with the exporters beside it. */
+  readonly turns: Turns;
   readonly log: Log;
 }
 
@@ -75,8 +78,9 @@ export class Exporter {
 
   /** One round: all that there is, of one time. Nothing of it when not all can be read. */
   private async collect(): Promise<void> {
-    const { encoder, told, points, counts } = this.options;
+    const { encoder, told, points, counts, turns } = this.options;
     try {
+      await turns.next();
       const nowMs = Date.now();
       const all = await points(nowMs);
       encoder.begin(nowMs);
@@ -84,27 +88,27 @@ export class Exporter {
       await this.encode(all, (point) => encoder.add(point, told.note(point)));
       await this.encode(told.gone(), (point) => encoder.addGone(point));
       told.end(nowMs);
-      await this.push(encoder.take(true));
+      await this.push(true);
     } catch (error: unknown) {
       counts.collectionFailed();
       this.log.error("collect", { err: error }, "nothing was collected in this round, or not all");
     }
   }
 
-  private async encode(points: Iterable<Point>, take: (point: Point) => void): Promise<void> {
+  private async encode(steps: Iterable<Step>, take: (point: Point) => void): Promise<void> {
+    const { encoder, turns } = this.options;
     let untilMs = performance.now() + SLICE_MS;
-    for (const point of points) {
-      take(point);
-      const batches = this.options.encoder.take(false);
-      if (batches.length === 0 && performance.now() < untilMs) continue;
-      await this.push(batches);
-      await nextTurn();
+    for (const point of steps) {
+      if (point !== null) take(point);
+      if (!encoder.hasBatches && performance.now() < untilMs) continue;
+      await this.push(false);
+      await turns.next();
       untilMs = performance.now() + SLICE_MS;
     }
   }
 
-  private async push(batches: readonly Batch[]): Promise<void> {
-    for (const batch of batches) {
+  private async push(isLast: boolean): Promise<void> {
+    for (const batch of await this.options.encoder.take(isLast)) {
       await this.options.queue.push(batch);
       this.sender.notify();
     }

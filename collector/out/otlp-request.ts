@@ -8,7 +8,8 @@
 //
 // Sums and histograms are cumulative and say since when they count; one that began anew says so by a later start.
 
-import { gzipSync } from "node:zlib";
+import { promisify } from "node:util";
+import { gzip, type ZlibOptions } from "node:zlib";
 import type { Batch, Encoder } from "./batch.ts";
 import type { Family, Labels, Point, Spread } from "./point.ts";
 import { bytesField, varintLength, writeVarint } from "./varint.ts";
@@ -16,6 +17,8 @@ import { bytesField, varintLength, writeVarint } from "./varint.ts";
 /** A request is sealed at about this length, before it is packed. */
 const MAX_REQUEST_BYTES = 512 * 1024;
 const GZIP_LEVEL = 1;
+/** In a thread of its own. */
+const pack = promisify<Buffer, ZlibOptions, Buffer>(gzip);
 const CUMULATIVE = 2;
 const NO_RECORDED_VALUE = 1;
 const NS_PER_MS = 1_000_000n;
@@ -54,6 +57,7 @@ export class OtlpRequestEncoder implements Encoder {
   private bytes = 0;
   private samples = 0;
   private collectedMs = 0;
+  /** Not packed yet. */
   private sealed: Batch[] = [];
   /** By the number of the field that they are. */
   private readonly attributes = { 7: new WeakMap<Labels, Buffer>(), 9: new WeakMap<Labels, Buffer>() };
@@ -83,11 +87,16 @@ export class OtlpRequestEncoder implements Encoder {
     this.push(point.family, [this.attributesOf(point), this.times(0), flags]);
   }
 
-  take(isLast: boolean): readonly Batch[] {
+  get hasBatches(): boolean {
+    return this.sealed.length > 0;
+  }
+
+  async take(isLast: boolean): Promise<readonly Batch[]> {
     if (isLast) this.seal();
     const taken = this.sealed;
     this.sealed = [];
-    return taken;
+    const packed = async (batch: Batch) => ({ ...batch, body: await pack(batch.body, { level: GZIP_LEVEL }) });
+    return Promise.all(taken.map(packed));
   }
 
   private push(family: Family, parts: readonly Buffer[]): void {
@@ -110,8 +119,7 @@ export class OtlpRequestEncoder implements Encoder {
     );
     const scopeMetrics = bytesField(2, Buffer.concat([this.scope, ...metrics]));
     const request = bytesField(1, Buffer.concat([this.resource, scopeMetrics]));
-    const body = gzipSync(request, { level: GZIP_LEVEL });
-    this.sealed.push({ body, samples: this.samples, collectedMs: this.collectedMs });
+    this.sealed.push({ body: request, samples: this.samples, collectedMs: this.collectedMs });
     this.families.clear();
     this.bytes = 0;
     this.samples = 0;

@@ -48,6 +48,9 @@ interface SpreadPoint {
 
 export type Point = NumberPoint | SpreadPoint;
 
+/** What is got by some work: a point; or, for now, nothing. So whoever takes them can stop in time also where few points are found. */
+export type Step = Point | null;
+
 /** A label set as points have it. */
 export function labelsOf(key: string, pairs: Iterable<readonly [name: string, value: string]>): Labels {
   const told = [...pairs].filter(([, value]) => value !== "");

@@ -16,6 +16,7 @@ import { OtlpRequestEncoder } from "./otlp-request.ts";
 import { MemoryQueue, type OnDropped, type Queue } from "./queue.ts";
 import type { OtlpExportSettings, ReceiverSettings, RemoteWriteSettings } from "./settings.ts";
 import { Told } from "./told.ts";
+import { Turns } from "./turns.ts";
 import { REMOTE_WRITE_HEADERS, WriteRequestEncoder } from "./write-request.ts";
 
 export interface ReceiversOptions extends Omit<CollectionOptions, "isWanted"> {
@@ -35,11 +36,10 @@ export class Receivers {
   static async open(options: ReceiversOptions): Promise<Receivers> {
     // Counts that go on from a former process began at a time that is not known any more. Ours would make all of them new.
     const startMs = options.isContinued ? 0 : Date.now();
+    const common = { ...options, startMs, turns: new Turns() };
     const opened = await Promise.allSettled([
-      ...options.remoteWrite.map((settings) =>
-        openExporter(settings, remoteWrite(settings, options), startMs, options),
-      ),
-      ...options.otlpExport.map((settings) => openExporter(settings, otlp(settings, options), startMs, options)),
+      ...options.remoteWrite.map((settings) => openExporter(settings, remoteWrite(settings, options), common)),
+      ...options.otlpExport.map((settings) => openExporter(settings, otlp(settings, options), common)),
     ]);
     const exporters = opened.flatMap((each) => (each.status === "fulfilled" ? [each.value] : []));
     const failed = opened.find((each) => each.status === "rejected");
@@ -96,9 +96,9 @@ function otlp(settings: OtlpExportSettings, { version }: ReceiversOptions): Prot
 async function openExporter(
   settings: ReceiverSettings,
   { format, encoder, transport }: Protocol,
-  startMs: number,
-  { readings, destinationRule, hasPods, scrapeStatuses, renderSelf, self, log }: ReceiversOptions,
+  common: ReceiversOptions & { readonly startMs: number; readonly turns: Turns },
 ): Promise<Exporter> {
+  const { readings, destinationRule, hasPods, scrapeStatuses, renderSelf, startMs, turns, self, log } = common;
   const { name, metrics, intervalMs } = settings;
   const counts = self.exportTo(name);
   const ownLog = withReceiver(log, name);
@@ -113,7 +113,8 @@ async function openExporter(
     isWanted: (family) => pattern.test(family),
   });
   const points = (nowMs: number) => collection.points(nowMs);
-  return new Exporter({ intervalMs, points, told: new Told(startMs), encoder, queue, transport, counts, log: ownLog });
+  const told = new Told(startMs);
+  return new Exporter({ intervalMs, points, told, encoder, queue, transport, counts, turns, log: ownLog });
 }
 
 async function openQueue({ queue }: ReceiverSettings, format: string, onDropped: OnDropped, log: Log): Promise<Queue> {

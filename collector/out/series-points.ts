@@ -14,7 +14,10 @@ import {
 } from "../series/unified.ts";
 import { VisibleSeries } from "../series/visible.ts";
 import { HTTP_METRICS, HttpMetric, Label, type Metric, MetricKind, TCP_METRICS } from "../vocabulary.ts";
-import { type Family, type Labels, labelsOf, type Point } from "./point.ts";
+import { type Family, type Labels, labelsOf, type Point, type Step } from "./point.ts";
+
+/** So many label sets, seen for the first time, are looked at in one step. */
+const NEW_AT_ONCE = 100;
 
 /** The families that share label sets. */
 interface Group {
@@ -49,17 +52,17 @@ export class SeriesPoints {
   }
 
   /** Nothing for what was never counted, as on /metrics. Only families whose names `isWanted` takes. */
-  *points(isWanted: (name: string) => boolean): Generator<Point> {
+  *points(isWanted: (name: string) => boolean): Generator<Step> {
     for (const group of this.groups) {
       const wanted = group.families.map(({ name }) => isWanted(name));
       if (!wanted.includes(true)) continue;
+      while (group.shown.takeNew(NEW_AT_ONCE)) yield null;
       for (const series of group.shown.series) {
         group.shown.readTotal(series, this.counts);
         const labels = remembered(group, series);
         for (const [index, family] of group.families.entries()) {
           if (!wanted[index]) continue;
-          const point = group.isTcp ? this.counter(family, index, labels) : this.httpPoint(family, index, labels);
-          if (point !== null) yield point;
+          yield group.isTcp ? this.counter(family, index, labels) : this.httpPoint(family, index, labels);
         }
       }
     }

@@ -2,7 +2,7 @@
 // Reads the text format 0.0.4 as it is written here: HELP and TYPE before a family's samples, no timestamps.
 // https://prometheus.io/docs/instrumenting/exposition_formats/
 
-import { type Family, type Labels, labelsOf, type Point, type SpreadLabel } from "./point.ts";
+import { type Family, type Labels, labelsOf, type Point, type SpreadLabel, type Step } from "./point.ts";
 
 const SAMPLE = /^([a-zA-Z_:][a-zA-Z0-9_:]*)(?:\{(.*)\})? (\S+)$/;
 const LABEL = /([a-zA-Z_][a-zA-Z0-9_]*)="((?:[^"\\]|\\.)*)"/g;
@@ -24,7 +24,7 @@ export class TextPoints {
   private readonly marks = new Map<string, readonly string[]>();
 
   /** `pieces` end at line ends. Only families whose names `isWanted` takes. */
-  *points(pieces: Iterable<string>, isWanted: (name: string) => boolean): Generator<Point> {
+  *points(pieces: Iterable<string>, isWanted: (name: string) => boolean): Generator<Step> {
     let family: Family | null = null;
     let help = "";
     const parts = new Map<string, Parts>();
@@ -38,10 +38,10 @@ export class TextPoints {
           const [, , name = "", kind = ""] = line.split(" ");
           family = isWanted(name) ? { name, kind: kind as Family["kind"], help, unit: "" } : null;
         } else if (family !== null && line !== "") {
-          const point = this.read(family, line, parts);
-          if (point !== null) yield point;
+          yield this.read(family, line, parts);
         }
       }
+      yield null;
     }
     if (family !== null) yield* this.whole(family, parts);
     this.known = this.seen;

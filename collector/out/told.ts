@@ -1,6 +1,6 @@
 // Told: which label sets of which families were told of, so that those which are no more can be said to be gone.
 
-import type { Family, Labels, Point, Spread } from "./point.ts";
+import type { Family, Labels, Point, Spread, Step } from "./point.ts";
 
 type Marks = Pick<Spread, "label" | "marks">;
 
@@ -71,13 +71,13 @@ export class Told {
    * Those told of in the round before and not in this one, which are forgotten then, unless they may go on. To be taken at the end of a
    * round.
    */
-  *gone(): Generator<Point> {
+  *gone(): Generator<Step> {
     for (const ofFamily of this.byFamily.values()) {
       for (const [key, series] of ofFamily) {
-        if (series.round === this.round || series.isGone) continue;
-        if (series.family.goesOn) series.isGone = true;
-        else ofFamily.delete(key);
-        yield series.emptied;
+        const isGone = series.round !== this.round && !series.isGone;
+        if (isGone && series.family.goesOn) series.isGone = true;
+        else if (isGone) ofFamily.delete(key);
+        yield isGone ? series.emptied : null;
       }
     }
   }

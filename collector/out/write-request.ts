@@ -11,9 +11,9 @@
 //
 //   [ Label "Cluster" ] __name__ [ Label "destination_app" ... ] le [ Label "reporter" ... ]
 
-import snappy from "snappyjs";
 import type { Batch, Encoder } from "./batch.ts";
 import type { Labels, Point, SpreadLabel } from "./point.ts";
+import { SNAPPY_BLOCK_BYTES, SnappyBlocks } from "./snappy.ts";
 import { bytesField, varintLength, writeVarint } from "./varint.ts";
 
 export const REMOTE_WRITE_HEADERS = {
@@ -22,7 +22,7 @@ export const REMOTE_WRITE_HEADERS = {
   "x-prometheus-remote-write-version": "0.1.0",
 } as const;
 
-/** A request is sealed at this length before snappy: some milliseconds of work, and far below what receivers refuse. */
+/** A request is sealed at this length before snappy: far below what receivers refuse. */
 const MAX_REQUEST_BYTES = 1024 * 1024;
 const NAME_LABEL = "__name__";
 const NOTHING = Buffer.alloc(0);
@@ -45,6 +45,8 @@ export interface WriteRequestOptions {
 export class WriteRequestEncoder implements Encoder {
   private buffer = Buffer.allocUnsafe(2 * MAX_REQUEST_BYTES);
   private used = 0;
+  /** Of what is in the buffer. */
+  private readonly packed = new SnappyBlocks();
   private samples = 0;
   private collectedMs = 0;
   private timestamp = NOTHING;
@@ -73,7 +75,11 @@ export class WriteRequestEncoder implements Encoder {
     this.write(point, true);
   }
 
-  take(isLast: boolean): readonly Batch[] {
+  get hasBatches(): boolean {
+    return this.sealed.length > 0;
+  }
+
+  async take(isLast: boolean): Promise<readonly Batch[]> {
     if (isLast) this.seal();
     const taken = this.sealed;
     this.sealed = [];
@@ -125,16 +131,24 @@ export class WriteRequestEncoder implements Encoder {
     buffer[at++] = 0x10;
     at += this.timestamp.copy(buffer, at);
     this.used = at;
+    this.pack(SNAPPY_BLOCK_BYTES);
     if (++this.samples >= this.options.maxSamples) this.seal();
   }
 
   private seal(): void {
     if (this.samples === 0) return;
-    // A copy: what snappy hands out holds on to the memory of a much longer buffer.
-    const body = Buffer.from(snappy.compress(this.buffer.subarray(0, this.used)));
-    this.sealed.push({ body, samples: this.samples, collectedMs: this.collectedMs });
+    this.pack(1);
+    this.sealed.push({ body: this.packed.take(), samples: this.samples, collectedMs: this.collectedMs });
     this.used = 0;
     this.samples = 0;
+  }
+
+  /** What is not packed yet, in blocks, the last one if it has so many bytes. */
+  private pack(least: number): void {
+    const { buffer, packed, used } = this;
+    while (used - packed.bytes >= least) {
+      packed.add(buffer.subarray(packed.bytes, Math.min(used, packed.bytes + SNAPPY_BLOCK_BYTES)));
+    }
   }
 
   private encodedLabels(labels: Labels, spreadLabel: SpreadLabel): EncodedLabels {

@@ -25,10 +25,17 @@ export class VisibleSeries {
 
   /** One label set for each series that is shown now, in the order of first sight. */
   get series(): readonly LabelSet[] {
-    const { series } = this.reader;
-    for (; this.taken < series.length; this.taken++) this.take(series[this.taken] as LabelSet);
+    this.takeNew(Number.POSITIVE_INFINITY);
     if (!this.reader.hasExpiry) return this.shown;
     return this.shown.filter((labelSet) => !this.isExpired(labelSet));
+  }
+
+  /** Looks at so many of those that are new; `series` does at all. Returns whether there are more. */
+  takeNew(most: number): boolean {
+    const { series } = this.reader;
+    const end = Math.min(series.length, this.taken + most);
+    for (; this.taken < end; this.taken++) this.take(series[this.taken] as LabelSet);
+    return end < series.length;
   }
 
   /** As SeriesReader's. */

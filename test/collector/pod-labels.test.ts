@@ -228,7 +228,7 @@ describe("pod labels", () => {
     const protobuf = readDelimited(
       Buffer.concat(Array.from(new ProtobufTraffic(families).render(), (piece) => Buffer.from(piece))),
     ) as unknown as ProtobufFamily[];
-    const points = [...new SeriesPoints(store, "certain", true).points(() => true)];
+    const points = [...pointsOf(new SeriesPoints(store, "certain", true).points(() => true))];
     for (const name of ["istio_requests_total", "mesh_requests_total", "mesh_tcp_sent_bytes_total"]) {
       const expected = podsOf(samples(name).map(({ labels }) => labels));
       expect(expected).toHaveLength(name.startsWith("istio") ? 3 : 2);

@@ -2,6 +2,7 @@
 
 import { packLabels } from "../../../collector/series/key.ts";
 import { SeriesStore } from "../../../collector/series/store.ts";
+import type { Readings } from "../../../collector/shards/shards.ts";
 import { isTcpLabel, LABELS, Label } from "../../../collector/vocabulary.ts";
 
 /** A counter, and three histograms of 22 lines each; of every second one, a source's, in mesh_*, too. */
@@ -100,4 +101,30 @@ function observeConnection(store: SeriesStore, index: number): void {
   const labelKey = packLabels(labelValues(index, true));
   const parts = [{ labelKey, counts: [1, 1, 1000 + index * 4099, 5000 + index * 65_537] }];
   store.observeConnection({ proxy: "proxy", lifeMs: 1, connectionId: 0, streamId: "", isOver: true, parts });
+}
+
+/** What is read of a collector that has such a store and nothing else. */
+export function readingsOf(store: SeriesStore): Readings {
+  const holdings = {
+    labelSets: { http: store.http.series.length, tcp: store.tcp.series.length },
+    lives: 1,
+    cells: { http: 0, tcp: 0 },
+    overflowed: { http: 0, tcp: 0 },
+    connections: 0,
+    indicators: { subjects: {}, refused: {}, late: 0, ahead: 0 },
+  };
+  return {
+    series: store,
+    keptMinutes: 1,
+    restored: async () => {},
+    refresh: async () => {},
+    metrics: async () => ({ subjects: () => [], holdings, others: [], completeness: { proxies: [], edges: [] } }),
+    subjects: unused,
+    accounts: unused,
+    completeness: unused,
+  };
+}
+
+export function unused(): never {
+  throw new Error("not part of this bench");
 }

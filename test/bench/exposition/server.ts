@@ -4,9 +4,8 @@ import { monitorEventLoopDelay } from "node:perf_hooks";
 import { SuccessPolicies } from "../../../collector/analysis/policy.ts";
 import { SelfMetrics } from "../../../collector/self.ts";
 import { ServiceGraph } from "../../../collector/service-graph/graph.ts";
-import type { Readings } from "../../../collector/shards/shards.ts";
 import { WebServer } from "../../../collector/web/server.ts";
-import { fillStore } from "./series.ts";
+import { fillStore, readingsOf, unused } from "./series.ts";
 
 /** From the server: once when it listens, then after each "read". */
 export type ServerNotice =
@@ -15,37 +14,15 @@ export type ServerNotice =
 
 const RESOLUTION_MS = 1;
 
-function unused(): never {
-  throw new Error("not part of this bench");
-}
-
 async function serve(lineCount: number): Promise<void> {
   const { store, lines } = fillStore(lineCount);
   const log = { info: () => {}, warn: console.error, error: console.error };
   const self = new SelfMetrics("bench");
-  const holdings = {
-    labelSets: { http: store.http.series.length, tcp: store.tcp.series.length },
-    lives: 1,
-    cells: { http: 0, tcp: 0 },
-    overflowed: { http: 0, tcp: 0 },
-    connections: 0,
-    indicators: { subjects: {}, refused: {}, late: 0, ahead: 0 },
-  };
-  const readings: Readings = {
-    series: store,
-    keptMinutes: 1,
-    restored: async () => {},
-    refresh: async () => {},
-    metrics: async () => ({ subjects: () => [], holdings, others: [], completeness: { proxies: [], edges: [] } }),
-    subjects: unused,
-    accounts: unused,
-    completeness: unused,
-  };
   const server = new WebServer({
     host: "127.0.0.1",
     port: 0,
     policies: new SuccessPolicies([]),
-    readings,
+    readings: readingsOf(store),
     destinationRule: "certain",
     hasPods: false,
     proxyStats: null,

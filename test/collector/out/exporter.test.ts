@@ -4,12 +4,13 @@ import { setTimeout as sleep } from "node:timers/promises";
 import { afterEach, describe, expect, it } from "vitest";
 import { silentLog } from "../../../collector/log.ts";
 import { DELIVERED } from "../../../collector/out/delivery.ts";
-import { Exporter } from "../../../collector/out/exporter.ts";
-import { labelsOf, type Point } from "../../../collector/out/point.ts";
+import { Exporter, type ExporterOptions, SLICE_MS } from "../../../collector/out/exporter.ts";
+import { labelsOf, type Point, type Step } from "../../../collector/out/point.ts";
 import { MemoryQueue } from "../../../collector/out/queue.ts";
 import { SeriesPoints } from "../../../collector/out/series-points.ts";
 import { TextPoints } from "../../../collector/out/text-points.ts";
 import { Told } from "../../../collector/out/told.ts";
+import { Turns } from "../../../collector/out/turns.ts";
 import { WriteRequestEncoder } from "../../../collector/out/write-request.ts";
 import { SelfMetrics } from "../../../collector/self.ts";
 import { SeriesStore } from "../../../collector/series/store.ts";
@@ -17,6 +18,7 @@ import { TrafficFamilies } from "../../../collector/web/exposition/families.ts";
 import { TextTraffic } from "../../../collector/web/exposition/text.ts";
 import { parseExposition, type Sample, seriesId } from "../../e2e/exposition.ts";
 import { key } from "../labels.ts";
+import { pointsOf } from "./steps.ts";
 import { decodeWriteRequest } from "./write-request.ts";
 
 const closers: (() => unknown)[] = [];
@@ -35,19 +37,15 @@ const counter = (app: string, value: number): Point => ({
 });
 
 /** Ids and values of all samples; "gone" for those that are marked so. */
-function samplesOf(
-  points: Iterable<Point>,
+async function samplesOf(
+  steps: Iterable<Step>,
   encode = (encoder: WriteRequestEncoder, point: Point) => encoder.add(point),
 ) {
   const encoder = new WriteRequestEncoder({ externalLabels: {}, maxSamples: 1000 });
   encoder.begin(START_MS);
-  for (const point of points) encode(encoder, point);
-  return new Map(
-    encoder
-      .take(true)
-      .flatMap(({ body }) => decodeWriteRequest(body))
-      .map(idAndValue),
-  );
+  for (const point of pointsOf(steps)) encode(encoder, point);
+  const batches = await encoder.take(true);
+  return new Map(batches.flatMap(({ body }) => decodeWriteRequest(body)).map(idAndValue));
 }
 
 function idAndValue({ labels, samples }: ReturnType<typeof decodeWriteRequest>[number]): [string, number] {
@@ -67,7 +65,7 @@ function scraped(text: string): Map<string, number> {
 }
 
 describe("points", () => {
-  it("of text are what a scrape of it gives: counters, gauges, histograms, summaries, odd values and labels", () => {
+  it("of text are what a scrape of it gives: counters, gauges, histograms, summaries, odd values and labels", async () => {
     const text = [
       "# HELP a_total Some.\n# TYPE a_total counter\n",
       'a_total 5\na_total{x="1",y=""} 6.5\na_total{x="q\\"u\\\\o\\nte, le=\\"1\\"",role="le"} 7\n',
@@ -78,8 +76,8 @@ describe("points", () => {
       "s_count 3\n", // a piece of its own
       "# HELP empty E\n# TYPE empty gauge\n",
     ];
-    const points = [...new TextPoints().points(text, () => true)];
-    expect(samplesOf(points)).toEqual(scraped(text.join("")));
+    const points = [...pointsOf(new TextPoints().points(text, () => true))];
+    expect(await samplesOf(points)).toEqual(scraped(text.join("")));
     expect(points.map(({ family }) => family.kind)).toEqual([
       ...Array(3).fill("counter"),
       ...Array(4).fill("gauge"),
@@ -96,26 +94,27 @@ describe("points", () => {
     const text = await self.registry.metrics();
     const text2 = await self.registry.metrics();
     const points = new TextPoints();
-    expect(samplesOf(points.points([text], () => true))).toEqual(scraped(text));
-    const again = samplesOf(points.points([text2], () => true));
+    expect(await samplesOf(points.points([text], () => true))).toEqual(scraped(text));
+    const again = await samplesOf(points.points([text2], () => true));
     expect(again).toEqual(scraped(text2));
     expect(again.size).toBeGreaterThan(100);
   });
 
   it("of text have the same labels from round to round", () => {
     const text = new TextPoints();
-    const first = [...text.points(['# TYPE a gauge\na{x="1"} 1\n'], () => true)];
-    const second = [...text.points(['# TYPE a gauge\na{x="1"} 2\n'], () => true)];
+    const first = [...pointsOf(text.points(['# TYPE a gauge\na{x="1"} 1\n'], () => true))];
+    const second = [...pointsOf(text.points(['# TYPE a gauge\na{x="1"} 2\n'], () => true))];
     expect(second[0]?.labels).toBe(first[0]?.labels);
   });
 
-  it("of families that are not wanted are left out", () => {
+  it("of families that are not wanted are left out", async () => {
     const text =
       '# TYPE a gauge\na 1\n# TYPE ab histogram\nab_bucket{le="+Inf"} 1\nab_sum 1\nab_count 1\n# TYPE b gauge\nb 2\n';
-    expect([...samplesOf(new TextPoints().points([text], (name) => name === "b")).keys()]).toEqual(["b{}"]);
+    const samples = await samplesOf(new TextPoints().points([text], (name) => name === "b"));
+    expect([...samples.keys()]).toEqual(["b{}"]);
   });
 
-  it("of traffic are what a scrape gives", () => {
+  it("of traffic are what a scrape gives", async () => {
     const store = new SeriesStore({
       proxies: 9,
       labelSets: 9,
@@ -133,9 +132,10 @@ describe("points", () => {
     }
     const shown = Array.from(new TextTraffic(new TrafficFamilies(store), "text").render(), String).join("");
     const points = new SeriesPoints(store, "certain");
-    expect(samplesOf(points.points(() => true))).toEqual(scraped(shown));
-    expect(samplesOf(points.points(() => true)).size).toBeGreaterThan(100);
-    expect([...samplesOf(points.points((name) => name === "istio_requests_total"))]).toHaveLength(3);
+    const samples = await samplesOf(points.points(() => true));
+    expect(samples).toEqual(scraped(shown));
+    expect(samples.size).toBeGreaterThan(100);
+    expect((await samplesOf(points.points((name) => name === "istio_requests_total"))).size).toBe(3);
   });
 });
 
@@ -145,7 +145,7 @@ describe("told", () => {
     const round = (atMs: number, points: readonly Point[]) => {
       told.begin();
       const starts = points.map((point) => told.note(point) - START_MS);
-      const gone = [...told.gone()].map(({ labels }) => labels.key);
+      const gone = [...pointsOf(told.gone())].map(({ labels }) => labels.key);
       told.end(START_MS + atMs);
       return { starts, gone };
     };
@@ -162,7 +162,7 @@ describe("told", () => {
     const rounds = [[point], [], [], [point]].map((points) => {
       told.begin();
       const starts = points.map((each) => told.note(each));
-      const gone = [...told.gone()].length;
+      const gone = [...pointsOf(told.gone())].length;
       told.end(START_MS + 10);
       return [...starts, gone];
     });
@@ -181,47 +181,59 @@ describe("told", () => {
       responseBytes: 1,
     });
     const families = Array.from(
-      new SeriesPoints(store, "certain").points(() => true),
+      pointsOf(new SeriesPoints(store, "certain").points(() => true)),
       ({ family }) => family.goesOn,
     );
     expect(families.length > 0 && families.every(Boolean)).toBe(true);
   });
 });
 
-/** An exporter of rounds; a round that is null cannot be read. */
-async function exported(rounds: readonly (readonly Point[] | null)[]) {
-  const bodies: Buffer[] = [];
-  let failed = 0;
-  let round = 0;
+function exporterOf(
+  points: ExporterOptions["points"],
+  turns: Turns,
+  onBody: (body: Buffer) => void = () => {},
+  onFailed: () => void = () => {},
+): Exporter {
   const counts = {
     sent: () => {},
     dropped: () => {},
     retried: () => {},
-    collectionFailed: () => {
-      failed++;
-    },
+    collectionFailed: onFailed,
     watch: () => {},
   };
-  const exporter = new Exporter({
+  return new Exporter({
     intervalMs: 10,
-    points: async () => {
-      const points = rounds[Math.min(round++, rounds.length - 1)];
-      if (points == null) throw new Error("not now");
-      return points;
-    },
+    points,
     told: new Told(START_MS),
     encoder: new WriteRequestEncoder({ externalLabels: {}, maxSamples: 1000 }),
     queue: new MemoryQueue(1e6, () => {}),
     transport: {
       send: async (body) => {
-        bodies.push(body);
+        onBody(body);
         return DELIVERED;
       },
       close: () => {},
     },
     counts,
+    turns,
     log: silentLog,
   });
+}
+
+/** An exporter of rounds; a round that is null cannot be read. */
+async function exported(rounds: readonly (readonly Point[] | null)[]) {
+  const bodies: Buffer[] = [];
+  let failed = 0;
+  let round = 0;
+  const points = async () => {
+    const points = rounds[Math.min(round++, rounds.length - 1)];
+    if (points == null) throw new Error("not now");
+    return points;
+  };
+  const onFailed = () => {
+    failed++;
+  };
+  const exporter = exporterOf(points, new Turns(), (body) => bodies.push(body), onFailed);
   exporter.start();
   for (let tries = 0; tries < 200 && round < rounds.length; tries++) await sleep(5);
   await exporter.stop(1000);
@@ -255,5 +267,32 @@ describe("an exporter", () => {
     const { rounds } = await exported([[counter("a", 1)], [counter("a", 2)]]);
     expect(Object.values(rounds.at(-1) ?? {})).toEqual([2]);
     expect(rounds.length).toBeGreaterThanOrEqual(3);
+  });
+
+  it("takes turns with others that do, also where few points are found: none has more than a slice before all else has its turn", async () => {
+    let sinceTurn = 0;
+    let [steps, most] = [0, 0];
+    function* slowSteps(): Generator<Step> {
+      for (let step = 0; step < 10; step++) {
+        const untilMs = performance.now() + SLICE_MS;
+        while (performance.now() < untilMs);
+        steps++;
+        most = Math.max(most, ++sinceTurn);
+        yield null;
+      }
+    }
+    let isWatching = true;
+    const watch = () => {
+      sinceTurn = 0;
+      if (isWatching) setImmediate(watch);
+    };
+    watch();
+    const turns = new Turns();
+    const exporters = Array.from({ length: 3 }, () => exporterOf(async () => slowSteps(), turns));
+    for (const exporter of exporters) exporter.start();
+    await Promise.all(exporters.map((exporter) => exporter.stop(1000)));
+    isWatching = false;
+    expect(steps).toBeGreaterThanOrEqual(30);
+    expect(most).toBe(1);
   });
 });

@@ -111,7 +111,7 @@ function encoder(maxSamples = 1000) {
 }
 
 describe("OtlpRequestEncoder", () => {
-  it("writes cumulative sums and histograms with their start, gauges, summaries, resource and scope", () => {
+  it("writes cumulative sums and histograms with their start, gauges, summaries, resource and scope", async () => {
     const to = encoder();
     to.add(number(family("a_total", "counter", "bytes"), 2 ** 53), START_MS);
     to.add(number(family("g", "gauge"), -0.5), START_MS);
@@ -119,7 +119,7 @@ describe("OtlpRequestEncoder", () => {
     const spread = { label: "quantile", marks: ["0.5"], values: [0.1], count: 7, sum: 1 } as const;
     to.add({ family: family("s", "summary"), labels: LABELS, value: null, spread }, START_MS);
     to.add(number(family("a_total", "counter", "bytes"), 1, labelsOf("", [])), START_MS);
-    const [batch, ...others] = to.take(true);
+    const [batch, ...others] = await to.take(true);
     expect(others).toEqual([]);
     expect(batch).toMatchObject({ samples: 5, collectedMs: AT_MS });
     const cumulative = { aggregationTemporality: "AGGREGATION_TEMPORALITY_CUMULATIVE" };
@@ -190,31 +190,31 @@ describe("OtlpRequestEncoder", () => {
     });
   });
 
-  it("leaves the start out where it is not known", () => {
+  it("leaves the start out where it is not known", async () => {
     const to = encoder();
     to.add(number(family("a_total", "counter"), 5), 0);
-    const [sum] = metricsOf(decodeBody(to.take(true)[0]!.body));
+    const [sum] = metricsOf(decodeBody((await to.take(true))[0]!.body));
     const { timeUnixNano } = TIMES;
     expect(sum?.["sum"]).toMatchObject({ dataPoints: [{ attributes: ATTRIBUTES, timeUnixNano, asDouble: 5 }] });
     expect(JSON.stringify(sum)).not.toContain("startTimeUnixNano");
   });
 
-  it("says of what is gone that it has no value any more", () => {
+  it("says of what is gone that it has no value any more", async () => {
     const to = encoder();
     to.addGone(number(family("a_total", "counter"), 5));
     to.addGone(HISTOGRAM);
-    const [sum, histogram] = metricsOf(decodeBody(to.take(true)[0]!.body));
+    const [sum, histogram] = metricsOf(decodeBody((await to.take(true))[0]!.body));
     expect(sum).toMatchObject({
       sum: { dataPoints: [{ attributes: ATTRIBUTES, timeUnixNano: TIMES.timeUnixNano, flags: 1 }] },
     });
     expect(histogram).toMatchObject({ histogram: { dataPoints: [{ attributes: ATTRIBUTES, flags: 1 }] } });
   });
 
-  it("seals a request at its data points and at its bytes, none lost", () => {
+  it("seals a request at its data points and at its bytes, none lost", async () => {
     const to = encoder(10);
     for (let i = 0; i < 25; i++)
       to.add(number(family(`f${i % 3}`, "counter"), i, labelsOf(String(i), [["i", String(i)]])), START_MS);
-    const batches = to.take(true);
+    const batches = await to.take(true);
     expect(batches.map(({ samples }) => samples)).toEqual([10, 10, 5]);
     const values = batches.flatMap(({ body }) =>
       metricsOf(decodeBody(body)).flatMap(
@@ -228,10 +228,10 @@ describe("OtlpRequestEncoder", () => {
     const long = encoder();
     for (const name of ["a", "b", "c"])
       long.add(number(family(name, "gauge"), 1, labelsOf(name, [["x", name.repeat(600_000)]])), START_MS);
-    expect(long.take(true).map(({ samples }) => samples)).toEqual([1, 1, 1]);
+    expect((await long.take(true)).map(({ samples }) => samples)).toEqual([1, 1, 1]);
   });
 
-  it("keeps buckets whole and their sum the count, whatever is read", () => {
+  it("keeps buckets whole and their sum the count, whatever is read", async () => {
     const to = encoder();
     for (const values of [
       [5, 3, 4],
@@ -240,7 +240,7 @@ describe("OtlpRequestEncoder", () => {
     ]) {
       to.add({ ...HISTOGRAM, spread: { ...HISTOGRAM.spread!, values, count: values[2] as number } } as Point, START_MS);
     }
-    const [metric] = metricsOf(decodeBody(to.take(true)[0]!.body));
+    const [metric] = metricsOf(decodeBody((await to.take(true))[0]!.body));
     const { dataPoints } = metric!["histogram"] as { dataPoints: { count?: string; bucketCounts: string[] }[] };
     expect(dataPoints.map(({ bucketCounts }) => bucketCounts.map(Number))).toEqual([
       [4, 0, 0],
@@ -276,10 +276,10 @@ async function httpReceiver(
   return `http://127.0.0.1:${(server.address() as AddressInfo).port}/v1/metrics`;
 }
 
-function body(): Buffer {
+async function body(): Promise<Buffer> {
   const to = encoder();
   to.add(HISTOGRAM, START_MS);
-  return to.take(true)[0]!.body;
+  return (await to.take(true))[0]!.body;
 }
 
 describe("OTLP over HTTP", () => {
@@ -304,7 +304,7 @@ describe("OTLP over HTTP", () => {
     const url = await httpReceiver((response) => response.writeHead(status, { "retry-after": "0" }).end(answer));
     const options = { url, headers: {}, access: ACCESS, tls: NO_TLS, timeoutMs: 2000, isRetried: isRetriedByOtlp };
     const transport = new HttpTransport({ ...options, readAnswer: readOtlpAnswer });
-    expect(await transport.send(body(), new AbortController().signal)).toMatchObject(expected);
+    expect(await transport.send(await body(), new AbortController().signal)).toMatchObject(expected);
     transport.close();
   });
 });
@@ -353,7 +353,7 @@ function retryInfo(delay: object): grpc.Metadata {
 
 async function sendByGrpc(url: string, timeoutMs = 2000) {
   const transport = new GrpcTransport({ url, userAgent: "meshtally/1", access: ACCESS, tls: NO_TLS, timeoutMs });
-  const delivery = await transport.send(body(), new AbortController().signal);
+  const delivery = await transport.send(await body(), new AbortController().signal);
   transport.close();
   return delivery;
 }

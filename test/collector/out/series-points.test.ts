@@ -9,6 +9,7 @@ import { TrafficFamilies } from "../../../collector/web/exposition/families.ts";
 import { TextTraffic } from "../../../collector/web/exposition/text.ts";
 import { parseExposition, seriesId } from "../../e2e/exposition.ts";
 import { key } from "../labels.ts";
+import { pointsOf } from "./steps.ts";
 
 const LIMITS = {
   proxies: 9,
@@ -52,11 +53,13 @@ it.each<DestinationRule>(["certain", "all"])("are what /metrics shows (%s)", (ru
       const told = Object.fromEntries(Object.entries(labels).filter(([, each]) => each !== ""));
       return [seriesId({ name, labels: told, value }), value];
     });
-  const sent = [...new SeriesPoints(store, rule).points(() => true)].map(({ family, labels, value, spread }) => {
-    const name = spread === null ? family.name : `${family.name}_count`;
-    const number = spread === null ? value : spread.count;
-    return [seriesId({ name, labels: Object.fromEntries(labels.pairs), value: 0 }), number];
-  });
+  const sent = [...pointsOf(new SeriesPoints(store, rule).points(() => true))].map(
+    ({ family, labels, value, spread }) => {
+      const name = spread === null ? family.name : `${family.name}_count`;
+      const number = spread === null ? value : spread.count;
+      return [seriesId({ name, labels: Object.fromEntries(labels.pairs), value: 0 }), number];
+    },
+  );
   expect(sent.length).toBeGreaterThan(25);
   expect(new Set(sent.map(([id]) => id)).size).toBe(sent.length);
   expect(Object.fromEntries(sent)).toEqual(Object.fromEntries(shown));

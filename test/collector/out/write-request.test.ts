@@ -29,8 +29,11 @@ function encode(points: readonly Point[], externalLabels: Record<string, string>
 }
 
 describe("WriteRequestEncoder", () => {
-  it("writes a series for each sample, with its labels, value and time", () => {
-    const [batch, ...others] = encode([counter({ app: "web", zone: "ä" }, 2 ** 53), counter({ app: "db" }, 0.25)]);
+  it("writes a series for each sample, with its labels, value and time", async () => {
+    const [batch, ...others] = await encode([
+      counter({ app: "web", zone: "ä" }, 2 ** 53),
+      counter({ app: "db" }, 0.25),
+    ]);
     expect(others).toEqual([]);
     expect(batch).toMatchObject({ samples: 2, collectedMs: AT_MS });
     expect(decodeWriteRequest(batch!.body)).toEqual([
@@ -52,8 +55,8 @@ describe("WriteRequestEncoder", () => {
     ]);
   });
 
-  it("writes a histogram as Prometheus keeps it: buckets up to +Inf, sum, count", () => {
-    const [batch] = encode([histogram({ app: "web" })]);
+  it("writes a histogram as Prometheus keeps it: buckets up to +Inf, sum, count", async () => {
+    const [batch] = await encode([histogram({ app: "web" })]);
     expect(Object.fromEntries(samplesByText(decodeWriteRequest(batch!.body)))).toEqual({
       'duration_ms_bucket{app="web",le="0.5"}': 1,
       'duration_ms_bucket{app="web",le="10"}': 3,
@@ -63,10 +66,10 @@ describe("WriteRequestEncoder", () => {
     });
   });
 
-  it("writes a summary by its quantiles", () => {
+  it("writes a summary by its quantiles", async () => {
     const family = { name: "gc_seconds", kind: "summary", help: "", unit: "" } as const;
     const spread = { label: "quantile", marks: ["0.5", "0.99"], values: [0.1, 0.2], count: 7, sum: 1 } as const;
-    const [batch] = encode([{ family, labels: labels({ kind: "minor", z: "1" }), value: null, spread }]);
+    const [batch] = await encode([{ family, labels: labels({ kind: "minor", z: "1" }), value: null, spread }]);
     expect([...samplesByText(decodeWriteRequest(batch!.body))]).toEqual([
       ['gc_seconds{kind="minor",quantile="0.5",z="1"}', 0.1],
       ['gc_seconds{kind="minor",quantile="0.99",z="1"}', 0.2],
@@ -75,9 +78,9 @@ describe("WriteRequestEncoder", () => {
     ]);
   });
 
-  it("sorts all labels, whatever stands among them, and leaves out those without a value", () => {
+  it("sorts all labels, whatever stands among them, and leaves out those without a value", async () => {
     const external = { Zone: "a", cluster: "east", app: "ours wins not", nothing: "" };
-    const [batch] = encode([histogram({ app: "web", empty: "", z: "1", le_: "x", m: "2" })], external);
+    const [batch] = await encode([histogram({ app: "web", empty: "", z: "1", le_: "x", m: "2" })], external);
     for (const { labels } of decodeWriteRequest(batch!.body)) {
       const names = labels.map(([name]) => name);
       expect(names).toEqual([...names].sort());
@@ -92,7 +95,7 @@ describe("WriteRequestEncoder", () => {
     const encoder = new WriteRequestEncoder({ externalLabels: {}, maxSamples: 10 });
     encoder.begin(AT_MS);
     encoder.addGone(histogram({ app: "web" }));
-    const [batch] = encoder.take(true);
+    const [batch] = await encoder.take(true);
     expect(batch!.samples).toBe(5);
     const { default: snappy } = await import("snappyjs");
     // value.StaleNaN = 0x7ff0000000000002, behind the tag of a double.
@@ -104,17 +107,17 @@ describe("WriteRequestEncoder", () => {
     expect(decodeWriteRequest(batch!.body).every(({ samples }) => Number.isNaN(samples[0]!.value))).toBe(true);
   });
 
-  it("seals a request at its samples, in order, none lost", () => {
+  it("seals a request at its samples, in order, none lost", async () => {
     const points = Array.from({ length: 25 }, (_, i) => counter({ i: String(i) }, i));
-    const batches = encode([...points, histogram({})], {}, 10);
+    const batches = await encode([...points, histogram({})], {}, 10);
     expect(batches.map(({ samples }) => samples)).toEqual([10, 10, 10]);
     const values = batches.flatMap(({ body }) => decodeWriteRequest(body)).map(({ samples }) => samples[0]!.value);
     expect(values).toEqual([...Array.from({ length: 25 }, (_, i) => i), 1, 3, 4, 33.5, 4]);
   });
 
-  it("seals a request at its bytes, also where one series alone is longer", () => {
+  it("seals a request at its bytes, also where one series alone is longer", async () => {
     const long = "x".repeat(600_000);
-    const batches = encode([counter({ a: long }, 1), counter({ b: long }, 2), counter({ c: long.repeat(5) }, 3)]);
+    const batches = await encode([counter({ a: long }, 1), counter({ b: long }, 2), counter({ c: long.repeat(5) }, 3)]);
     expect(batches.map(({ body }) => decodeWriteRequest(body).map(({ samples }) => samples[0]!.value))).toEqual([
       [1],
       [2],
@@ -122,7 +125,7 @@ describe("WriteRequestEncoder", () => {
     ]);
   });
 
-  it("has nothing to send when there was nothing", () => {
-    expect(encode([])).toEqual([]);
+  it("has nothing to send when there was nothing", async () => {
+    expect(await encode([])).toEqual([]);
   });
 });
