@@ -51,7 +51,7 @@ interface Variant {
 }
 
 /** All that `only` names. Says which cannot be measured here. */
-function chooseVariants({ only, threads, labelSets, isProfiled }: Arguments): Variant[] {
+async function chooseVariants({ only, threads, labelSets, isProfiled }: Arguments): Promise<Variant[]> {
   const traffics = KINDS.flatMap((kind) => STREAMS.map((streams): Traffic => ({ kind, streams, labelSets })));
   const each = (server: string, cores: Cores, make: (traffic: Traffic) => Pick<Variant, "kind" | "profileFolder">) =>
     traffics
@@ -70,7 +70,7 @@ function chooseVariants({ only, threads, labelSets, isProfiled }: Arguments): Va
     else console.log(`${threadsName(threads)} SKIPPED: this collector's configuration has no such key`);
   }
   if (isProfiled) return all;
-  const go = goKind();
+  const go = await goKind();
   if ("missing" in go) console.log(`${GO} SKIPPED: ${go.missing}`);
   else all.push(...each(GO, oneCore, () => ({ kind: go })));
   return all;
@@ -164,7 +164,7 @@ async function run(given: Arguments): Promise<void> {
   const idle = given.only.test(IDLE) ? await measureIdle() : null;
   if (idle !== null) printIdle(idle);
 
-  const variants = chooseVariants(given);
+  const variants = await chooseVariants(given);
   if (variants.length === 0 && idle === null) fail(`--only ${given.only.source}: expected part of a variant's name`);
   const results = variants.length === 0 ? [] : await measureVariants(variants, given);
   if (results.length > 0) printAll(results, given.threads);

@@ -4,21 +4,17 @@ import { mkdtempSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
-import * as grpc from "@grpc/grpc-js";
 import { afterEach, describe, expect, it } from "vitest";
 import { loadConfig } from "../../collector/config/load.ts";
 import { silentLog } from "../../collector/log.ts";
 import { Secret } from "../../collector/out/secret.ts";
-import { type Collector, startCollector } from "../../collector/pipeline.ts";
-import { encodeMessage } from "../fixtures/als.ts";
-import { randomEntry } from "../fixtures/als-random.ts";
-import { random } from "../property/random.ts";
+import { startCollector } from "../../collector/pipeline.ts";
 import { MetricsReceiver, RECEIVER_KINDS, type ReceiverKind, type StoredSeries } from "../tools/metrics-receiver.ts";
-import { parseExposition, type Sample, seriesId } from "./exposition.ts";
+import { seriesId } from "./exposition.ts";
+import { COUNTED, countedOf, own, shownBy, startLogger, until } from "./sending.ts";
 
 const INTERVAL_MS = 200;
 const OUTAGE_MS = 2500;
-const METHOD = "/envoy.service.accesslog.v3.AccessLogService/StreamAccessLogs";
 
 const closers: (() => unknown)[] = [];
 afterEach(async () => {
@@ -54,37 +50,6 @@ async function start(kind: ReceiverKind, skip: (reason: string) => void) {
   return { receiver, collector };
 }
 
-/** An access logger that tells of random requests. */
-function logger(collector: Collector) {
-  const client = new grpc.Client(collector.grpcAddress, grpc.credentials.createInsecure());
-  closers.push(() => client.close());
-  const same = (bytes: Buffer) => bytes;
-  const call = client.makeClientStreamRequest(METHOD, same, same, () => {});
-  closers.push(() => call.cancel());
-  const next = random(20260131);
-  const kinds = Array.from({ length: 12 }, () => randomEntry(next));
-  const identifier = { node: { id: "sidecar~10.0.0.1~web-1.default~default.svc.cluster.local", cluster: "web" } };
-  return (entries: number) =>
-    new Promise<void>((resolve) => {
-      const logEntry = Array.from({ length: entries }, () => kinds[Math.floor(next() * kinds.length)]);
-      call.write(encodeMessage({ identifier, httpLogs: { logEntry } }), () => resolve());
-    });
-}
-
-async function metrics(collector: Collector): Promise<Sample[]> {
-  return parseExposition(await (await fetch(`http://${collector.httpAddress}/metrics`)).text());
-}
-
-/** What is counted: it stands still when nothing comes. Without empty labels, which mean the same as none. */
-async function counted(collector: Collector): Promise<Map<string, number>> {
-  const samples = (await metrics(collector)).filter(({ name }) => COUNTED.test(name));
-  return new Map(samples.map(({ name, labels, value }) => [seriesId({ name, labels: told(labels), value }), value]));
-}
-
-const COUNTED = /^(istio|mesh)_.*_(total|bucket|sum|count)$/;
-const told = (labels: Readonly<Record<string, string>>) =>
-  Object.fromEntries(Object.entries(labels).filter(([, value]) => value !== ""));
-
 function stored(series: readonly StoredSeries[]): Map<string, number> {
   return new Map(
     series.map(({ metric: { __name__: name = "", zone, ...labels }, values }) => {
@@ -92,17 +57,6 @@ function stored(series: readonly StoredSeries[]): Map<string, number> {
       return [seriesId({ name, labels, value: 0 }), Number(values[0]?.[1])];
     }),
   );
-}
-
-async function own(collector: Collector, name: string, reason?: string): Promise<number> {
-  const found = (await metrics(collector)).filter((sample) => sample.name === name);
-  return found
-    .filter(({ labels }) => reason === undefined || labels["reason"] === reason)
-    .reduce((sum, { value }) => sum + value, 0);
-}
-
-async function until(isSo: () => Promise<boolean>): Promise<void> {
-  for (let tries = 0; tries < 80 && !(await isSo()); tries++) await sleep(100);
 }
 
 /** VictoriaMetrics keeps numbers as decimals of some 15 digits; whole ones up to that are exact in both. */
@@ -121,15 +75,16 @@ describe.each(RECEIVER_KINDS)("remote write into %s", (kind) => {
     skip,
   }) => {
     const { receiver, collector } = await start(kind, skip);
-    const log = logger(collector);
+    const { log, close } = startLogger(collector);
+    closers.push(close);
     const beganMs = Date.now();
     for (let i = 0; i < 5; i++) {
       await log(20);
       await sleep(INTERVAL_MS);
     }
-    const all = `{__name__=~"${COUNTED.source.slice(1, -1)}"}`;
+    const all = `{__name__=~"${COUNTED}"}`;
     const notStored = async () => {
-      const here = await counted(collector);
+      const here = countedOf(await shownBy(collector));
       expect(here.size).toBeGreaterThan(50);
       return differences(kind, stored(await receiver.query(all)), here);
     };
@@ -152,7 +107,7 @@ describe.each(RECEIVER_KINDS)("remote write into %s", (kind) => {
     await until(isStored);
     expect(await notStored()).toEqual([]);
     expect(
-      (await metrics(collector)).filter(({ name, value }) => name.endsWith("samples_dropped_total") && value > 0),
+      (await shownBy(collector)).filter(({ name, value }) => name.endsWith("samples_dropped_total") && value > 0),
     ).toEqual([]);
 
     // Each round of the outage is there, at its own time.

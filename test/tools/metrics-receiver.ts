@@ -2,11 +2,11 @@
 
 import { type ChildProcess, spawn } from "node:child_process";
 import { mkdtemp, rm, writeFile } from "node:fs/promises";
-import { type AddressInfo, createServer } from "node:net";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
 import { type DebianProgram, findDebianProgram } from "./debian-program.ts";
+import { freePort } from "./free-port.ts";
 
 interface Kind {
   readonly args: (port: number, folder: string) => readonly string[];
@@ -121,12 +121,4 @@ export class MetricsReceiver {
     };
     return data.result.map(({ metric, values, value }) => ({ metric, values: values ?? [value] }));
   }
-}
-
-async function freePort(): Promise<number> {
-  const server = createServer();
-  await new Promise<void>((resolve) => server.listen(0, "127.0.0.1", resolve));
-  const { port } = server.address() as AddressInfo;
-  await new Promise((resolve) => server.close(resolve));
-  return port;
 }
