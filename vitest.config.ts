@@ -1,6 +1,14 @@
+import { availableParallelism } from "node:os";
 import { defineConfig } from "vitest/config";
 
-// Two projects: `unit` needs nothing that runs for long; `e2e` starts whole meshes of real Envoys, one file at a time.
+/** Commands that a user types, and that build: nothing else may run from build/ meanwhile. */
+const THAT_BUILD = ["test/e2e/readme.test.ts", "test/e2e/start.test.ts"];
+/** Each has a mesh of nine Envoys, which mostly wait. */
+const MAX_MESHES = 3;
+
+const e2e = { testTimeout: 180_000, hookTimeout: 120_000 };
+
+// One group after the other: `unit` needs nothing that runs for long; `e2e` starts meshes of real Envoys; `commands` builds.
 export default defineConfig({
   test: {
     reporters: ["default", "./test/closing-line.ts"],
@@ -10,6 +18,7 @@ export default defineConfig({
           name: "unit",
           include: ["test/**/*.test.ts"],
           exclude: ["test/e2e/**"],
+          maxWorkers: "100%", // of the cores; Vitest would leave one idle
           testTimeout: 60_000,
           hookTimeout: 120_000,
         },
@@ -18,10 +27,19 @@ export default defineConfig({
         test: {
           name: "e2e",
           include: ["test/e2e/**/*.test.ts"],
+          exclude: THAT_BUILD,
+          maxWorkers: Math.min(availableParallelism(), MAX_MESHES),
+          sequence: { groupOrder: 1 },
+          ...e2e,
+        },
+      },
+      {
+        test: {
+          name: "commands",
+          include: THAT_BUILD,
           fileParallelism: false,
-          sequence: { groupOrder: 1 }, // after all unit tests: it rebuilds, and wants the machine to itself
-          testTimeout: 180_000,
-          hookTimeout: 120_000,
+          sequence: { groupOrder: 2 },
+          ...e2e,
         },
       },
     ],

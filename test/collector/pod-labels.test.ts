@@ -19,6 +19,7 @@ import { TextTraffic } from "../../collector/web/exposition/text.ts";
 import { parseExposition, type Sample } from "../e2e/exposition.ts";
 import { readDelimited } from "../fixtures/metric-family.ts";
 import { key, values } from "./labels.ts";
+import { pointsOf } from "./out/steps.ts";
 
 const LIMITS = {
   proxies: 50,

@@ -16,17 +16,9 @@ import {
   statsConfig,
 } from "../../demo/telemetry-config.ts";
 import { filterWasmPath } from "../../envoy/project.ts";
+import { freePort } from "../tools/free-port.ts";
 import { parseExposition } from "./exposition.ts";
-import {
-  cluster,
-  freePort,
-  type LoneProxy,
-  listener,
-  NODE,
-  type Places,
-  sendRaw,
-  startLoneProxy,
-} from "./lone-proxy.ts";
+import { cluster, type LoneProxy, listener, NODE, type Places, sendRaw, startLoneProxy } from "./lone-proxy.ts";
 import { settled } from "./observed.ts";
 
 const STATE = "wasm.istio.access_log_policy";

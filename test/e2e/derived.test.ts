@@ -25,16 +25,8 @@ import {
 import { filterWasmPath } from "../../envoy/project.ts";
 import { writeCertificates } from "../fixtures/certificates.ts";
 import { differences, type EntryKind, labelsOf, withoutObservation } from "../fixtures/derived.ts";
-import {
-  cluster,
-  freePort,
-  type LoneProxy,
-  listener,
-  NODE,
-  type Places,
-  ROUTER,
-  startLoneProxy,
-} from "./lone-proxy.ts";
+import { freePort } from "../tools/free-port.ts";
+import { cluster, type LoneProxy, listener, NODE, type Places, ROUTER, startLoneProxy } from "./lone-proxy.ts";
 import { settled } from "./observed.ts";
 import { downstreamTls, upstreamTls } from "./rule-proxy.ts";
 

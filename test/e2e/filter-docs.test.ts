@@ -29,8 +29,9 @@ import {
   sumOf,
 } from "../filter-docs.ts";
 import { exchangeHeaders } from "../host/mesh.ts";
+import { freePort } from "../tools/free-port.ts";
 import { parseExposition, type Sample, seriesId } from "./exposition.ts";
-import { cluster, freePort, type LoneProxy, listener, type Places, startLoneProxy } from "./lone-proxy.ts";
+import { cluster, type LoneProxy, listener, type Places, startLoneProxy } from "./lone-proxy.ts";
 
 const LOCALHOST = "127.0.0.1";
 const CLUSTER = "outbound|9080||ratings";

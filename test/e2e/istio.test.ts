@@ -21,8 +21,9 @@ import { istioBootstrap } from "../istio/bootstrap.ts";
 import { HELM_VALUES } from "../istio/manifests.ts";
 import { DB_HOST, sidecarResources, WEB, WEB_HOST } from "../istio/proxies.ts";
 import { EXCHANGING_WAYS, install, WAYS, type Way } from "../istio/ways.ts";
+import { freePort } from "../tools/free-port.ts";
 import { parseExposition, type Sample } from "./exposition.ts";
-import { freePort, type LoneProxy, type Places, startLoneProxy } from "./lone-proxy.ts";
+import { type LoneProxy, type Places, startLoneProxy } from "./lone-proxy.ts";
 import { settled } from "./observed.ts";
 
 const CALLS = 20;

@@ -22,6 +22,7 @@ import {
 import { Watchdog } from "../../demo/watchdog.ts";
 import { findEnvoy } from "../../envoy/binary.ts";
 import { filterWasmPath } from "../../envoy/project.ts";
+import { freePort } from "../tools/free-port.ts";
 
 const LOCALHOST = "127.0.0.1";
 const SILENT = { info: () => {}, warn: () => {}, error: () => {} };
@@ -213,20 +214,6 @@ export function cluster(name: string, address: string): Config {
       endpoints: [{ lb_endpoints: [{ endpoint: { address: socketAddress(address) } }] }],
     },
   };
-}
-
-/** The system may give a port again that nobody has taken yet. */
-const portsGiven = new Set<number>();
-
-/** A port that is free, and that this process was not told before. */
-export async function freePort(): Promise<number> {
-  const server = createServer();
-  await new Promise<void>((resolve) => server.listen(0, LOCALHOST, resolve));
-  const { port } = server.address() as AddressInfo;
-  await new Promise((resolve) => server.close(resolve));
-  if (portsGiven.has(port)) return freePort();
-  portsGiven.add(port);
-  return port;
 }
 
 /** Sends raw bytes on a connection of its own and returns all that comes back until it is closed. */

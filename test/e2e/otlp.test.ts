@@ -22,17 +22,9 @@ import {
   tcpProxyConfig,
 } from "../../demo/telemetry-config.ts";
 import { filterWasmPath, projectRoot } from "../../envoy/project.ts";
+import { freePort } from "../tools/free-port.ts";
 import { parseExposition, type Sample } from "./exposition.ts";
-import {
-  cluster,
-  freePort,
-  type LoneProxy,
-  listener,
-  NODE,
-  type Places,
-  ROUTER,
-  startLoneProxy,
-} from "./lone-proxy.ts";
+import { cluster, type LoneProxy, listener, NODE, type Places, ROUTER, startLoneProxy } from "./lone-proxy.ts";
 import { settled } from "./observed.ts";
 
 const LOCALHOST = "127.0.0.1";

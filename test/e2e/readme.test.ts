@@ -4,13 +4,13 @@
 import { type ChildProcess, spawn } from "node:child_process";
 import { mkdtemp, readFile, rm, writeFile } from "node:fs/promises";
 import { createServer, type Server } from "node:http";
-import type { AddressInfo } from "node:net";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterAll, beforeAll, expect, test } from "vitest";
 import { httpCall } from "../../demo/http-call.ts";
 import { findEnvoy } from "../../envoy/binary.ts";
 import { projectRoot } from "../../envoy/project.ts";
+import { freePort } from "../tools/free-port.ts";
 import { parseExposition } from "./exposition.ts";
 import { settled } from "./observed.ts";
 
@@ -26,11 +26,7 @@ let folder = "";
 
 beforeAll(async () => {
   folder = await mkdtemp(join(tmpdir(), "meshtally-readme-"));
-  const servers = await Promise.all(PORTS.map(() => listening()));
-  PORTS.forEach((port, i) => {
-    ports.set(port, ((servers[i] as Server).address() as AddressInfo).port);
-  });
-  await Promise.all(servers.map((server) => new Promise((resolve) => server.close(resolve))));
+  for (const port of PORTS) ports.set(port, await freePort());
   application = createServer((request, response) => {
     paths.push(request.url ?? "");
     response.end("hello");
@@ -54,12 +50,6 @@ afterAll(async () => {
   }
   await rm(folder, { recursive: true });
 });
-
-async function listening(): Promise<Server> {
-  const server = createServer();
-  await new Promise<void>((resolve) => server.listen(0, "127.0.0.1", resolve));
-  return server;
-}
 
 /** The text with every known port replaced. */
 function withFreePorts(text: string): string {

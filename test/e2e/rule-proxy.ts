@@ -19,8 +19,9 @@ import {
   statsConfig,
 } from "../../demo/telemetry-config.ts";
 import { filterWasmPath } from "../../envoy/project.ts";
+import { freePort } from "../tools/free-port.ts";
 import { parseExposition, seriesId } from "./exposition.ts";
-import { freePort, type LoneProxy, NODE, startLoneProxy } from "./lone-proxy.ts";
+import { type LoneProxy, NODE, startLoneProxy } from "./lone-proxy.ts";
 
 export type Labels = Readonly<Record<string, string>>;
 

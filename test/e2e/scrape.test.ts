@@ -10,7 +10,8 @@ import type { StatsReport } from "../../collector/record/record.ts";
 import { type ScrapeResult, SelfMetrics } from "../../collector/self.ts";
 import { DEFAULT_SHAPES } from "../../collector/series/shape.ts";
 import { HttpMetric } from "../../collector/vocabulary.ts";
-import { cluster, freePort, type LoneProxy, NODE, plainConfig, ROUTER, startLoneProxy } from "./lone-proxy.ts";
+import { freePort } from "../tools/free-port.ts";
+import { cluster, type LoneProxy, NODE, plainConfig, ROUTER, startLoneProxy } from "./lone-proxy.ts";
 
 const REQUESTS = 7;
 

@@ -21,7 +21,8 @@ import { spiffeId, type Workload } from "../../demo/topology.ts";
 import { Watchdog } from "../../demo/watchdog.ts";
 import { findEnvoy } from "../../envoy/binary.ts";
 import { filterWasmPath } from "../../envoy/project.ts";
-import { cluster, freePort } from "./lone-proxy.ts";
+import { freePort } from "../tools/free-port.ts";
+import { cluster } from "./lone-proxy.ts";
 import { App, dial, type Line, type Service } from "./tcp-line.ts";
 
 const LOCALHOST = "127.0.0.1";

@@ -10,7 +10,7 @@ import { promisify } from "node:util";
 import { describe, expect, test } from "vitest";
 import { Child } from "../../demo/child.ts";
 import { Watchdog } from "../../demo/watchdog.ts";
-import { freePort } from "./lone-proxy.ts";
+import { freePort } from "../tools/free-port.ts";
 import { countsOf, countsOnceClosed } from "./tcp-counts.ts";
 import { App, accountsOfCallees, accountsOfCallers, dial, forwardTo } from "./tcp-line.ts";
 import { exchangeSettings, startTcpMesh } from "./tcp-mesh.ts";

@@ -22,8 +22,9 @@ import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { type Config, socketAddress, statsConfig } from "../../demo/telemetry-config.ts";
 import { shippedFilters } from "../fixtures/shipped-filters.ts";
 import { buildTrappingFilter } from "../fixtures/trapping-build.ts";
+import { freePort } from "../tools/free-port.ts";
 import { parseExposition } from "./exposition.ts";
-import { cluster, freePort, type LoneProxy, listener, NODE, type Places, startLoneProxy } from "./lone-proxy.ts";
+import { cluster, type LoneProxy, listener, NODE, type Places, startLoneProxy } from "./lone-proxy.ts";
 
 const CALLBACKS = ["request_headers", "response_headers", "log"] as const;
 const AFTERWARDS = 30;
