@@ -19,7 +19,7 @@ export default defineConfig({
           include: ["test/**/*.test.ts"],
           exclude: ["test/e2e/**"],
           maxWorkers: "100%", // of the cores; Vitest would leave one idle
-          testTimeout: 60_000,
+          testTimeout: 180_000, // for what hangs: a busy machine may take ten times what CI's does
           hookTimeout: 120_000,
         },
       },

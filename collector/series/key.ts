@@ -16,7 +16,7 @@ export const MARKS = ["+", "?", "s", "d", "w", "r", "x", "n", "c", "o"] as const
 export type Mark = (typeof MARKS)[number];
 
 /** The labels that say whose report a label set is (pod-labels.ts), as Prometheus' Kubernetes jobs name them on a proxy's own series. */
-export const POD_LABELS = ["pod", "namespace"] as const;
+const POD_LABELS = ["pod", "namespace"] as const;
 /** By POD_LABELS. */
 export type Pod = readonly [pod: string, namespace: string];
 

@@ -1,9 +1,11 @@
-// Exactness on real Envoys: 1,000 requests through gateway -> productpage -> reviews -> ratings, with known errors. The truth is
-// what the applications counted.
+// Exactness on real Envoys: 1,000 requests through gateway -> productpage -> reviews -> ratings -> database, with known errors, and backups
+// from outside. The truth is what the applications counted.
 
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
+import { TCP_METRICS } from "../../collector/vocabulary.ts";
 import { FAULT_HEADER } from "../../demo/bookinfo.ts";
 import type { Mesh } from "../../demo/mesh.ts";
+import { DATABASE, RATINGS } from "../../demo/topology.ts";
 import {
   collectorSamples,
   counts,
@@ -15,9 +17,11 @@ import {
   truth,
   unifiedEdges,
 } from "./observed.ts";
+import { backUp, expectTcpTruth, tcpSamples, tcpSamplesOf } from "./observed-tcp.ts";
 
 const REQUESTS = 1000;
 const IN_PARALLEL = 8;
+const BACKUPS = 3;
 
 /** Every 10th request makes ratings fail, every 25th details: known errors, whoever answers. */
 function faultOf(i: number): NodeJS.Dict<string> {
@@ -54,6 +58,7 @@ describe.each(CHANNELS)("$name", ({ scrape, als }) => {
   beforeAll(async () => {
     mesh = await startTestMesh({ scrape, als, faults: false });
     codes = await sendRequests(mesh, 0, REQUESTS);
+    await backUp(mesh, BACKUPS);
   });
   afterAll(() => mesh?.stop());
 
@@ -94,5 +99,21 @@ describe.each(CHANNELS)("$name", ({ scrape, als }) => {
     expect(mesh.exchangeHeadersSeen()).toBe(0);
     const { headers } = await mesh.request();
     expect(Object.keys(headers).filter((name) => name.startsWith("x-envoy-peer-metadata"))).toEqual([]);
+  });
+
+  describe("over TCP", () => {
+    const collected = () => tcpSamples(`${mesh.collector?.url}/metrics`);
+
+    test("the collector shows what the callers counted", () => expectTcpTruth(mesh, collected));
+
+    test("and every series as the proxies do", async () => {
+      const own = [...(await tcpSamplesOf(mesh, DATABASE.name)), ...(await tcpSamplesOf(mesh, RATINGS.name))];
+      expect(Object.keys(counts(own)).length).toBeGreaterThanOrEqual(3 * TCP_METRICS.length);
+      const shown = await settled(
+        collected,
+        (samples) => JSON.stringify(counts(samples)) === JSON.stringify(counts(own)),
+      );
+      expect(counts(shown)).toEqual(counts(own));
+    });
   });
 });

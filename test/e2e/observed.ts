@@ -84,17 +84,23 @@ export function total(record: Record<string, number>): number {
   return Object.values(record).reduce((sum, value) => sum + value, 0);
 }
 
+const POLL_MS = 100;
+const QUIET_MS = 500;
+const PATIENCE_MS = 60_000;
+
 /**
- * Reads until two readings half a second apart are alike and `isEnough` holds, or 20 s are over; the last reading.
- * Access logs are flushed every second, stats scraped every few: what does not come in that time does not come.
+ * Reads until `isEnough` holds and the readings were alike for half a second, or a minute is over; the last reading. Access logs are
+ * flushed every second, stats scraped every few: what does not come in that time does not come, on however busy a machine.
  */
 export async function settled<T>(read: () => Promise<T>, isEnough: (value: T) => boolean): Promise<T> {
+  const deadline = performance.now() + PATIENCE_MS;
   let before = "";
-  for (let tries = 0; ; tries++) {
+  for (let quietSince = performance.now(); ; await sleep(POLL_MS)) {
     const value = await read();
+    const now = performance.now();
     const text = JSON.stringify(value);
-    if ((text === before && isEnough(value)) || tries >= 40) return value;
+    if (text !== before || !isEnough(value)) quietSince = now;
+    if (now - quietSince >= QUIET_MS || now > deadline) return value;
     before = text;
-    await sleep(500);
   }
 }

@@ -5,10 +5,11 @@ import { ratiosOf } from "../../collector/completeness/compared.ts";
 import { Completeness } from "../../collector/completeness/completeness.ts";
 import { SeriesStore } from "../../collector/series/store.ts";
 import { key } from "../collector/labels.ts";
+import { cases } from "./cases.ts";
 import { random } from "./random.ts";
 
 const SEED = 20_261_121;
-const HISTORIES = 100;
+const HISTORIES = cases(100);
 const STEPS = 300;
 const KEYS = ["api", "db"].flatMap((destination_workload) =>
   ["200", "503"].map((response_code) => key({ source_workload: "web", destination_workload, response_code })),

@@ -14,10 +14,11 @@ import { key, type LabelValues } from "../collector/labels.ts";
 import { pick } from "../fixtures/als-random.ts";
 import { COUNTS_WIDTH, HISTOGRAM_COUNT, histogramField } from "../fixtures/counts.ts";
 import { type SinkOptions, SinkProcess } from "../fixtures/metrics-sink.ts";
+import { cases } from "./cases.ts";
 import { random } from "./random.ts";
 
 const SEED = Number(process.env["SEED"] ?? 20260907);
-const HISTORIES = 20;
+const HISTORIES = cases(20);
 const STEPS = 60;
 const WAYS = ["scrape", "metrics", "deltas", "log"] as const;
 type Way = (typeof WAYS)[number];

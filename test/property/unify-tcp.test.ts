@@ -9,11 +9,12 @@ import { SeriesStore } from "../../collector/series/store.ts";
 import { TCP_METRICS } from "../../collector/vocabulary.ts";
 import { values } from "../collector/labels.ts";
 import { tcpLabels } from "../fixtures/observation.ts";
+import { cases } from "./cases.ts";
 import { random } from "./random.ts";
 
 const RETIRE_AFTER_MS = 600_000;
 const SEED = Number(process.env["SEED"] ?? 20261122);
-const HISTORIES = 200;
+const HISTORIES = cases(100);
 
 /** How a proxy tells of its connections. */
 interface Telling {

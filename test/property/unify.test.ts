@@ -16,6 +16,7 @@ import {
   HTTP_SHAPE,
   histogramField,
 } from "../fixtures/counts.ts";
+import { cases } from "./cases.ts";
 import { random } from "./random.ts";
 
 const RETIRE_AFTER_MS = 600_000;
@@ -322,7 +323,7 @@ const MESHES: readonly [string, readonly Telling[], number][] = [
   ["with entries that name no life, beyond the limit", [{ ...FULL, stampsEntries: false }, FULL], 2],
   ["with entries of which some name no life", [{ ...FULL, stampsEntries: "some" }, FULL], 100],
 ];
-const HISTORIES = 250;
+const HISTORIES = cases(100);
 
 describe(`unification, seed ${SEED}`, () => {
   it.each(MESHES)(
