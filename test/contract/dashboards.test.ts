@@ -7,6 +7,8 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { promisify } from "node:util";
 import { describe, expect, test } from "vitest";
+import { ISTIO_QUERIES } from "../prometheus/istio-queries.ts";
+import { kialiQueries } from "../prometheus/kiali-queries.ts";
 import { type PanelJson, panelQueries, readDashboards, variableQueries } from "../prometheus/panels.ts";
 import { findDebianProgram } from "../tools/debian-program.ts";
 
@@ -15,6 +17,37 @@ const dashboards = readDashboards();
 function overlap(a: PanelJson["gridPos"], b: PanelJson["gridPos"]): boolean {
   return a.x < b.x + b.w && b.x < a.x + a.w && a.y < b.y + b.h && b.y < a.y + a.h;
 }
+
+const TRAFFIC = /\b(?:istio|mesh)_(?:requests|request|response|tcp)_\w+/g;
+/** What stands before the parenthesis around what is added up; `without` would leave what it does not name. */
+const AGGREGATION = /\b(?:sum|count)(?:\s+by\s*\([^()]*\))?\s*$/;
+
+/** Whether the expression adds up over the labels that it does not name. */
+function isSummed(expr: string, at: number): boolean {
+  for (let i = at - 1, closed = 0; i >= 0; i--) {
+    if (expr[i] === ")") closed++;
+    else if (expr[i] === "(" && closed-- === 0) {
+      closed = 0;
+      if (AGGREGATION.test(expr.slice(0, i))) return true;
+    }
+  }
+  return false;
+}
+
+test("every query of ours, Istio's and Kiali's adds traffic up, so that series by pod show the same", () => {
+  // Kiali adds up by itself what it takes for health: from Istio's own metrics, too, it gets a series for each pod.
+  const addsUpItself = "Kiali's health";
+  const scope = { namespace: "default", cluster: "c", service: "s", workload: "w", app: "a" };
+  const ours = dashboards.flatMap((dashboard) => [...panelQueries(dashboard, "1m"), ...variableQueries(dashboard)]);
+  const queries = [...ours, ...ISTIO_QUERIES, ...kialiQueries(scope)];
+  const found = queries.flatMap(({ place, expr }) =>
+    [...expr.matchAll(TRAFFIC)].map(({ index }) => ({ place, expr, isSummed: isSummed(expr, index) })),
+  );
+  expect(found.length).toBeGreaterThan(200);
+  expect(found.filter((each) => !each.isSummed && each.place !== addsUpItself)).toEqual([]);
+  expect(isSummed("rate(istio_requests_total[1m])", 5)).toBe(false);
+  expect(isSummed("sum(up) + rate(istio_requests_total[1m])", 15)).toBe(false);
+});
 
 test("there are four", () => {
   expect(dashboards.map(({ name }) => name)).toEqual(["collector.json", "mesh.json", "service.json", "workload.json"]);

@@ -5,7 +5,8 @@ import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { TCP_METRICS } from "../../collector/vocabulary.ts";
 import { FAULT_HEADER } from "../../demo/bookinfo.ts";
 import type { Mesh } from "../../demo/mesh.ts";
-import { DATABASE, RATINGS } from "../../demo/topology.ts";
+import { DATABASE, podName, RATINGS } from "../../demo/topology.ts";
+import type { Sample } from "./exposition.ts";
 import {
   collectorSamples,
   counts,
@@ -43,12 +44,25 @@ async function sendRequests(mesh: Mesh, from: number, to: number): Promise<numbe
 }
 
 const CHANNELS = [
-  { name: "stats and access logs", scrape: true, als: true },
-  { name: "access logs only", scrape: false, als: true },
-  { name: "stats only", scrape: true, als: false },
+  { name: "stats and access logs, by pod", scrape: true, als: true, pods: true },
+  { name: "access logs only", scrape: false, als: true, pods: false },
+  { name: "stats only", scrape: true, als: false, pods: false },
 ];
 
-describe.each(CHANNELS)("$name", ({ scrape, als }) => {
+/** What the proxies show; with whose it is as Prometheus would label it, if it found them by Kubernetes. */
+async function ownSamples(mesh: Mesh, pods: boolean): Promise<Sample[]> {
+  if (!pods) return proxySamples(mesh);
+  const all = mesh.workloads.map(async (workload) => {
+    const whose = { pod: podName(workload), namespace: workload.namespace };
+    return (await proxySamples(mesh, [workload.name])).map((each) => ({
+      ...each,
+      labels: { ...each.labels, ...whose },
+    }));
+  });
+  return (await Promise.all(all)).flat();
+}
+
+describe.each(CHANNELS)("$name", ({ scrape, als, pods }) => {
   let mesh: Mesh;
   let codes: number[];
   const read = () => collectorSamples(mesh);
@@ -56,7 +70,7 @@ describe.each(CHANNELS)("$name", ({ scrape, als }) => {
     total(edges(samples, "source")) >= total(truth(mesh)) && total(edges(samples, "destination")) >= total(truth(mesh));
 
   beforeAll(async () => {
-    mesh = await startTestMesh({ scrape, als, faults: false });
+    mesh = await startTestMesh({ scrape, als, faults: false, collectorConfig: { metrics: { pod_labels: pods } } });
     codes = await sendRequests(mesh, 0, REQUESTS);
     await backUp(mesh, BACKUPS);
   });
@@ -81,7 +95,7 @@ describe.each(CHANNELS)("$name", ({ scrape, als }) => {
 
   // With access logs only this says that log and stats agree for every label set, bucket by bucket.
   test("every series of /metrics equals the proxies' own", async () => {
-    const own = counts(await settled(() => proxySamples(mesh), allCounted));
+    const own = counts(await settled(() => ownSamples(mesh, pods), allCounted));
     const collected = counts(await settled(read, (samples) => total(counts(samples)) === total(own)));
     expect(Object.keys(own).length).toBeGreaterThan(100);
     expect(collected).toEqual(own);

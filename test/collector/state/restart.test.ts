@@ -92,6 +92,40 @@ it("goes on after kill -9, with two threads, with none, and with three", { timeo
   }
 });
 
+it("goes on by pod where that is asked for, and begins anew where it is not any more", {
+  timeout: 60_000,
+}, async () => {
+  const folder = mkdtempSync(join(tmpdir(), "meshtally-restart-"));
+  closers.push(() => rmSync(folder, { recursive: true }));
+  const state = `state: { folder: ${JSON.stringify(folder)}, interval: 100ms }\n`;
+  const byPod = async (collector: CollectorProcess) => {
+    const page = await (await collector.get("/metrics")).text();
+    const lines = page.matchAll(
+      /^mesh_requests_total\{.*,pod="(.*)",namespace="default",observed_by="source"\} (\d+)$/gm,
+    );
+    return Object.fromEntries([...lines].map(([, pod, requests]) => [pod, Number(requests)]));
+  };
+  for (const [round, threads] of [2, 0].entries()) {
+    const collector = await CollectorProcess.start(threads, `${state}metrics: { pod_labels: true }\n`);
+    closers.push(() => collector.stop());
+    for (let proxy = 0; proxy < PROXIES; proxy++) await log(collector, proxy, 1 + proxy);
+    await settledTotal(collector, (round + 1) * 21);
+    const expected = Array.from(
+      { length: PROXIES },
+      (_, proxy) => [`web-${proxy}`, (round + 1) * (1 + proxy)] as const,
+    );
+    expect(await byPod(collector)).toEqual(Object.fromEntries(expected));
+    collector.kill("SIGKILL");
+    await collector.ended;
+  }
+  const without = await CollectorProcess.start(0, state);
+  closers.push(() => without.stop());
+  expect(await total(without)).toBe(0);
+  expect(await (await without.get("/metrics")).text()).toMatch(
+    /^meshtally_state_set_aside_total\{reason="other_vocabulary"\} 1$/m,
+  );
+});
+
 it("begins anew beside a state that is damaged, and says so", async () => {
   const folder = mkdtempSync(join(tmpdir(), "meshtally-restart-"));
   closers.push(() => rmSync(folder, { recursive: true }));
