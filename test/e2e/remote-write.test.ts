@@ -44,7 +44,13 @@ async function start(kind: ReceiverKind, skip: (reason: string) => void) {
     metrics: "istio_.*|mesh_.*",
     externalLabels: { zone: "east" },
   };
-  const config = { ...defaults, grpc: { ...defaults.grpc, address }, http: { address }, remoteWrite: [settings] };
+  const config = {
+    ...defaults,
+    grpc: { ...defaults.grpc, address },
+    http: { address },
+    metrics: { ...defaults.metrics, podLabels: true }, // the most labels that there may be
+    remoteWrite: [settings],
+  };
   const collector = await startCollector(config, () => silentLog);
   closers.push(() => collector.stop());
   return { receiver, collector };

@@ -115,6 +115,8 @@ it("goes on by pod where that is asked for, and begins anew where it is not any 
       (_, proxy) => [`web-${proxy}`, (round + 1) * (1 + proxy)] as const,
     );
     expect(await byPod(collector)).toEqual(Object.fromEntries(expected));
+    const { http } = (await (await collector.get("/api/v1/cardinality")).json()) as { http: { labels: object[] } };
+    expect(http.labels[0]).toMatchObject({ label: "pod", values: PROXIES, saved_without: PROXIES - 1 });
     collector.kill("SIGKILL");
     await collector.ended;
   }
