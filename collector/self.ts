@@ -433,6 +433,12 @@ export class SelfMetrics {
     labelNames: ["label"] as const,
     registers: [this.registry],
   });
+  readonly missingBounds = new Counter({
+    name: "meshtally_missing_bounds_total",
+    help: "Readings of proxies whose histograms are not counted by this bound, by receiver: their buckets there show less.",
+    labelNames: ["receiver", "le"] as const,
+    registers: [this.registry],
+  });
   readonly scrapeTargets = new Gauge({
     name: "meshtally_scrape_targets",
     help: "Targets that each source names now.",

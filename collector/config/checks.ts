@@ -11,7 +11,7 @@ import { type RawOtlpReceiver, withEnvironment } from "../out/otel-environment.t
 import { checkReceiver, isReceiverUrl, nameOf, type RawReceiver, type Surroundings } from "../out/settings.ts";
 import { checkCredentials, readTlsFilesSync } from "../tls/credentials.ts";
 import type { Faults } from "./faults.ts";
-import { tlsFiles } from "./file-config.ts";
+import { boundsOf, tlsFiles } from "./file-config.ts";
 import { isLoopback, parseAddress } from "./formats.ts";
 import { endpointPath, type FileConfig, type FileTls, receiverUrl } from "./schema.ts";
 import { entriesAt, isSection, type Path, type Section, setKeys, valueAt } from "./sections.ts";
@@ -67,6 +67,23 @@ export function checkNameRules(value: unknown, faults: Faults): void {
     if (parsed.ok) continue;
     const { character, found, expected } = parsed.fault;
     faults.report(path, `${found} at character ${character} of ${quote(text)}`, expected);
+  }
+}
+
+/** Bounds rise, and those that are shown are some of them. Of a file that has passed the schema. */
+export function checkBounds({ metrics }: FileConfig, faults: Faults): void {
+  for (const [index, bound] of (metrics?.bounds ?? []).entries()) {
+    const before = metrics?.bounds?.[index - 1] ?? 0;
+    if (bound > before) continue;
+    faults.report(["metrics", "bounds", index], String(bound), `a bound above the one before it, ${before}`);
+  }
+  const counted = boundsOf(metrics);
+  for (const [histogram, chosen] of Object.entries(metrics?.buckets ?? {})) {
+    for (const [index, bound] of chosen.entries()) {
+      if (counted.includes(bound)) continue;
+      const expected = `one of the bounds that proxies count by (metrics.bounds): ${counted.join(", ")}`;
+      faults.report(["metrics", "buckets", histogram, index], String(bound), expected);
+    }
   }
 }
 

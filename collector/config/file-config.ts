@@ -152,17 +152,18 @@ function logsOf(logs: FileConfig["logs"], folder: string): Config["logs"] {
 }
 
 function metricsOf(metrics: FileConfig["metrics"]): Config["metrics"] {
+  const bounds = boundsOf(metrics);
   return {
     destinations: metrics?.destinations ?? "certain",
     labels: metrics?.labels?.length ? metrics.labels : LABELS,
     podLabels: metrics?.pod_labels ?? false,
     expireAfterMs: valid(parseDuration(metrics?.expire_after ?? "0s")),
-    bounds: HISTOGRAM_BOUNDS,
+    bounds,
     buckets: [
       [],
-      boundsOf(metrics?.buckets?.request_duration_milliseconds),
-      boundsOf(metrics?.buckets?.request_bytes),
-      boundsOf(metrics?.buckets?.response_bytes),
+      chosenOf(bounds, metrics?.buckets?.request_duration_milliseconds),
+      chosenOf(bounds, metrics?.buckets?.request_bytes),
+      chosenOf(bounds, metrics?.buckets?.response_bytes),
     ],
     nativeHistograms: metrics?.native_histograms ?? false,
   };
@@ -231,9 +232,14 @@ function listenerOf(
   return { address: valid(parseAddress(section.address)), tls: tlsFiles(section.tls, folder) };
 }
 
+/** The bounds that histograms are counted by; Envoy's own where none is named. */
+export function boundsOf(metrics: FileConfig["metrics"]): readonly number[] {
+  return metrics?.bounds?.length ? metrics.bounds : HISTOGRAM_BOUNDS;
+}
+
 /** All where none is named. */
-function boundsOf(named: readonly number[] = []): readonly number[] {
-  return named.length === 0 ? HISTOGRAM_BOUNDS : HISTOGRAM_BOUNDS.filter((bound) => named.includes(bound));
+function chosenOf(bounds: readonly number[], named: readonly number[] = []): readonly number[] {
+  return named.length === 0 ? bounds : bounds.filter((bound) => named.includes(bound));
 }
 
 /** Null without a certificate: plaintext. */

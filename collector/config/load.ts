@@ -4,7 +4,14 @@ import { readFileSync } from "node:fs";
 import { dirname } from "node:path";
 import { CollectorError, quote } from "../error.ts";
 import type { Surroundings } from "../out/settings.ts";
-import { checkEndpointRules, checkListeners, checkNameRules, checkReceivers, readOpenApiFiles } from "./checks.ts";
+import {
+  checkBounds,
+  checkEndpointRules,
+  checkListeners,
+  checkNameRules,
+  checkReceivers,
+  readOpenApiFiles,
+} from "./checks.ts";
 import { type Config, LOG_LEVELS, type LogLevel } from "./config.ts";
 import { Faults } from "./faults.ts";
 import { configOf, type LoadedFile } from "./file-config.ts";
@@ -71,6 +78,9 @@ function check(yaml: YamlText, around: Surroundings, faults: Faults): LoadedFile
   checkEndpointRules(value, faults);
   const openapi = readOpenApiFiles(value, around.folder, faults);
   const values = value as FileConfig;
-  if (faults.isEmpty) checkReceivers(values, around, faults);
+  if (faults.isEmpty) {
+    checkBounds(values, faults);
+    checkReceivers(values, around, faults);
+  }
   return { values, openapi };
 }

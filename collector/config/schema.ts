@@ -5,8 +5,9 @@ import { type Static, type TSchema, Type } from "@sinclair/typebox";
 import { METHODS } from "../analysis/endpoints.ts";
 import { ANALYZERS, type Analyzer } from "../identity/chain.ts";
 import { OTLP_PROTOCOLS, type OtlpProtocol } from "../out/settings.ts";
+import { MAX_BOUNDS } from "../series/histogram.ts";
 import { DESTINATION_RULES, type DestinationRule } from "../series/unified.ts";
-import { HISTOGRAM_BOUNDS, LABELS } from "../vocabulary.ts";
+import { LABELS } from "../vocabulary.ts";
 import { LOG_LEVELS, type LogLevel } from "./config.ts";
 import { MIN_INTERVAL_MS } from "./formats.ts";
 
@@ -68,13 +69,14 @@ const destinations = Type.Unsafe<DestinationRule>({
 });
 const label = Type.Unsafe<string>({ enum: LABELS, description: `one of ${LABELS.join(", ")}` });
 const labels = Type.Array(label, { uniqueItems: true, description: "a list of labels, each once" });
-const bounds = Type.Array(
-  Type.Unsafe<number>({
-    enum: HISTOGRAM_BOUNDS,
-    description: `one of the bounds that proxies count by: ${HISTOGRAM_BOUNDS.join(", ")}`,
-  }),
-  { uniqueItems: true, description: "a list of bounds, each once" },
-);
+/** Beyond it, the bin that begins there ends where whole numbers are not exact any more. */
+const MAX_BOUND = 1e15;
+const bound = Type.Number({ exclusiveMinimum: 0, maximum: MAX_BOUND, description: "a number above 0, up to 1e15" });
+const bounds = Type.Array(bound, {
+  maxItems: MAX_BOUNDS,
+  description: `a list of at most ${MAX_BOUNDS} bounds, rising`,
+});
+const chosen = Type.Array(bound, { uniqueItems: true, description: "a list of bounds, each once" });
 const flag = Type.Boolean({ description: "true or false" });
 export const receiverUrl = Type.String({
   format: "receiver",
@@ -267,7 +269,8 @@ export const FILE_SCHEMA = section({
     labels,
     pod_labels: flag,
     expire_after: expiry,
-    buckets: section({ request_duration_milliseconds: bounds, request_bytes: bounds, response_bytes: bounds }),
+    bounds,
+    buckets: section({ request_duration_milliseconds: chosen, request_bytes: chosen, response_bytes: chosen }),
     native_histograms: flag,
   }),
   remote_write: listOf(remoteWrite, "receivers"),

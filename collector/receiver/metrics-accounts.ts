@@ -2,6 +2,7 @@
 
 import type { MetricsResult, STREAM_ENDS } from "../self.ts";
 import { StreamAccounts } from "./accounts.ts";
+import type { Missing } from "./missing-bounds.ts";
 
 type Ended = (typeof STREAM_ENDS)[number];
 
@@ -20,6 +21,8 @@ export class MetricsAccount {
   counters: CounterForm = "cumulative";
   /** Whether its last flush read as if its counters came in the other form. */
   isFormDoubted = false;
+  /** Of its last flush that was taken. */
+  missingBounds: Missing = {};
   readonly notTaken: Partial<Record<MetricsResult, number>> = {};
   readonly ended: Partial<Record<Ended, number>> = {};
   lastEnded: Ended | null = null;

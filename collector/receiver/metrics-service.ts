@@ -19,6 +19,7 @@ import type { GrpcServer, MessageLimit, StreamHeaders } from "./grpc.ts";
 import { LogLimit } from "./log-limit.ts";
 import { type CounterForm, type MetricsAccount, MetricsAccounts } from "./metrics-accounts.ts";
 import { type MetricsProcess, MetricsProcesses } from "./metrics-processes.ts";
+import { MISSING_BOUNDS, MissingBounds } from "./missing-bounds.ts";
 
 const SERVICES = ["envoy.service.metrics.v3.MetricsService", "envoy.service.metrics.v2.MetricsService"];
 const METHOD = "StreamMetrics";
@@ -43,6 +44,8 @@ export interface MetricsServiceOptions {
   readonly maxLabelSets: number;
   /** By which the collector counts. */
   readonly shapes: Shapes;
+  /** By HttpMetric, the bounds that are shown of it; default: all. */
+  readonly buckets?: readonly (readonly number[])[];
   /** How long the counts of a process without a stream are kept, to go on from. */
   readonly forgetAfterMs: number;
   /** Takes what a process has reported in all, or says why it does not. What it is given goes on growing. */
@@ -59,6 +62,7 @@ interface Shared {
   readonly accounts: MetricsAccounts;
   readonly processes: MetricsProcesses;
   readonly parser: FamilyParser;
+  readonly missingBounds: MissingBounds;
   readonly faults: LogLimit;
 }
 
@@ -76,13 +80,15 @@ export class MetricsService {
 
   constructor(options: MetricsServiceOptions) {
     const { maxProxies, maxLabelSets, shapes, forgetAfterMs, log } = options;
+    const { bounds } = shapes[0].layout;
     this.accounts = new MetricsAccounts(maxProxies);
     this.processes = new MetricsProcesses({ processes: maxProxies, labelSets: maxLabelSets, forgetAfterMs }, shapes);
     this.shared = {
       options,
       accounts: this.accounts,
       processes: this.processes,
-      parser: new FamilyParser(shapes[0].layout.bounds),
+      parser: new FamilyParser(bounds),
+      missingBounds: new MissingBounds("metrics_service", bounds, options.buckets ?? [], options.self),
       faults: new LogLimit(log),
     };
   }
@@ -225,6 +231,7 @@ class MetricsStream implements StreamReader {
     this.flush = null;
     if (!flush.isTaken && flush.startMs > 0) this.takeFlush(flush);
     else if (!flush.isTaken) this.drop(flush, "no_start_time");
+    if (!flush.isRefused) this.tellMissingBounds(flush);
     if (flush.counters >= TELLING_COUNTERS && this.hasSeenFlush) {
       const looksLike = flush.zeros > flush.counters / 2 ? "delta" : "cumulative";
       this.account.isFormDoubted = looksLike !== this.form && (this.form === "cumulative" || flush.zeros === 0);
@@ -304,6 +311,16 @@ class MetricsStream implements StreamReader {
     const { next } = process;
     process.next = null;
     next?.();
+  }
+
+  /** Counted each time, logged when it changes. */
+  private tellMissingBounds(flush: Flush): void {
+    const { missingBounds, faults } = this.shared;
+    const missing = missingBounds.count(flush.missingBounds);
+    const isNews = JSON.stringify(missing) !== JSON.stringify(this.account.missingBounds);
+    this.account.missingBounds = missing;
+    if (isNews && Object.keys(missing).length > 0)
+      faults.warn("bounds", { proxy: this.proxy, missing }, MISSING_BOUNDS);
   }
 
   private drop(flush: Flush, result: MetricsResult): void {

@@ -5,6 +5,7 @@ import { CounterRows } from "../record/counter-resets.ts";
 import { LabelTexts, readLabelText } from "../record/stats-labels.ts";
 import { LabelMessages } from "../record/stats-protobuf.ts";
 import type { Shapes } from "../series/shape.ts";
+import { MissingBounds } from "./missing-bounds.ts";
 import { Agents } from "./scrape/http-get.ts";
 import { Slots } from "./scrape/slots.ts";
 import { type ScrapeStatus, Target, type TargetOptions, type TargetShared } from "./scrape/target.ts";
@@ -31,6 +32,8 @@ export interface ScraperOptions extends TargetOptions {
   readonly intervalMs: number;
   /** How rows are laid out, by the bounds by which the collector counts. */
   readonly shapes: Shapes;
+  /** By HttpMetric, the bounds that are shown of it; default: all. */
+  readonly buckets?: readonly (readonly number[])[];
   /** Targets read at the same moment. */
   readonly concurrency: number;
 }
@@ -54,13 +57,15 @@ export class Scraper {
 
   constructor(private readonly options: ScraperOptions) {
     this.slots = new Slots(options.concurrency, PATIENCE_MS);
+    const { bounds } = options.shapes[0].layout;
     this.shared = {
       agents: new Agents(Math.max(MIN_IDLE_MS, 2 * options.intervalMs)),
       texts: new LabelTexts(readLabelText),
       messages: new LabelMessages(),
-      bounds: options.shapes[0].layout.bounds,
+      bounds,
       rows: new CounterRows(options.shapes),
       untagged: new UntaggedLabels(options.self),
+      missingBounds: new MissingBounds("scrape", bounds, options.buckets ?? [], options.self),
     };
     this.use(options.targets.map(adminSpec));
   }

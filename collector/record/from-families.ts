@@ -10,6 +10,9 @@ import type { HistogramBounds } from "../series/histogram.ts";
 import { HTTP_METRICS, HttpMetric } from "../vocabulary.ts";
 import { type Stat, StatNames } from "./stat-names.ts";
 
+/** The count of a bucket that was not read. */
+const NOT_TOLD = -1;
+
 /** Counts beyond this are no exact numbers any more, and no counts. */
 const MAX_COUNT = Number.MAX_SAFE_INTEGER;
 
@@ -39,6 +42,8 @@ export class Flush {
   malformed = 0;
   /** Metrics of our families that have none of our labels: another writer's. */
   foreign = 0;
+  /** By HttpMetric, the indexes of the bounds that a histogram of it lacks. */
+  readonly missingBounds: readonly Set<number>[] = HTTP_METRICS.map(() => new Set());
   /** Counters of any name, and how many of them read 0. */
   counters = 0;
   zeros = 0;
@@ -91,27 +96,30 @@ export class FamilyParser {
     const expected = isHistogram(stat.metric) ? "histogram" : "counter";
     if (kind !== expected) return;
     const isRead =
-      kind === "counter" ? pushCount(flush.numbers, counter) : this.pushHistogram(flush.numbers, histogram);
+      kind === "counter" ? pushCount(flush.numbers, counter) : this.pushHistogram(flush, stat.metric, histogram);
     if (isRead) flush.stats.push(stat);
     else flush.malformed++;
   }
 
   /** A bound that it does not have holds at least what the one below it holds, and no more is claimed; one that we do not have is passed over. */
   private pushHistogram(
-    numbers: number[],
+    { numbers, missingBounds }: Flush,
+    metric: number,
     { upperBounds, cumulativeCounts, bucketCount, count, sum }: MetricHistogram,
   ): boolean {
     if (!isCount(count) || !(sum >= 0 && sum <= Number.MAX_VALUE)) return false;
     const { buckets } = this;
-    buckets.fill(0);
+    buckets.fill(NOT_TOLD);
     for (let bucket = 0; bucket < bucketCount; bucket++) {
       const index = this.bounds.indexOf(upperBounds[bucket] as number);
       if (index !== undefined && index < buckets.length)
         buckets[index] = Math.min(cumulativeCounts[bucket] as number, count);
     }
     let below = 0;
-    for (const cumulative of buckets) {
+    for (let index = 0; index < buckets.length; index++) {
+      const cumulative = buckets[index] as number;
       if (cumulative > below) below = cumulative;
+      else if (cumulative === NOT_TOLD) missingBounds[metric]?.add(index);
       numbers.push(below);
     }
     numbers.push(count, sum);

@@ -35,6 +35,9 @@ const MAX_UNTAGGED = 32;
 export const NODE_PREFIX_IN_NAME = BUILD_PREFIX.replaceAll(".", "_");
 const NODE_SUFFIX_IN_NAME = `__${NODE_METRIC}`;
 
+/** The count of a bucket that was not read. */
+const NOT_TOLD = -1;
+
 const TCP_METRIC_OF = new Map<string, number>(TCP_METRICS.map(({ name }, metric) => [name, metric]));
 const HTTP_METRIC_OF = new Map<string, HttpMetric>(HTTP_METRICS.map(({ name }, metric) => [name, metric]));
 
@@ -50,7 +53,7 @@ export function tcpMetricOf(family: string): number | undefined {
 export interface Group {
   readonly labelKey: string;
   requests: number;
-  /** As in StatsSample, but cumulative counts as they were read: 0 where there was none. */
+  /** As in StatsSample, but cumulative counts as they were read: negative where there was none. */
   readonly histograms: (HistogramSample | null)[];
 }
 
@@ -64,6 +67,8 @@ export class StatsPage {
    * LABELS that do, and the first of those that a configuration added. Such a metric is not read.
    */
   readonly untagged = new Set<string>();
+  /** By HttpMetric, the indexes of the bounds that a histogram of it lacks; known once there is a report. */
+  readonly missingBounds: readonly Set<number>[] = HTTP_METRICS.map(() => new Set());
   /** Entries that the proxy's gRPC access loggers took, and that they dropped, by its own count; null for none. */
   logsWritten: number | null = null;
   logsDropped: number | null = null;
@@ -110,6 +115,7 @@ export class StatsPage {
     let histogram = group.histograms[metric];
     if (!histogram) {
       histogram = emptyHistogram(this.bounds);
+      histogram.cumulative.fill(NOT_TOLD);
       group.histograms[metric] = histogram;
     }
     return histogram;
@@ -156,9 +162,28 @@ export class StatsPage {
   report(proxy: string): StatsReport {
     const samples = new Map<string, StatsSample>();
     for (const group of this.groups.values()) {
-      if (group) addGroup(samples, group);
+      if (group) this.addGroup(samples, group);
     }
     return { proxy, lifeMs: this.lifeMs, samples: [...samples.values()], tcpSamples: this.sumOfTcp() };
+  }
+
+  /** Label texts that differ only in labels which are not ours name the same label set: their counts add up. */
+  private addGroup(samples: Map<string, StatsSample>, group: Group): void {
+    for (const [metric, histogram] of group.histograms.entries()) {
+      if (histogram) complete(histogram, this.missingBounds[metric] as Set<number>);
+    }
+    const sample = samples.get(group.labelKey);
+    if (sample === undefined) {
+      samples.set(group.labelKey, group); // fast: all of it
+      return;
+    }
+    if (group.requests >= 0) sample.requests = Math.max(sample.requests, 0) + group.requests;
+    for (const [metric, histogram] of group.histograms.entries()) {
+      const sum = sample.histograms[metric];
+      if (!histogram) continue;
+      if (sum) addHistogram(sum, histogram);
+      else sample.histograms[metric] = histogram;
+    }
   }
 
   /** Label texts that differ only in labels which TCP metrics do not carry name the same label set: their counts add up. */
@@ -207,30 +232,14 @@ function addCounts(sum: number[], counts: readonly number[]): void {
   }
 }
 
-/** Label texts that differ only in labels which are not ours name the same label set: their counts add up. */
-function addGroup(samples: Map<string, StatsSample>, group: Group): void {
-  for (const histogram of group.histograms) if (histogram) complete(histogram);
-  const sample = samples.get(group.labelKey);
-  if (sample === undefined) {
-    samples.set(group.labelKey, group); // fast: all of it
-    return;
-  }
-  if (group.requests >= 0) sample.requests = Math.max(sample.requests, 0) + group.requests;
-  for (const [metric, histogram] of group.histograms.entries()) {
-    const sum = sample.histograms[metric];
-    if (!histogram) continue;
-    if (sum) addHistogram(sum, histogram);
-    else sample.histograms[metric] = histogram;
-  }
-}
-
-/** A bound that was not told of holds at least what the one below it holds, and no more is claimed. */
-function complete(histogram: HistogramSample): void {
+/** A bound that was not told of holds at least what the one below it holds, and no more is claimed; its index goes to `missing`. */
+function complete(histogram: HistogramSample, missing: Set<number>): void {
   const { cumulative } = histogram;
   let below = 0;
   for (let index = 0; index < cumulative.length; index++) {
     const seen = cumulative[index] as number;
     if (seen > below) below = seen;
+    else if (seen < 0) missing.add(index);
     cumulative[index] = below;
   }
   noteCount(histogram, below);

@@ -1,8 +1,10 @@
 // Histogram buckets as Envoy counts them, so that the access log and the proxy's own stats put one value into one bucket.
 //
 // Envoy keeps a value by libcircllhist in a bin of two significant decimal digits: 1234 is in [1200, 1300), 7 in [7.0, 7.1).
-// Bucket `le=B` holds the bins whose LOWER end is <= B; so all of 100..109 are in le="100", and 110 is not.
-// Seen with a filter that recorded single values, on Envoy 1.39.3 and 1.40.0 (test/collector/histogram.test.ts has the table).
+// Bucket `le=B` holds the bins whose LOWER end is <= B; so all of 100..109 are in le="100", and 110 is not. That depends on B alone, so any
+// bound is exact. The lower end is computed in floating point, as digits / 10 * 10^exponent: 110 comes out a little above 110, and is
+// not in le="110", while 1100 is in le="1100".
+// Seen with single values that were recorded, on Envoy 1.39.3 and 1.40.0 (test/collector/histogram.test.ts has the tables).
 // Envoy 1.36.2 still held a bin only if all of it is below B (a value equal to a bound fell into the next bucket:
 // envoyproxy/envoy#36549, openhistogram/libcircllhist#72). From such a proxy the merged bucket is the larger, newer reading.
 // `sum` is approximate in Envoy too: each value counts as the harmonic middle of its bin, at most 5 % off. We do the same,
@@ -24,7 +26,7 @@ export class HistogramBounds {
   /** `upper`: rising. */
   constructor(readonly upper: readonly number[]) {
     this.count = upper.length;
-    this.lastValues = upper.map((bound) => Math.ceil(bound + binWidth(bound)) - 1);
+    this.lastValues = upper.map(lastValueOf);
     this.indexes = new Map([...upper, Number.POSITIVE_INFINITY].map((bound, index) => [bound, index]));
   }
 
@@ -44,6 +46,15 @@ export class HistogramBounds {
 
 /** Envoy's own. */
 export const DEFAULT_BOUNDS = new HistogramBounds(HISTOGRAM_BOUNDS);
+
+/** The largest whole number that Envoy counts under a bound: it ends the last bin that begins there, or below. */
+function lastValueOf(bound: number): number {
+  if (bound < 10) return Math.floor(bound);
+  const width = binWidth(bound);
+  let digits = Math.floor(bound / width);
+  while ((digits / 10) * (10 * width) > bound) digits--;
+  return (digits + 1) * width - 1;
+}
 
 /** What Envoy adds to a histogram's sum for `value`, a whole number >= 0: 0 for 0, 5.0495 for 5, 1248 for 1234. */
 export function binMiddle(value: number): number {
@@ -65,7 +76,7 @@ export function wholeSum(sum: number): number {
   return Math.round(sum * SUM_PARTS) / SUM_PARTS;
 }
 
-/** Width of the two-digit bin of a value: 0.1 for 5, 1 for 42, 10 for 250. Bounds below 1 count as alone in their bin. */
+/** Width of the two-digit bin of a value: 0.1 for 5, 1 for 42, 10 for 250. */
 function binWidth(value: number): number {
   if (value < 10) return 0.1;
   let width = 1;

@@ -47,7 +47,7 @@ export interface Shape<Told, Sample> {
   readonly write: (sample: Sample, row: Float64Array) => void;
 }
 
-export interface HttpShape extends Shape<AccessRecord, StatsSample> {
+interface HttpShape extends Shape<AccessRecord, StatsSample> {
   readonly layout: CountsLayout;
 }
 

@@ -2,7 +2,7 @@
 // was counted since (series/native.ts), so that no bucket is below what was shown, however many threads there are now.
 
 import { type NativeBuckets, NativeHistogram, observations } from "../series/native.ts";
-import type { HttpShape, MetricFields } from "../series/shape.ts";
+import type { MetricFields, Shapes } from "../series/shape.ts";
 
 /** By the metric's index in the shape; null of a counter. */
 type Natives = readonly (NativeHistogram | null)[];
@@ -11,7 +11,7 @@ export class RestoredNatives {
   private readonly byKey = new Map<string, Natives>();
   private isSettled = false;
 
-  constructor(private readonly shape: Pick<HttpShape, "metrics">) {}
+  constructor(private readonly shape: Pick<Shapes[0], "metrics">) {}
 
   /** What one thread counted when it saved its buckets. */
   addTotal(labelKey: string, total: Float64Array): void {

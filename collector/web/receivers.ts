@@ -37,6 +37,7 @@ export const HINTS = {
   noReportTaken: "None of its metrics reports was taken.",
   looksLikeDeltas: "Its counters look like deltas, which it does not say.",
   looksCumulative: "Its counters are said to be deltas, and do not look like it.",
+  missingBounds: "Its histograms are not counted by all of metrics.bounds.",
 } as const;
 type Hint = keyof typeof HINTS;
 
@@ -141,7 +142,8 @@ function renderAccount(account: ProxyCounts): object {
   };
 }
 
-function renderScrape({ target, result, atMs, okAtMs, detail, logsWritten, logsDropped }: ScrapeStatus): object {
+function renderScrape(status: ScrapeStatus): object {
+  const { target, result, atMs, okAtMs, detail, logsWritten, logsDropped, missingBounds } = status;
   return {
     target,
     result,
@@ -150,6 +152,7 @@ function renderScrape({ target, result, atMs, okAtMs, detail, logsWritten, logsD
     error: detail === "" ? null : detail,
     logs_written: logsWritten,
     logs_dropped: logsDropped,
+    missing_bounds: missingBounds,
   };
 }
 
@@ -164,6 +167,7 @@ function renderMetrics(account: MetricsAccount): object {
     reports_not_taken: account.notTaken,
     label_sets: account.labelSets,
     counters: account.counters,
+    missing_bounds: account.missingBounds,
     last_error: lastError === null ? null : { text: lastError.text, time: time(lastError.atMs) },
   };
 }
@@ -180,7 +184,7 @@ function time(ms: number): string | null {
 
 /** What an operator should know or do, in sentences; null when all is as it should be. */
 function hintOf(sender: Sender): string | null {
-  const hints = [...accessLogHints(sender), ...scrapeHints(sender), ...metricsHints(sender)];
+  const hints = [...accessLogHints(sender), ...scrapeHints(sender), ...metricsHints(sender), ...boundsHints(sender)];
   return hints.length === 0 ? null : hints.map((hint) => HINTS[hint]).join(" ");
 }
 
@@ -219,6 +223,11 @@ function* scrapeHints({ scrapes, metrics }: Sender): Generator<Hint> {
   if (results.includes("no_start_time")) yield "noFilter";
   if (results.some((result) => result !== null && !IS_READ.has(result))) yield "scrapeFailed";
   if (scrapes.some(({ logsDropped }) => (logsDropped ?? 0) > 0)) yield "dropped";
+}
+
+function* boundsHints({ scrapes, metrics }: Sender): Generator<Hint> {
+  const missing = [...scrapes, ...(metrics === null ? [] : [metrics])].map(({ missingBounds }) => missingBounds);
+  if (missing.some((bounds) => Object.keys(bounds).length > 0)) yield "missingBounds";
 }
 
 function taken({ http, tcp }: ProxyCounts): Taken {

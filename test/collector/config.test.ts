@@ -15,6 +15,9 @@ import { VERSION } from "../../collector/version.ts";
 import { HISTOGRAM_BOUNDS as ALL, LABELS } from "../../collector/vocabulary.ts";
 import { writeCertificates } from "../fixtures/certificates.ts";
 
+/** Bounds that are not Envoy's own. */
+const BOUNDS = [0.5, 7.5, 100, 1000, 75000];
+
 const ROOT = resolve(import.meta.dirname, "../..");
 const folder = mkdtempSync(join(tmpdir(), "meshtally-config-"));
 afterAll(() => rmSync(folder, { recursive: true }));
@@ -166,6 +169,7 @@ metrics:
   destinations: all
   labels: [reporter, response_code]
   pod_labels: true
+  bounds: [0.5, 7.5, 100, 1000, 75000]
   buckets: { request_duration_milliseconds: [1000, 0.5, 100], response_bytes: [] }
   native_histograms: true
   expire_after: 24h
@@ -265,9 +269,9 @@ threads: 64`);
       metrics: {
         destinations: "all",
         labels: ["reporter", "response_code"],
-        bounds: ALL,
+        bounds: BOUNDS,
         podLabels: true,
-        buckets: [[], [0.5, 100, 1000], ALL, ALL],
+        buckets: [[], [0.5, 100, 1000], BOUNDS, BOUNDS],
         nativeHistograms: true,
         expireAfterMs: 86_400_000,
       },
@@ -364,7 +368,32 @@ threads: 64`);
     [
       "a bound that proxies do not count by",
       "metrics: { buckets: { request_bytes: [100, 200] } }",
-      "1:44: metrics.buckets.request_bytes.1: found 200, expected one of the bounds that proxies count by: 0.5, 1, 5, 10, 25,",
+      "1:44: metrics.buckets.request_bytes.1: found 200, expected one of the bounds that proxies count by (metrics.bounds): 0.5, 1, 5, 10, 25,",
+    ],
+    [
+      "a bound that is shown and not counted by",
+      "metrics: { bounds: [7.5, 15], buckets: { request_bytes: [15, 10] } }",
+      "1:62: metrics.buckets.request_bytes.1: found 10, expected one of the bounds that proxies count by (metrics.bounds): 7.5, 15",
+    ],
+    [
+      "bounds that do not rise",
+      "metrics: { bounds: [5, 10, 10, 25] }",
+      "1:28: metrics.bounds.2: found 10, expected a bound above the one before it, 10",
+    ],
+    [
+      "a bound of 0",
+      "metrics: { bounds: [0, 10] }",
+      "1:21: metrics.bounds.0: found 0, expected a number above 0, up to 1e15",
+    ],
+    [
+      "a bound that is no number",
+      "metrics: { bounds: [5, .inf] }",
+      "1:24: metrics.bounds.1: found null, expected a number above 0, up to 1e15",
+    ],
+    [
+      "more bounds than there is room for",
+      `metrics: { bounds: [${Array.from({ length: 65 }, (_, index) => index + 1).join(", ")}] }`,
+      "1:20: metrics.bounds: found ",
     ],
     [
       "a bound that stands twice",

@@ -1,5 +1,5 @@
 import { describe, expect, it } from "vitest";
-import { binMiddle, DEFAULT_BOUNDS, quantile } from "../../collector/series/histogram.ts";
+import { binMiddle, DEFAULT_BOUNDS, HistogramBounds, quantile } from "../../collector/series/histogram.ts";
 import { HISTOGRAM_BOUNDS } from "../../collector/vocabulary.ts";
 import { BUCKET_COUNT } from "../fixtures/counts.ts";
 
@@ -40,6 +40,61 @@ const SEEN_ON_ENVOY: readonly [value: number, le: number, sumOfThree: number][] 
   [3600001, 3600000, 10947945.205479452],
   [12345678, Number.POSITIVE_INFINITY, 37440000],
 ];
+
+// The same with bounds of which no default is one (`histogram_bucket_settings`): what Envoy 1.40.0 showed for a histogram of the stats access
+// logger into which the one value was recorded ten times. All ten were always in one bucket.
+const ODD_BOUNDS = [
+  0.1, 0.5, 0.75, 1, 1.5, 2, 7, 7.5, 7.55, 9.99, 10.5, 15, 33, 41, 57.5, 82, 99.9, 110, 111, 119.5, 123, 125, 220, 230,
+  410, 820, 1100, 1234, 2200, 4100, 33333, 75000, 75500, 123456789, 1e12,
+];
+const SEEN_WITH_ODD_BOUNDS: readonly [le: number, values: readonly number[]][] = [
+  [0.1, [0]],
+  [1, [1]],
+  [2, [2]],
+  [7, [6, 7]],
+  [9.99, [8, 9]],
+  [10.5, [10]],
+  [15, [11, 14, 15]],
+  [33, [16, 32, 33]],
+  [41, [34, 40, 41]],
+  [57.5, [42, 57]],
+  [82, [58, 81, 82]],
+  [99.9, [83, 99]],
+  [110, [100, 109]], // 110 itself is not: 11 / 10 * 100 is 110.00000000000001
+  [111, [110, 111, 115, 119]],
+  [123, [120, 122, 123, 124, 125, 129]],
+  [220, [130, 219]], // likewise
+  [230, [220, 225, 229, 230, 235, 239]],
+  [410, [240, 409, 410, 415, 419]],
+  [820, [420, 819, 820, 829]],
+  [1100, [830, 1099, 1100, 1150, 1199]],
+  [1234, [1200, 1234, 1299]],
+  [2200, [2199, 2200, 2250, 2299]],
+  [4100, [2300, 4099, 4100, 4199]],
+  [33333, [4200, 33000, 33333, 33999]],
+  [75000, [34000, 74999, 75000, 75499, 75500, 75999]],
+  [123456789, [76000, 120000000, 123456789, 129999999]],
+  [1e12, [130000000, 999999999999, 1000000000000, 1000000000001, 1099999999999]],
+  [Number.POSITIVE_INFINITY, [1100000000000]],
+];
+
+describe("HistogramBounds that are not Envoy's own", () => {
+  const bounds = new HistogramBounds(ODD_BOUNDS);
+
+  it.each(SEEN_WITH_ODD_BOUNDS)("count under le=%d as Envoy does: %j", (le, values) => {
+    for (const value of values) expect(bounds.upper[bounds.bucketIndex(value)] ?? Number.POSITIVE_INFINITY).toBe(le);
+  });
+
+  it("put a value into the bucket of the default bounds wherever both have that bound", () => {
+    const both = new HistogramBounds([...ODD_BOUNDS, ...HISTOGRAM_BOUNDS].toSorted((a, b) => a - b));
+    for (let value = 0; value < 4_000_000; value += 1 + Math.floor(value / 50)) {
+      for (const bound of HISTOGRAM_BOUNDS) {
+        const isUnder = DEFAULT_BOUNDS.bucketIndex(value) <= HISTOGRAM_BOUNDS.indexOf(bound);
+        expect(both.bucketIndex(value) <= both.upper.indexOf(bound), `${value}, le ${bound}`).toBe(isUnder);
+      }
+    }
+  });
+});
 
 describe("bucketIndex and binMiddle", () => {
   it.each(SEEN_ON_ENVOY)("count %d as Envoy does: le=%d, three of it sum to %d", (value, le, sumOfThree) => {

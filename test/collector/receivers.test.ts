@@ -46,7 +46,15 @@ function open(proxy = WEB): StreamReader {
 
 function scrape(status: Partial<ScrapeStatus> = {}): ScrapeStatus {
   const atMs = Date.now();
-  const unread = { result: "ok", atMs, okAtMs: atMs, detail: "", logsWritten: null, logsDropped: null } as const;
+  const unread = {
+    result: "ok",
+    atMs,
+    okAtMs: atMs,
+    detail: "",
+    logsWritten: null,
+    logsDropped: null,
+    missingBounds: {},
+  } as const;
   return { target: "http://127.0.0.1:15000", proxy: WEB, ...unread, ...status };
 }
 
@@ -156,6 +164,7 @@ test("all that is known of a proxy that is scraped and logs", () => {
             error: null,
             logs_written: 9,
             logs_dropped: 0,
+            missing_bounds: {},
           },
         ],
         completeness: { access_log: 0.75, stats: 1 },
@@ -192,6 +201,7 @@ test("all that is known of a proxy that reports to the metrics service, which st
         reports_not_taken: { duplicate: 1 },
         label_sets: 7,
         counters: "cumulative",
+        missing_bounds: {},
         last_error: { text: "report not taken: cells_full", time: NOW },
       },
       access_log: { streams: 1 },

@@ -135,6 +135,7 @@ describe("Scraper", () => {
         detail: "",
         logsWritten: null,
         logsDropped: null,
+        missingBounds: {},
       };
       expect(scraper.statuses).toEqual([unread]);
       await scraper.scrapeNow();

@@ -3,7 +3,16 @@ import { renderTargets } from "../../collector/receiver/scrape/exposition.ts";
 import type { ScrapeStatus } from "../../collector/receiver/scrape.ts";
 
 function status(some: Partial<ScrapeStatus>): ScrapeStatus {
-  const unread = { proxy: null, result: null, atMs: 0, okAtMs: 0, detail: "", logsWritten: null, logsDropped: null };
+  const unread = {
+    proxy: null,
+    result: null,
+    atMs: 0,
+    okAtMs: 0,
+    detail: "",
+    logsWritten: null,
+    logsDropped: null,
+    missingBounds: {},
+  };
   return { target: "http://a:15000", ...unread, ...some };
 }
 

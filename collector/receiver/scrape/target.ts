@@ -8,6 +8,7 @@ import type { Places } from "../../record/stats-protobuf.ts";
 import type { ScrapeResult, SelfMetrics } from "../../self.ts";
 import { tagRegex } from "../../vocabulary.ts";
 import { LogLimit } from "../log-limit.ts";
+import { MISSING_BOUNDS, type Missing, type MissingBounds } from "../missing-bounds.ts";
 import { ScrapeFault } from "./http-get.ts";
 import { readNodeId, readStats, refuseHotRestarted, type Shared } from "./stats-request.ts";
 import type { TargetSpec } from "./target-spec.ts";
@@ -30,6 +31,7 @@ export interface TargetOptions {
 export interface TargetShared extends Shared {
   readonly rows: CounterRows;
   readonly untagged: UntaggedLabels;
+  readonly missingBounds: MissingBounds;
 }
 
 /** What is known of one target, for /api/v1/receivers. */
@@ -47,6 +49,8 @@ export interface ScrapeStatus {
   /** Access-log entries that the process took to send, and that it dropped instead, by its own stats; null when they do not say. */
   logsWritten: number | null;
   logsDropped: number | null;
+  /** Of the last reading that was handed on. */
+  missingBounds: Missing;
 }
 
 export class Target {
@@ -56,6 +60,8 @@ export class Target {
   private turn: Promise<void> = Promise.resolve();
   /** The untagged labels that the log was told of last. */
   private toldUntagged = "";
+  /** The missing bounds that the log was told of last. */
+  private toldMissing = "{}";
   /** Whether the log was told that there is no filter. */
   private isToldNoFilter = false;
   private readonly places: Places = [];
@@ -70,7 +76,7 @@ export class Target {
     this.resets = options.resets?.of(spec.statsUrl) ?? new CounterResets(shared.rows);
     this.faults = new LogLimit(options.log);
     const unread = { proxy: null, result: null, atMs: 0, okAtMs: 0, detail: "", logsWritten: null, logsDropped: null };
-    this.status = { target: spec.name, ...unread };
+    this.status = { target: spec.name, ...unread, missingBounds: {} };
   }
 
   inTurn(work: () => Promise<void>): Promise<void> {
@@ -153,6 +159,7 @@ export class Target {
     this.tellUntagged([...page.untagged], proxy);
     const before = this.resets.count;
     const cumulative = this.resets.accumulate(page.report(proxy));
+    this.tellMissingBounds(this.shared.missingBounds.count(page.missingBounds), proxy);
     this.options.self.scrapeCounterResets.inc(this.resets.count - before);
     return this.options.sink(cumulative);
   }
@@ -192,6 +199,16 @@ export class Target {
       { target: this.spec.name, result: "no_start_time" },
       "stats without the filter's start time: no filter there, or none that ran yet; nothing is counted from them",
     );
+  }
+
+  /** As `tellUntagged`. */
+  private tellMissingBounds(missing: Missing, proxy: string): void {
+    this.status.missingBounds = missing;
+    const told = JSON.stringify(missing);
+    if (told === this.toldMissing) return;
+    const isTold =
+      told === "{}" || this.faults.warn("bounds", { target: this.spec.name, proxy, missing }, MISSING_BOUNDS);
+    if (isTold) this.toldMissing = told;
   }
 
   /** Counted each time, logged once: it lasts until somebody changes the proxy's bootstrap and starts it anew. */
