@@ -2,6 +2,7 @@
 // where it is written out with comments.
 
 import { DOWNSTREAM_PEER, OBSERVATION, UPSTREAM_PEER, WASM_STATE_PREFIX } from "../collector/vocabulary.ts";
+import { bucketSettings } from "../envoy/histogram-buckets.ts";
 import { labelTag, STATS_TAGS } from "../envoy/stats-tags.ts";
 
 /** A piece of Envoy configuration in its JSON form. */
@@ -170,10 +171,11 @@ export function metricsSinkConfig({ tags = false, deltas = false, batchSize = 0 
   };
 }
 
-/** `stats_config`: one tag for each label, in the order in which Prometheus is to show them. `added`: labels of the user's own. */
-export function statsConfig(added: readonly string[] = []): Config {
+/** `stats_config`: one tag for each label, in the order in which Prometheus is to show them. `added`: labels of the user's own. `bounds`: those of histograms; by default Envoy's. */
+export function statsConfig(added: readonly string[] = [], bounds: readonly number[] = []): Config {
   const tags = [...STATS_TAGS, ...added.map(labelTag)];
-  return { stats_tags: tags.map(({ name, regex }) => ({ tag_name: name, regex })) };
+  const buckets = bounds.length === 0 ? {} : { histogram_bucket_settings: bucketSettings(bounds) };
+  return { stats_tags: tags.map(({ name, regex }) => ({ tag_name: name, regex })), ...buckets };
 }
 
 /** "127.0.0.1:11800" as Envoy's address. */

@@ -2,20 +2,21 @@
 
 import { spawn } from "node:child_process";
 import { constants } from "node:os";
-import { envoyArguments } from "./arguments.ts";
+import { ArgumentError, envoyArguments } from "./arguments.ts";
 import { EnvoyNotFoundError, findEnvoy } from "./binary.ts";
 
 const PASSED_ON: readonly NodeJS.Signals[] = ["SIGINT", "SIGTERM", "SIGHUP", "SIGUSR1"];
 
 async function main(args: readonly string[]): Promise<void> {
   if (args.length === 0) {
-    process.stderr.write("usage: npm run envoy -- CONFIG [flags of Envoy]\n");
+    process.stderr.write("usage: npm run envoy -- CONFIG [--histogram-bounds 5,10,25] [flags of Envoy]\n");
     process.exitCode = 2;
     return;
   }
   // npm runs scripts in the project's folder and says in INIT_CWD where the user was.
   const { INIT_CWD = process.cwd() } = process.env;
-  const child = spawn(await findEnvoy(), envoyArguments(args, INIT_CWD), { stdio: "inherit" });
+  const envoyArgs = envoyArguments(args, INIT_CWD);
+  const child = spawn(await findEnvoy(), envoyArgs, { stdio: "inherit" });
   for (const signal of PASSED_ON) process.on(signal, () => child.kill(signal));
   child.on("error", fail);
   child.on("exit", (code, signal) => {
@@ -25,7 +26,9 @@ async function main(args: readonly string[]): Promise<void> {
 }
 
 function fail(error: unknown): void {
-  process.stderr.write(`${error instanceof EnvoyNotFoundError ? error.message : String(error)}\n`);
+  process.stderr.write(
+    `${error instanceof EnvoyNotFoundError || error instanceof ArgumentError ? error.message : String(error)}\n`,
+  );
   process.exitCode = 1;
 }
 

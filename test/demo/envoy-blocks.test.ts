@@ -1,5 +1,5 @@
 import { describe, expect, test } from "vitest";
-import { envoyArguments } from "../../envoy/arguments.ts";
+import { ArgumentError, envoyArguments } from "../../envoy/arguments.ts";
 import { changedLines, fillBlocks } from "../../envoy/blocks.ts";
 
 describe("fillBlocks", () => {
@@ -34,5 +34,17 @@ describe("envoyArguments", () => {
 
   test("hands flags to Envoy as they are", () => {
     expect(envoyArguments(["--version"], "/here")).toEqual(["--version"]);
+  });
+
+  test("makes a configuration of the bounds of histograms", () => {
+    const given = ["sidecar.yaml", "--histogram-bounds", "5,7.5, 10", "-l", "info"];
+    const [, , flag, added = "", ...rest] = envoyArguments(given, "/here");
+    expect([flag, ...rest]).toEqual(["--config-yaml", "-l", "info"]);
+    const histogram_bucket_settings = [{ match: { prefix: "wasmcustom." }, buckets: [5, 7.5, 10] }];
+    expect(JSON.parse(added)).toEqual({ stats_config: { histogram_bucket_settings } });
+  });
+
+  test.each(["", "5,,10", "10,5", "5,5", "0,5", "5,x", "5,Infinity", "-l"])("refuses %j as bounds", (bounds) => {
+    expect(() => envoyArguments(["sidecar.yaml", "--histogram-bounds", bounds], "/here")).toThrow(ArgumentError);
   });
 });

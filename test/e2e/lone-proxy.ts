@@ -140,11 +140,12 @@ export async function startLoneProxy(
   return { adminUrl, inboundPort, outboundPort, records, received, stop };
 }
 
-/** `plugin`: what the filter is told besides; `labels`: those that it adds to the standard ones. */
+/** `plugin`: what the filter is told besides; `labels`: those that it adds to the standard ones; `bounds`: as `statsConfig`'s. */
 export function plainConfig(
   { inbound, outbound, admin, server, receiver }: Places,
   plugin: Config = {},
   labels: readonly string[] = [],
+  bounds: readonly number[] = [],
 ): Config {
   const manager = (direction: "inbound" | "outbound") => ({
     http_filters: [filterConfig(direction, filterWasmPath(), plugin), GRPC_STATS, ROUTER],
@@ -153,7 +154,7 @@ export function plainConfig(
     node: NODE,
     admin: { address: socketAddress(admin) },
     stats_flush_interval: "1s",
-    stats_config: statsConfig(labels),
+    stats_config: statsConfig(labels, bounds),
     static_resources: {
       listeners: [
         listener("inbound", inbound, "inbound|80||", manager("inbound")),
