@@ -1,6 +1,7 @@
 // Envoy's metrics service on real Envoys: what proxies report themselves, alone and beside scrapes and access logs. The truth is what
 // the applications counted.
 
+import { setTimeout as sleep } from "node:timers/promises";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { FAULT_HEADER } from "../../demo/bookinfo.ts";
 import type { Mesh, MeshOptions } from "../../demo/mesh.ts";
@@ -74,6 +75,74 @@ describe("beside scrapes and access logs", () => {
     expect(edges(samples, "destination")).toEqual(truth(mesh()));
     expect(edges(samples, "source")).toEqual(truth(mesh()));
   });
+});
+
+/** Requests, and durations, that a reporter told of. */
+function observed(samples: Awaited<ReturnType<typeof collectorSamples>>, name: string): number {
+  return samples.reduce((sum, each) => (each.name === name ? sum + each.value : sum), 0);
+}
+
+const requestsOf = (samples: Parameters<typeof observed>[0]) => observed(samples, "istio_requests_total");
+const durationsOf = (samples: Parameters<typeof observed>[0]) =>
+  observed(samples, "istio_request_duration_milliseconds_count");
+
+describe("alone, while the collector is killed", () => {
+  let mesh: Mesh;
+  const read = () => collectorSamples(mesh);
+  /** Both reporters tell of each request. */
+  const happened = () => 2 * total(truth(mesh));
+  /** What goes down between any two readings, from now on. */
+  let shown: Record<string, number> = {};
+  const readGrowing = async () => {
+    const samples = await read();
+    const now = counts(samples);
+    for (const [series, value] of Object.entries(shown)) expect(now[series] ?? 0, series).toBeGreaterThanOrEqual(value);
+    shown = now;
+    return samples;
+  };
+
+  beforeAll(async () => {
+    const collectorConfig = { state: { folder: "state", interval: "300ms" } };
+    mesh = await startTestMesh({
+      metricsSink: { tags: true, batchSize: 100 },
+      ...{ scrape: false, als: false, faults: false, collectorConfig },
+    });
+    await sendRequests(mesh, REQUESTS);
+  });
+  afterAll(() => mesh?.stop());
+
+  test("histograms go on from what was saved, with the first flush after", async () => {
+    const before = await settled(readGrowing, (samples) => durationsOf(samples) >= happened());
+    expect([requestsOf(before), durationsOf(before)]).toEqual([happened(), happened()]);
+    await mesh.restartCollector("SIGKILL");
+    expect(durationsOf(await readGrowing())).toBe(happened());
+    await sendRequests(mesh, 60);
+    const after = await settled(readGrowing, (samples) => durationsOf(samples) >= happened());
+    expect([requestsOf(after), durationsOf(after)]).toEqual([happened(), happened()]);
+  }, 90_000);
+
+  test("of histograms what was flushed between the last saving and the next stream is lost, and nothing else", async () => {
+    let isRunning = true;
+    const client = (async () => {
+      while (isRunning) await mesh.request();
+    })();
+    await sleep(3000);
+    const shownAtEnd = durationsOf(await readGrowing());
+    await mesh.restartCollector("SIGKILL");
+    await sleep(2000);
+    const happenedUntilHeard = happened(); // each proxy flushes every second
+    await sleep(1000);
+    isRunning = false;
+    await client;
+    const settledAfter = await settled(readGrowing, (samples) => requestsOf(samples) >= happened());
+    const lost = happened() - durationsOf(settledAfter);
+    expect(requestsOf(settledAfter)).toBe(happened());
+    expect(lost).toBeGreaterThanOrEqual(0);
+    expect(lost).toBeLessThanOrEqual(happenedUntilHeard - shownAtEnd);
+    await sendRequests(mesh, 60);
+    const grown = await settled(readGrowing, (samples) => durationsOf(samples) >= happened() - lost);
+    expect([requestsOf(grown), durationsOf(grown)]).toEqual([happened(), happened() - lost]);
+  }, 90_000);
 });
 
 /** The tests of a mesh whose proxies tell of themselves that way. */

@@ -10,6 +10,8 @@ export interface Telling {
   readonly isScraped: boolean;
   /** It has an access logger. */
   readonly logs: boolean;
+  /** Its stats come to the metrics service as it flushes them, over so many streams, with counters in that form; null: they do not. */
+  readonly streams: { readonly sinks: number; readonly areDeltas: boolean } | null;
   /** What an entry names: the process life (and the connection in it), or for connections the stream alone, or neither. */
   readonly names: "life" | "stream" | "nothing";
 }
@@ -54,8 +56,8 @@ export type Action =
       readonly isEnd: boolean;
       readonly log: Delivery | null;
     }
-  /** Histograms are shown as they are now. */
-  | { readonly do: "flush"; readonly proxy: number }
+  /** Histograms are shown as they are now; and streamed, over each sink so much later, in two parts if not in one. */
+  | { readonly do: "flush"; readonly proxy: number; readonly delayMs: readonly number[]; readonly isSplit: boolean }
   /** Stats are read now, and are taken in later, after those read before; again so much later, if not null. */
   | {
       readonly do: "scrape";
@@ -98,7 +100,8 @@ export const RETIRE_AFTER_MS = 600_000;
 const HOUR_MS = 3_600_000;
 const AMPLE: Room = { proxies: 1000, labelSets: 100, cells: 100_000, connections: 100_000 };
 
-const FULL: Telling = { keepsStats: true, isScraped: true, logs: true, names: "life" };
+const FULL: Telling = { keepsStats: true, isScraped: true, logs: true, streams: null, names: "life" };
+const STREAMED: Telling = { ...FULL, isScraped: false, logs: false, streams: { sinks: 1, areDeltas: false } };
 const TELLINGS: readonly Telling[] = [
   FULL,
   FULL,
@@ -106,8 +109,12 @@ const TELLINGS: readonly Telling[] = [
   { ...FULL, isScraped: false },
   { ...FULL, names: "stream" },
   { ...FULL, names: "nothing" },
-  { keepsStats: false, isScraped: false, logs: true, names: "stream" },
-  { keepsStats: false, isScraped: false, logs: true, names: "nothing" },
+  { keepsStats: false, isScraped: false, logs: true, streams: null, names: "stream" },
+  { keepsStats: false, isScraped: false, logs: true, streams: null, names: "nothing" },
+  STREAMED,
+  STREAMED,
+  { ...STREAMED, streams: { sinks: 2, areDeltas: true } },
+  { ...FULL, streams: { sinks: 2, areDeltas: false } },
 ];
 
 /** The history of a seed: always the same. */
@@ -165,7 +172,7 @@ function actionOf(dice: Dice, trouble: Trouble): Action {
   if (chosen < 33) return request(dice, proxy, trouble);
   if (chosen < 38) return { do: "open", proxy, label: dice.pick(6), log: delivery(dice, trouble) };
   if (chosen < 52) return pass(dice, proxy, trouble);
-  if (chosen < 60) return { do: "flush", proxy };
+  if (chosen < 60) return { do: "flush", proxy, delayMs: [delay(dice), delay(dice)], isSplit: dice.chance(0.5) };
   if (chosen < 76) return scrape(dice, proxy, trouble);
   if (chosen < 78) return { do: "replace_vm", proxy };
   if (chosen < 79) return { do: "reset_counters", proxy };

@@ -21,6 +21,9 @@ class Heard {
   unstamped = 0;
   /** Whether a generation of its counters was missed in part. */
   isMissed = false;
+  /** Flushes that were streamed and taken, each after the one before it; and the version that the last one showed. */
+  flushes = 0;
+  streamed = 0;
   last: (LastReading | null)[];
 
   constructor({ table }: Told) {
@@ -82,6 +85,14 @@ export class Oracle {
     }
   }
 
+  /** One flush of it was streamed, and taken whole. */
+  readFlush(told: Told, flush: number, version: number): void {
+    const heard = this.heardOf(told);
+    if (heard.flushes !== flush - 1) return; // one between is lost, and with it what only it had told
+    heard.flushes = flush;
+    heard.streamed = version;
+  }
+
   readEntry(told: Told, isStamped: boolean): void {
     const heard = this.heardOf(told);
     if (isStamped) heard.stamped++;
@@ -135,7 +146,11 @@ export class Oracle {
       const { read, isMissed } = this.heardOf(told);
       return read === told.version && !isMissed;
     });
-    return isRead || this.isLogged(life, table, isMember, "stamped");
+    const isStreamed = members.every((told) => {
+      // Of one that was set back, what came between the last flush and that is lost.
+      return this.heardOf(told).streamed === told.version && told.generations.every((generation) => generation === 0);
+    });
+    return isRead || isStreamed || this.isLogged(life, table, isMember, "stamped");
   }
 
   private isLogged(

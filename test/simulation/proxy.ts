@@ -1,9 +1,10 @@
 // A proxy as its filter sees it: process lives, what they counted, and what of that their stats show.
 
 import type { ConnectionRecord, StatsReport, StatsSample, TcpSample } from "../../collector/record/record.ts";
+import type { Stat } from "../../collector/record/stat-names.ts";
 import { packLabels } from "../../collector/series/key.ts";
 import { type Shape, TCP_SHAPE } from "../../collector/series/shape.ts";
-import { HttpMetric } from "../../collector/vocabulary.ts";
+import { HTTP_METRICS, HttpMetric } from "../../collector/vocabulary.ts";
 import { key, values } from "../collector/labels.ts";
 import { HTTP_SHAPE } from "../fixtures/counts.ts";
 import { tcpLabels } from "../fixtures/observation.ts";
@@ -37,6 +38,9 @@ export class Told {
   version = 0;
   flushedVersion = 0;
   entries = 0;
+  /** Flushes that were streamed; and what the last one of them had come to, since it was set back last. */
+  flushes = 0;
+  readonly streamed: Float64Array;
 
   constructor(
     readonly table: Table,
@@ -46,6 +50,7 @@ export class Told {
     this.truth = new Float64Array(width);
     this.counters = new Float64Array(width);
     this.flushed = new Float64Array(width);
+    this.streamed = new Float64Array(width);
     this.generations = metrics.map(() => 0);
     this.ends = metrics.map(() => []);
   }
@@ -72,7 +77,28 @@ export class Told {
       this.generations[metric] = (this.generations[metric] as number) + 1;
       this.counters.fill(0, from, to);
       this.flushed.fill(0, from, to);
+      this.streamed.fill(0, from, to);
     }
+  }
+
+  /**
+   * Of a flush that was done the stats of each metric that was counted: counters as they stand, or what they grew by; histograms as what they grew by. None
+   * of a label set that was never counted.
+   */
+  stream(areDeltas: boolean): { readonly stat: Stat; readonly numbers: readonly number[] }[] {
+    const { table, labelKey } = this;
+    this.flushes++;
+    return SHAPE_OF[table].metrics.map(({ from, to }, metric) => {
+      const isDelta = areDeltas || to - from > 1;
+      const now = to - from > 1 ? this.flushed : this.counters;
+      const numbers = Array.from(
+        now.subarray(from, to),
+        (count, at) => count - (isDelta ? (this.streamed[from + at] as number) : 0),
+      );
+      this.streamed.set(now.subarray(from, to), from);
+      const index = table === "tcp" ? HTTP_METRICS.length + metric : metric;
+      return { stat: { metric: index, labelKey, id: labelKey }, numbers };
+    });
   }
 
   /** What stats show of the label set; null when they do not show it. */

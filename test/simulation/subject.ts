@@ -1,8 +1,11 @@
 // What is tested: the collector's counting, from records and readings to totals, with the clock of a history; saved and restored.
 
+import { MetricsProcesses } from "../../collector/receiver/metrics-processes.ts";
+import type { Flush } from "../../collector/record/from-families.ts";
 import type { AccessRecord, ConnectionRecord, StatsReport } from "../../collector/record/record.ts";
 import type { ScrapeResult } from "../../collector/self.ts";
 import { packLabels, unpackLabels } from "../../collector/series/key.ts";
+import type { NativeBuckets } from "../../collector/series/native.ts";
 import { PodLabels } from "../../collector/series/pod-labels.ts";
 import type { SeriesReader } from "../../collector/series/reader.ts";
 import { DEFAULT_SHAPES } from "../../collector/series/shape.ts";
@@ -16,10 +19,13 @@ import { readShown } from "../../collector/state/restore.ts";
 import { SavedStore } from "../../collector/state/saved-store.ts";
 import { shownPieces } from "../../collector/state/shown.ts";
 import { SNAPSHOT_OPTIONS } from "../../collector/state/snapshot.ts";
+import { StreamedBook } from "../../collector/state/streamed-book.ts";
 import { LABELS } from "../../collector/vocabulary.ts";
 import { RETIRE_AFTER_MS, type Room } from "./history.ts";
 import type { Oracle } from "./oracle.ts";
-import { SHAPE_OF, type Table } from "./proxy.ts";
+import { type ProcessLife, SHAPE_OF, type Table } from "./proxy.ts";
+
+const AMPLE_PROCESSES = { processes: 100_000, labelSets: 100_000, forgetAfterMs: Number.POSITIVE_INFINITY };
 
 /** By label set. */
 export type Totals = ReadonlyMap<string, Float64Array>;
@@ -43,7 +49,7 @@ class Shard {
       { ...room, retireAfterMs: RETIRE_AFTER_MS },
       ownClock,
       null,
-      false,
+      true,
       DEFAULT_SHAPES,
       pods,
     );
@@ -56,6 +62,7 @@ class Shard {
 interface State {
   readonly frames: readonly Buffer[];
   readonly resets: readonly Buffer[];
+  readonly processes: readonly Buffer[];
   /** Brings back what the collector had been told by then. */
   readonly remember: () => void;
 }
@@ -70,6 +77,7 @@ interface Saving {
 
 export class Subject {
   readonly clock = new SimulatedClock();
+  private processes = new MetricsProcesses(AMPLE_PROCESSES, DEFAULT_SHAPES);
   private shards: readonly Shard[];
   private series = new SummedSeries(1);
   private resets = new ResetsBook();
@@ -92,6 +100,13 @@ export class Subject {
 
   /** What would be read of it. */
   readonly shown = (table: Table): Totals => totalsOf(this.series[table], table);
+
+  /** What would be read of a native histogram, by the index of its metric; null when there is none. */
+  shownNative(labelKey: string, metric: number): NativeBuckets | null {
+    const { http } = this.series;
+    const series = http.find(labelKey);
+    return series === undefined ? null : http.readNative(series, metric);
+  }
 
   /** What it counted. */
   readonly counted = (table: Table): Totals => {
@@ -120,6 +135,19 @@ export class Subject {
 
   report(report: StatsReport): ScrapeResult {
     return this.storeOf(report).report(report);
+  }
+
+  /** Takes what came of a flush over that sink; whether it did, all of it. */
+  stream(sink: object, { proxy, startMs }: ProcessLife, flush: Flush, areDeltas: boolean): boolean {
+    const process = this.processes.find(proxy, startMs);
+    if (process === null || !process.hears(sink, flush.timeMs)) return false;
+    const isAllTaken = process.counts.take(flush, areDeltas);
+    return this.report(process.counts.report(proxy, startMs)) === "ok" && isAllTaken;
+  }
+
+  /** The sink's stream ends with the process. */
+  leave(sink: object, { proxy, startMs }: ProcessLife): void {
+    this.processes.find(proxy, startMs)?.leave(sink);
   }
 
   /** A scrape whose start time reads far too large. */
@@ -165,6 +193,9 @@ export class Subject {
     if (state === null) throw new Error("nothing was saved");
     state.remember();
     for (const piece of state.resets) this.resets.restore(readerOf(piece));
+    this.processes = new MetricsProcesses(AMPLE_PROCESSES, DEFAULT_SHAPES);
+    const book = new StreamedBook(this.processes, DEFAULT_SHAPES);
+    for (const piece of state.processes) book.restore(readerOf(piece));
     for (const [shard, { saved, changes }] of this.shards.entries()) {
       const owns = (id: string) => shardOf(id, shards) === shard;
       saved.restore(state.frames.map(readerOf), { shard, shards, owns });
@@ -182,7 +213,12 @@ export class Subject {
 
   private endSave({ told, frames, remember }: Saving): void {
     frames.push(...shownPieces(this.series.floors(), this.series.restoredNatives(), this.series.shapes, 1));
-    this.state = { frames, remember, resets: [...this.resets.pieces(1)] };
+    this.state = {
+      frames,
+      remember,
+      resets: [...this.resets.pieces(1)],
+      processes: [...new StreamedBook(this.processes, DEFAULT_SHAPES).pieces(1)],
+    };
     for (const [shard, all] of told.entries()) for (const changes of all) this.series.apply(shard, changes);
     this.saving = null;
   }

@@ -1,6 +1,8 @@
 // The world of a history: proxies that count, ways on which what they tell is late or lost, and a collector that is checked after each step.
 
+import { Flush } from "../../collector/record/from-families.ts";
 import type { AccessRecord, ConnectionRecord, StatsReport } from "../../collector/record/record.ts";
+import { type NativeBuckets, observations } from "../../collector/series/native.ts";
 import { HTTP_SHAPE } from "../fixtures/counts.ts";
 import type { Action, Delivery, History, Telling } from "./history.ts";
 import { Oracle, type Shown } from "./oracle.ts";
@@ -16,6 +18,13 @@ interface Message {
   readonly take: () => void;
 }
 
+/** What a proxy's process streams to, and when the last message of each comes. */
+type Streams = readonly { untilMs: number }[];
+const newStreams = (): Streams => [{ untilMs: 0 }, { untilMs: 0 }];
+
+/** Between the two messages of a flush. */
+const SPLIT_MS = 5000;
+
 /** Sums are floats, added up in another order. */
 const TOLERANCE = 1e-9;
 
@@ -30,8 +39,11 @@ class World {
   private readonly oracle = new Oracle();
   private readonly lives: ProcessLife[];
   private readonly targets: number[];
+  private readonly streams: Streams[];
+  private nextFlush = 1;
   private readonly starts = new Set<number>();
   private readonly shown = new Map<string, Float64Array>();
+  private readonly natives = new Map<string, NativeBuckets>();
   private counted = new Map<string, Float64Array>();
   private queue: Message[] = [];
   private nextConnection = 0;
@@ -44,6 +56,7 @@ class World {
   ) {
     this.lives = tellings.map((_, proxy) => this.begin(proxy, 0));
     this.targets = tellings.map(() => 0);
+    this.streams = tellings.map(newStreams);
     subject.finishSave(this.oracle);
   }
 
@@ -75,7 +88,7 @@ class World {
         this.pass(action);
         break;
       case "flush":
-        this.flush(this.at(action.proxy));
+        this.flush(this.at(action.proxy), action);
         break;
       case "scrape":
         this.scrape(this.at(action.proxy), action);
@@ -176,8 +189,35 @@ class World {
     if (log.isTwice && names !== "nothing") this.send(log.delayMs + 1000, take);
   }
 
-  private flush(proxy: number): void {
-    for (const told of (this.lives[proxy] as ProcessLife).all()) told.flush();
+  private flush(proxy: number, how: Omit<Act<"flush">, "do" | "proxy">): void {
+    const life = this.lives[proxy] as ProcessLife;
+    for (const told of life.all()) told.flush();
+    const { keepsStats, streams } = this.tellings[proxy] as Telling;
+    if (!keepsStats || streams === null) return;
+    const all = life.all();
+    const stats = all.flatMap((told) => told.stream(streams.areDeltas));
+    const shown = all.map((told) => ({ told, flush: told.flushes, version: told.version }));
+    const timeMs = this.nextFlush++;
+    for (const [sink, stream] of (this.streams[proxy] as Streams).slice(0, streams.sinks).entries()) {
+      const { steadyMs } = this.subject.clock;
+      const firstMs = Math.max(steadyMs + (how.delayMs[sink] ?? 0), stream.untilMs); // a stream's messages come one after the other
+      const lastMs = firstMs + (how.isSplit ? SPLIT_MS : 0);
+      stream.untilMs = lastMs;
+      const half = how.isSplit ? Math.ceil(stats.length / 2) : stats.length;
+      let isTaken = true;
+      const take = (part: typeof stats) => () => {
+        const flush = new Flush(timeMs);
+        flush.stats.push(...part.map(({ stat }) => stat));
+        flush.numbers.push(...part.flatMap(({ numbers }) => numbers));
+        isTaken = this.subject.stream(stream, life, flush, streams.areDeltas) && isTaken;
+      };
+      this.send(firstMs - steadyMs, take(stats.slice(0, half)), true);
+      if (half < stats.length) this.send(lastMs - steadyMs, take(stats.slice(half)), true);
+      const told = () => {
+        if (isTaken) for (const { told, flush, version } of shown) this.oracle.readFlush(told, flush, version);
+      };
+      this.send(lastMs - steadyMs, told, true);
+    }
   }
 
   private scrape(proxy: number, how: Omit<Act<"scrape">, "do" | "proxy">): void {
@@ -210,6 +250,9 @@ class World {
     const proxy = this.at(index);
     if (inOrder) this.wind(proxy);
     this.wait(1);
+    const life = this.lives[proxy] as ProcessLife;
+    for (const stream of this.streams[proxy] as Streams) this.subject.leave(stream, life);
+    this.streams[proxy] = newStreams();
     this.lives[proxy] = this.begin(proxy, clockMs);
   }
 
@@ -220,7 +263,7 @@ class World {
       this.end(life, connection);
       this.log(proxy, life, connection, { delayMs: 0, isTwice: false, isFuture: false });
     }
-    this.flush(proxy);
+    this.flush(proxy, { delayMs: [], isSplit: false });
     this.scrape(proxy, { delayMs: 0, againMs: null, isFuture: false });
   }
 
@@ -230,6 +273,9 @@ class World {
     clock.steadyMs += downMs;
     this.queue = this.queue.filter(({ atMs, isAnswer }) => !isAnswer && atMs >= clock.steadyMs);
     this.targets.fill(0);
+    this.streams.forEach((_, proxy) => {
+      this.streams[proxy] = newStreams();
+    });
     this.subject.restart(shards);
     this.counted = new Map();
     this.isTouched = true;
@@ -269,6 +315,23 @@ class World {
   private check(): void {
     this.checkTotals(this.subject.counted, this.counted, true);
     this.checkTotals(this.subject.shown, this.shown, false);
+    this.checkNatives();
+  }
+
+  /** They hold as many as is shown, and no bucket went down. */
+  private checkNatives(): void {
+    for (const [labelKey, row] of this.subject.shown("http")) {
+      for (const [metric, { from, sum, to }] of SHAPE_OF.http.metrics.entries()) {
+        if (to - from === 1) continue;
+        const now = this.subject.shownNative(labelKey, metric);
+        const count = now === null ? 0 : observations(now);
+        if (count !== row[sum - 1]) fail(`native buckets hold ${count}, and the count is ${row[sum - 1]}`);
+        const name = `${labelKey}/${metric}`;
+        const before = this.natives.get(name);
+        if (now !== null && before !== undefined) checkBuckets(before, now);
+        if (now !== null) this.natives.set(name, { ...now, counts: now.counts.slice() });
+      }
+    }
   }
 
   /** `isAll`: of all that the collector was told, and not only of what it saved. */
@@ -344,6 +407,20 @@ function checkGrowth(all: Map<string, Float64Array>, name: string, row: Float64A
       fail(`${name.slice(0, 4)} field ${field} went down from ${before?.[field]} to ${count}`);
   }
   all.set(name, row);
+}
+
+function checkBuckets(before: NativeBuckets, now: NativeBuckets): void {
+  if (now.schema > before.schema) fail(`native buckets became finer: from schema ${before.schema} to ${now.schema}`);
+  if (now.zero < before.zero) fail(`the native bucket of 0 went down from ${before.zero} to ${now.zero}`);
+  const least = new Map<number, number>();
+  for (const [place, count] of before.counts.entries()) {
+    const index = Math.ceil((before.offset + place) / 2 ** (before.schema - now.schema));
+    least.set(index, (least.get(index) ?? 0) + count);
+  }
+  for (const [index, count] of least) {
+    const held = now.counts[index - now.offset] ?? 0;
+    if (held < count) fail(`native bucket ${index} of schema ${now.schema} went down from ${count} to ${held}`);
+  }
 }
 
 function checkAbove(table: Table, row: Float64Array, truth: Float64Array): void {
