@@ -65,17 +65,19 @@ async function measure(cells: number): Promise<void> {
   delay.disable();
   const bytes = (await self.stateBytes.get()).values[0]?.value ?? 0;
   const grown = (process.memoryUsage().rss - rssBefore) / 2 ** 20;
+  const cpuBefore = process.cpuUsage();
   const again = performance.now();
   const second = await Checkpoints.open(options);
   const restored = new SeriesStore(LIMITS);
   new ShardState(restored, { restored: second.restored, shard: 0, shards: 1 });
   const restoreSeconds = (performance.now() - again) / 1000;
+  const restoring = process.cpuUsage(cpuBefore);
   await second.abandon();
   rmSync(folder, { recursive: true });
   console.log(
     `${restored.http.cellCount} cells, ${restored.http.series.length} label sets: ${(bytes / 2 ** 20).toFixed(1)} MiB, saved in ` +
       `${seconds.toFixed(2)} s (${((user + system) / 1e6).toFixed(2)} s of CPU, longest turn ${(delay.max / 1e6).toFixed(0)} ms, ` +
-      `${grown.toFixed(0)} MiB more memory), restored in ${restoreSeconds.toFixed(2)} s`,
+      `${grown.toFixed(0)} MiB more memory), restored in ${restoreSeconds.toFixed(2)} s (${((restoring.user + restoring.system) / 1e6).toFixed(2)} s of CPU)`,
   );
 }
 
