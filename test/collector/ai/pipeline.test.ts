@@ -1,5 +1,8 @@
 // From an exporter's request, on the common gRPC port and over HTTP, to /metrics.
 
+import { mkdtempSync, rmSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
 import * as grpc from "@grpc/grpc-js";
 import { afterAll, beforeAll, expect, test } from "vitest";
 import { loadConfig } from "../../../collector/config/load.ts";
@@ -57,4 +60,42 @@ test("tokens that gateways tell of, over gRPC and HTTP, are on /metrics in both 
   const openMetrics = await page("application/openmetrics-text;version=1.0.0");
   expect(openMetrics).toMatch(/^# TYPE gen_ai_client_token_usage histogram$/m);
   expect(openMetrics).toMatch(/^gen_ai_client_token_usage_bucket\{.*,le="4\.0"\} 0$/m);
+});
+
+test("what was told before a restart is shown after it, and is not counted again", async () => {
+  const folder = mkdtempSync(join(tmpdir(), "meshtally-ai-"));
+  const address = { host: "127.0.0.1", port: 0 };
+  const defaults = loadConfig({ path: null, env: {} });
+  const config = {
+    ...defaults,
+    grpc: { ...defaults.grpc, address },
+    http: { address },
+    otlp: { grpc: null, http: { address } },
+    state: { folder, intervalMs: 20 },
+  };
+  const tokens = async ({ httpAddress }: Collector) => {
+    const text = await (await fetch(`http://${httpAddress}/metrics`)).text();
+    return /^gen_ai_client_token_usage_sum\{.*\} (\d+)$/m.exec(text)?.[1] ?? null;
+  };
+  const send = ({ otlpAddresses }: Collector) =>
+    fetch(`http://${otlpAddresses.http}/v1/metrics`, {
+      method: "POST",
+      headers: { "content-type": "application/json" },
+      body: JSON.stringify(requestOf("one")),
+    });
+  try {
+    const first = await startCollector(config, () => silentLog);
+    await send(first);
+    await expect.poll(() => tokens(first), { timeout: 5000 }).toBe("42");
+    await first.stop();
+    const second = await startCollector(config, () => silentLog);
+    expect(await tokens(second)).toBe("42");
+    await send(second);
+    await second.stop();
+    const third = await startCollector(config, () => silentLog);
+    expect(await tokens(third)).toBe("42");
+    await third.stop();
+  } finally {
+    rmSync(folder, { recursive: true });
+  }
 });

@@ -75,8 +75,8 @@ export class CollectorProcess {
     };
   }
 
-  get(path: string): Promise<Response> {
-    return fetch(`http://${this.http}${path}`);
+  get(path: string, headers: Record<string, string> = {}): Promise<Response> {
+    return fetch(`http://${this.http}${path}`, { headers });
   }
 
   kill(signal: NodeJS.Signals): void {

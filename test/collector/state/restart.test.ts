@@ -8,6 +8,7 @@ import { join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
 import { afterEach, expect, it } from "vitest";
 import { bytesState, encodeMessage, type Fields, structFields } from "../../fixtures/als.ts";
+import { readDelimited } from "../../fixtures/metric-family.ts";
 import { encodeObservation } from "../../fixtures/observation.ts";
 import { text, values } from "../labels.ts";
 import { CollectorProcess } from "../shards/collector-process.ts";
@@ -60,6 +61,24 @@ async function total(collector: CollectorProcess): Promise<number> {
   return lines.reduce((sum, line) => sum + Number(line.split(" ").at(-1)), 0);
 }
 
+/** Of durations the count, and what native buckets hold together; null where there are none. */
+async function durations(collector: CollectorProcess): Promise<{ count: number; native: number | null }> {
+  const accept = "application/vnd.google.protobuf;proto=io.prometheus.client.MetricFamily;encoding=delimited";
+  const page = Buffer.from(await (await collector.get("/metrics", { accept })).arrayBuffer());
+  const family = readDelimited(page).find(({ name }) => name === "istio_request_duration_milliseconds");
+  const metrics = (family?.["metric"] ?? []) as { histogram: { sampleCount: number; positiveDelta?: number[] } }[];
+  const sums = metrics.map(({ histogram: { sampleCount, positiveDelta } }) => {
+    let held = 0;
+    let bucket = 0;
+    for (const delta of positiveDelta ?? []) {
+      bucket += delta;
+      held += bucket;
+    }
+    return { count: sampleCount, native: positiveDelta ? held : null };
+  });
+  return sums[0] ?? { count: 0, native: null };
+}
+
 /** Once it is that, or 5 s are over. */
 async function settledTotal(collector: CollectorProcess, expected: number): Promise<number> {
   for (let tries = 0; tries < 100; tries++) {
@@ -74,18 +93,22 @@ it("goes on after kill -9, with two threads, with none, and with three", { timeo
   closers.push(() => rmSync(folder, { recursive: true }));
   const shown = { requests: 4 };
   const admin = await startAdmin(PROXIES, shown);
-  const config = `state: { folder: ${JSON.stringify(folder)}, interval: 100ms }\nscrape: { targets: [${JSON.stringify(admin)}], interval: 200ms }\n`;
+  const config = `metrics: { native_histograms: true }\nstate: { folder: ${JSON.stringify(folder)}, interval: 100ms }\nscrape: { targets: [${JSON.stringify(admin)}], interval: 200ms }\n`;
   let truth = shown.requests;
+  let logged = 0;
   let saved = 0;
   for (const threads of [0, 2, 0, 3]) {
     const collector = await CollectorProcess.start(threads, config);
     closers.push(() => collector.stop());
     expect(await total(collector)).toBeGreaterThanOrEqual(saved);
+    expect(await durations(collector)).toEqual({ count: logged, native: logged || null });
     for (let proxy = 0; proxy < PROXIES; proxy++) await log(collector, proxy, 10 + proxy);
     truth += PROXIES * 10 + 15;
+    logged += PROXIES * 10 + 15;
     shown.requests += 3; // of which its log tells nothing
     truth += 3;
     expect(await settledTotal(collector, truth)).toBe(truth);
+    expect(await durations(collector)).toEqual({ count: logged, native: logged });
     saved = truth;
     collector.kill("SIGKILL");
     await collector.ended;
