@@ -284,6 +284,9 @@ export class SeriesTable<Told extends Labelled, Sample extends Labelled> impleme
     const needed = 1 + this.missingAccounts(life, key).length;
     const hasRoom = this.held.others + this.lifeCount() + needed <= this.limits.cells;
     if (key !== this.shape.overflowKey && hasRoom && !cells.isClosed) return this.addCell(life, key);
+    // Of the marks of one request's values none is in the overflow where another is not: two access logs may tell of it under either.
+    const isAlike = key !== this.shape.overflowKey && sameValues(cells.byKey, key).length > 0;
+    if (isAlike && life.startMs === UNSTAMPED) return hasRoom ? this.addCell(life, key) : null;
     if (key !== this.shape.overflowKey && !this.mayClose(life)) return null;
     let cell = cells.byKey.get(this.shape.overflowKey) ?? null;
     if (!cell && this.cellCount < this.limits.cells) cell = this.addCell(life, this.shape.overflowKey);
