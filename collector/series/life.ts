@@ -156,6 +156,12 @@ export class Lives {
     return past !== undefined && past.starts.length > 0 && (known?.lives.length ?? 0) === 0;
   }
 
+  /** Whether an unstamped life of the proxy was let go. */
+  hasLostUnstamped(proxyId: string): boolean {
+    const past = this.proxies.get(proxyId)?.past ?? this.tombstones.get(proxyId);
+    return past !== undefined && past.unstampedUntilMs > 0;
+  }
+
   private admit(proxyId: string, startMs: number, nowMs: number): Life | Refusal {
     if (this.isPast(proxyId, startMs)) return "life_retired";
     if (startMs > this.options.clock.wallMs() + MAX_AHEAD_MS) return "in_future";

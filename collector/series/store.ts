@@ -120,8 +120,10 @@ export class SeriesStore implements SeriesTables {
   }
 
   /** Whether nobody knows any more what was counted of the connection. */
-  private isOfLost({ proxy, lifeMs }: ConnectionRecord): boolean {
-    return lifeMs === UNSTAMPED && this.lives.hasLostStamped(proxy);
+  private isOfLost({ proxy, lifeMs, streamId }: ConnectionRecord): boolean {
+    if (lifeMs !== UNSTAMPED) return false;
+    // What another access log told of it by its stream's id went with the life, and this entry has no id to compare.
+    return this.lives.hasLostStamped(proxy) || (streamId === "" && this.lives.hasLostUnstamped(proxy));
   }
 
   /**

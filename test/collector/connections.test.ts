@@ -295,6 +295,15 @@ describe("connections of a proxy that was let go, and comes back", () => {
     expect(total(both.store)).toEqual(before);
   });
 
+  it("that one access log told of by an id do not count again by another one's entry that has none", () => {
+    const both = setUp({ proxies: 1 });
+    expect(both.store.observeConnection(unnamed(SOME), "als")).toBeNull();
+    letGo(both);
+    const before = total(both.store);
+    expect(both.store.observeConnection(entry(ENDED, { lifeMs: 0 }), "otlp")).toBe("life_retired");
+    expect(total(both.store)).toEqual(before);
+  });
+
   it("that its stats told of do not count again by an entry that names no life", () => {
     const both = setUp({ proxies: 1 });
     expect(both.store.report(report(BEGUN))).toBe("ok");
