@@ -15,6 +15,7 @@ import type { CertificateFiles } from "../../demo/certificates.ts";
 import type { Config } from "../../demo/telemetry-config.ts";
 import { writeCertificates } from "../fixtures/certificates.ts";
 import { type LoneProxy, type Places, plainConfig, startLoneProxy } from "./lone-proxy.ts";
+import { overTls } from "./over-tls.ts";
 
 const SECONDS = 6;
 const SWAP_AFTER_MS = 1000;
@@ -59,41 +60,20 @@ async function configure(places: Places): Promise<Config> {
   collector = await startCollector({ ...defaults, grpc, http: { address }, scrape }, () => silentLog);
   const config = plainConfig({ ...places, receiver: collector.grpcAddress });
   const resources = config["static_resources"] as { clusters: Config[] };
-  const clusters = resources.clusters.map((each) => (each["name"] === "meshtally_collector" ? overTls(each) : each));
+  const clusters = resources.clusters.map((each) =>
+    each["name"] === "meshtally_collector" ? withLimit(overTls(each, issued.client)) : each,
+  );
   const text = JSON.stringify({ ...config, static_resources: { ...resources, clusters } });
   return JSON.parse(text.replaceAll('"buffer_flush_interval":"1s"', '"buffer_flush_interval":"0.01s"'));
 }
 
-/** As deploy/envoy-tls-cluster.yaml, and with connections that end soon. */
-function overTls(cluster: Config): Config {
-  const { client } = issued;
+/** With connections that end soon. */
+function withLimit(cluster: Config): Config {
   const [[name, options]] = Object.entries(cluster["typed_extension_protocol_options"] as Record<string, Config>) as [
     [string, Config],
   ];
   const limit = { common_http_protocol_options: { max_requests_per_connection: STREAMS_PER_CONNECTION } };
-  return {
-    ...cluster,
-    typed_extension_protocol_options: { [name]: { ...options, ...limit } },
-    transport_socket: {
-      name: "envoy.transport_sockets.tls",
-      typed_config: {
-        "@type": "type.googleapis.com/envoy.extensions.transport_sockets.tls.v3.UpstreamTlsContext",
-        sni: "collector.test",
-        common_tls_context: {
-          tls_certificates: [
-            {
-              certificate_chain: { filename: client.certificate },
-              private_key: { filename: client.privateKey },
-            },
-          ],
-          validation_context: {
-            trusted_ca: { filename: client.authority },
-            match_typed_subject_alt_names: [{ san_type: "DNS", matcher: { exact: "collector.test" } }],
-          },
-        },
-      },
-    },
-  };
+  return { ...cluster, typed_extension_protocol_options: { [name]: { ...options, ...limit } } };
 }
 
 /** The certificate that the collector shows now. */
