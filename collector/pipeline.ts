@@ -256,6 +256,7 @@ async function startAll(
     isContinued: (state?.restored ?? null) !== null,
     destinationRule: config.metrics.destinations,
     hasPods: config.metrics.podLabels,
+    buckets: config.metrics.buckets,
     scrapeStatuses: () => scraper.statuses,
     renderSelf: (holdings, others) =>
       self.render(

@@ -20,6 +20,8 @@ export interface CollectionOptions {
   readonly destinationRule: DestinationRule;
   /** Whether label sets have pods. */
   readonly hasPods: boolean;
+  /** By HttpMetric, the bounds that are shown of it; default: all. */
+  readonly buckets?: readonly (readonly number[])[];
   readonly scrapeStatuses: () => readonly ScrapeStatus[];
   /** The collector's own metrics, as text. */
   readonly renderSelf: (
@@ -37,7 +39,8 @@ export class Collection {
   private readonly self = new TextPoints();
 
   constructor(private readonly options: CollectionOptions) {
-    this.series = new SeriesPoints(options.readings.series, options.destinationRule, options.hasPods);
+    const { readings, destinationRule, buckets, hasPods } = options;
+    this.series = new SeriesPoints(readings.series, destinationRule, buckets, hasPods);
   }
 
   /**

@@ -98,7 +98,7 @@ async function openExporter(
   { format, encoder, transport }: Protocol,
   common: ReceiversOptions & { readonly startMs: number; readonly turns: Turns },
 ): Promise<Exporter> {
-  const { readings, destinationRule, hasPods, scrapeStatuses, renderSelf, startMs, turns, self, log } = common;
+  const { readings, destinationRule, buckets, hasPods, scrapeStatuses, renderSelf, startMs, turns, self, log } = common;
   const { name, metrics, intervalMs } = settings;
   const counts = self.exportTo(name);
   const ownLog = withReceiver(log, name);
@@ -108,6 +108,7 @@ async function openExporter(
     readings,
     destinationRule,
     hasPods,
+    ...(buckets && { buckets }),
     scrapeStatuses,
     renderSelf,
     isWanted: (family) => pattern.test(family),

@@ -35,14 +35,20 @@ export class SeriesPoints {
   private readonly groups: readonly Group[];
   private readonly layout: CountsLayout;
   private readonly counts: Float64Array;
-  /** The bounds of histograms. */
-  private readonly marks: readonly string[];
+  /** By HttpMetric, how the points of its histogram are spread. */
+  private readonly spreads: readonly HistogramSpread[];
 
-  /** `rule`: which reports of destinations count in mesh_*. `hasPods`: whether label sets have pods. */
-  constructor({ http, tcp, shapes }: SeriesTables, rule: DestinationRule, hasPods = false) {
+  /** `rule`, `buckets`: as TrafficFamilies has them. `hasPods`: whether label sets have pods. */
+  constructor(
+    { http, tcp, shapes }: SeriesTables,
+    rule: DestinationRule,
+    buckets: readonly (readonly number[])[] = [],
+    hasPods = false,
+  ) {
     this.layout = shapes[0].layout;
     this.counts = new Float64Array(this.layout.width);
-    this.marks = this.layout.bounds.upper.map(String);
+    const { upper } = this.layout.bounds;
+    this.spreads = HTTP_METRICS.map((_, metric) => new HistogramSpread(upper, buckets[metric] ?? upper));
     this.groups = [
       { ...reported(http, false, HTTP_METRICS), hasPods },
       { ...reported(tcp, true, TCP_METRICS), hasPods },
@@ -75,13 +81,34 @@ export class SeriesPoints {
 
   private httpPoint(family: Family, index: HttpMetric, labels: Labels): Point | null {
     if (index === HttpMetric.Requests) return this.counter(family, REQUESTS, labels);
-    const { counts, layout, marks } = this;
+    const { counts, layout } = this;
     const field = layout.histogramField(index);
     const count = counts[field + layout.histogramCount] as number;
     if (count === 0) return null;
-    const values = counts.subarray(field, field + layout.histogramCount + 1);
+    const spread = this.spreads[index] as HistogramSpread;
+    const values = spread.read(counts, field);
     const sum = counts[field + layout.histogramSum] as number;
-    return { family, labels, value: null, spread: { label: "le", marks, values, count, sum } };
+    return { family, labels, value: null, spread: { label: "le", marks: spread.marks, values, count, sum } };
+  }
+}
+
+/** The bounds that are shown of a histogram, and their counts. */
+class HistogramSpread {
+  readonly marks: readonly string[];
+  /** Of each bound, then of +Inf: its place in the histogram. */
+  private readonly places: readonly number[];
+  private readonly values: Float64Array;
+
+  constructor(bounds: readonly number[], shown: readonly number[]) {
+    this.marks = shown.map(String);
+    this.places = [...shown.map((bound) => bounds.indexOf(bound)), bounds.length];
+    this.values = new Float64Array(this.places.length);
+  }
+
+  /** Valid until the next. `field`: where the histogram begins. */
+  read(counts: Float64Array, field: number): Float64Array {
+    for (const [index, place] of this.places.entries()) this.values[index] = counts[field + place] as number;
+    return this.values;
   }
 }
 

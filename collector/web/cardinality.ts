@@ -43,6 +43,8 @@ export class Cardinality {
     private readonly rule: DestinationRule,
     /** `limits.label_sets`. */
     private readonly limit: number,
+    /** By HttpMetric, the bounds that are shown of it; default: all. */
+    private readonly buckets: readonly (readonly number[])[] = [],
     /** Whether label sets have pods. */
     private readonly hasPods = false,
   ) {
@@ -70,13 +72,17 @@ export class Cardinality {
     }
   }
 
+  /** Of a histogram: each bucket, that of +Inf, sum and count. */
+  private linesOf(metric: HttpMetric): number {
+    return (this.buckets[metric] ?? this.layout.bounds.upper).length + 3;
+  }
+
   private async group(group: Group, { overflowed }: ShardHoldings, top: number): Promise<object> {
     const { reader, isTcp } = group;
     const verdicts = new Verdicts(reader, isTcp, this.rule);
     const visible = new VisibleSeries(reader);
     const unified = new VisibleSeries(reader, (series) => verdicts.observer(series));
     const series = visible.series.slice();
-    const lines = this.layout.histogramWidth + 1; // of a histogram: each bucket, that of +Inf, sum and count
     const labels = [...labelNames(this.hasPods).keys()].filter((label) => !isTcp || isTcpLabel(label));
     const shown = await counted(group, this.layout, visible, series);
     const once = await counted(group, this.layout, unified, unified.series.slice());
@@ -87,8 +93,8 @@ export class Cardinality {
       expired: reader.series.filter((labelSet) => reader.isExpired(labelSet)).length,
       series: series.length,
       families: group.families.flatMap(({ standard, unified: mesh, field }, index) => [
-        familyOf(standard, shown[index] as number, isTcp || field === REQUESTS ? 1 : lines),
-        familyOf(mesh, once[index] as number, isTcp || field === REQUESTS ? 1 : lines),
+        familyOf(standard, shown[index] as number, isTcp || field === REQUESTS ? 1 : this.linesOf(index)),
+        familyOf(mesh, once[index] as number, isTcp || field === REQUESTS ? 1 : this.linesOf(index)),
       ]),
       labels: (await labelCosts(series, labels, top, this.hasPods)).map(labelOf),
     };

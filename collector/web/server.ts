@@ -90,7 +90,7 @@ export class WebServer {
     const { readings, destinationRule, buckets, hasPods, labelSets } = options;
     this.families = new TrafficFamilies(readings.series, destinationRule, buckets, hasPods);
     this.exposition = new Exposition(this.families);
-    this.cardinality = new Cardinality(readings.series, destinationRule, labelSets, hasPods);
+    this.cardinality = new Cardinality(readings.series, destinationRule, labelSets, buckets, hasPods);
     this.server = this.createServer(options.tls ?? null);
     this.server.maxConnections = MAX_CONNECTIONS;
     this.server.timeout = IDLE_TIMEOUT_MS;

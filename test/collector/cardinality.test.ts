@@ -30,9 +30,9 @@ interface Group {
   }[];
 }
 
-function setUp() {
+function setUp(buckets: readonly (readonly number[])[] = []) {
   const store = new SeriesStore({ proxies: 9, labelSets: 1000, cells: 5000, connections: 9, retireAfterMs: 1000 });
-  const cardinality = new Cardinality(store, "certain", 1000);
+  const cardinality = new Cardinality(store, "certain", 1000, buckets);
   const observe = (labelKey: string, durationMs = 7) =>
     store.observe({ proxy: "p", lifeMs: 0, labelKey, requests: 1, durationMs, requestBytes: 3, responseBytes: 300 });
   const read = async (query = "") => {
@@ -77,8 +77,11 @@ describe("labelCosts", () => {
 });
 
 describe("/api/v1/cardinality", () => {
-  it("counts the series and samples that /metrics shows", async () => {
-    const { store, observe, read } = setUp();
+  it.each([
+    ["all buckets", []],
+    ["some", [[], [5, 10], [0.5], [1, 5, 10]]],
+  ])("counts the series and samples that /metrics shows: %s", async (_, buckets) => {
+    const { store, observe, read } = setUp(buckets);
     observe(key({ reporter: "source", response_code: "200" }));
     observe(key({ reporter: "source", response_code: "500" }), -1);
     observe(key({ reporter: "destination", source_workload: "web" }));
@@ -90,7 +93,7 @@ describe("/api/v1/cardinality", () => {
     const { http, tcp } = await read();
     expect(http).toMatchObject({ label_sets: 4, limit: 1000, overflowed: 5, series: 3 });
     expect(tcp).toMatchObject({ label_sets: 1, overflowed: 0, series: 1 });
-    const lines = Array.from(new TextTraffic(new TrafficFamilies(store), "text").render(), String)
+    const lines = Array.from(new TextTraffic(new TrafficFamilies(store, "certain", buckets), "text").render(), String)
       .join("")
       .split("\n");
     for (const { family, samples } of [...http.families, ...tcp.families]) {

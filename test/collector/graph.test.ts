@@ -1,4 +1,6 @@
 import { describe, expect, it } from "vitest";
+import { HistogramBounds } from "../../collector/series/histogram.ts";
+import { DEFAULT_SHAPES, shapesOf } from "../../collector/series/shape.ts";
 import { SeriesStore } from "../../collector/series/store.ts";
 import { ServiceGraph } from "../../collector/service-graph/graph.ts";
 import { key, type LabelValues } from "./labels.ts";
@@ -20,12 +22,15 @@ const WEB_TO_API: LabelValues = {
 const BY_SOURCE = { ...WEB_TO_API, reporter: "source", connection_security_policy: "unknown" };
 const BY_DESTINATION = { ...WEB_TO_API, reporter: "destination", connection_security_policy: "mutual_tls" };
 
-function setUp(limit = 100, expireAfterMs = 0) {
+function setUp(limit = 100, expireAfterMs = 0, shapes = DEFAULT_SHAPES) {
   const clock = { nowMs: START_MS };
   const now = () => clock.nowMs;
   const store = new SeriesStore(
     { proxies: 100, labelSets: 1000, cells: 500_000, connections: 100, retireAfterMs: 600_000 },
     { wallMs: now, steadyMs: now },
+    null,
+    false,
+    shapes,
   );
   const graph = new ServiceGraph(store, limit, now, expireAfterMs);
   const send = (labels: LabelValues, times = 1, durationMs = 7): void => {
@@ -68,6 +73,26 @@ describe("ServiceGraph", () => {
       },
     ]);
     expect(graph.read(60_000).nodes[0]?.version).toBe("unknown");
+  });
+
+  it.each([
+    ["fewer than Envoy's", [7.5, 33]],
+    ["more", [...Array.from({ length: 60 }, (_, index) => (index + 1) / 10), 7.5, 33, 123, 75000]],
+  ])("reads percentiles by the bounds that are counted by: %s", (_, bounds) => {
+    const { graph, pass, send } = setUp(100, 0, shapesOf(new HistogramBounds(bounds)));
+    send(BY_SOURCE, 10, 20);
+    send(BY_DESTINATION, 10, 20);
+    send({ ...BY_SOURCE, destination_workload: "db" }, 10, 7);
+    pass(1);
+    const [api, db] = graph.read(60_000).edges;
+    expect(api).toMatchObject({
+      p50Ms: 7.5 + (33 - 7.5) / 2,
+      sourceRequests: 10,
+      destinationRequests: 10,
+      isMutualTls: true,
+    });
+    expect(db?.p99Ms).toBeLessThanOrEqual(7.5);
+    expect(db).toMatchObject({ requests: 10, destinationRequests: 0, isMutualTls: null });
   });
 
   it("joins both reporters' counts of the same requests to one edge", () => {

@@ -229,7 +229,7 @@ describe("pod labels", () => {
     const protobuf = readDelimited(
       Buffer.concat(Array.from(new ProtobufTraffic(families).render(), (piece) => Buffer.from(piece))),
     ) as unknown as ProtobufFamily[];
-    const points = [...pointsOf(new SeriesPoints(store, "certain", true).points(() => true))];
+    const points = [...pointsOf(new SeriesPoints(store, "certain", [], true).points(() => true))];
     for (const name of ["istio_requests_total", "mesh_requests_total", "mesh_tcp_sent_bytes_total"]) {
       const expected = podsOf(samples(name).map(({ labels }) => labels));
       expect(expected).toHaveLength(name.startsWith("istio") ? 3 : 2);
@@ -249,7 +249,7 @@ describe("pod labels", () => {
     const { observe, store } = setUp(true, { labelSets: 5 });
     for (let pod = 0; pod < 9; pod++) observe(idOf(`web-${pod}`));
     const holdings = { overflowed: { http: 4, tcp: 0 } } as ShardHoldings;
-    const { body } = await new Cardinality(store, "certain", 5, true).read(new URLSearchParams("top=1"), holdings);
+    const { body } = await new Cardinality(store, "certain", 5, [], true).read(new URLSearchParams("top=1"), holdings);
     const { http } = body as { http: { series: number; labels: { label: string }[] } };
     expect(http.series).toBe(6);
     expect(http.labels).toHaveLength(LABELS.length + 2);

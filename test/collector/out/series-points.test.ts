@@ -2,7 +2,9 @@
 
 import { expect, it } from "vitest";
 import { SeriesPoints } from "../../../collector/out/series-points.ts";
+import { HistogramBounds } from "../../../collector/series/histogram.ts";
 import { withMark } from "../../../collector/series/key.ts";
+import { shapesOf } from "../../../collector/series/shape.ts";
 import { SeriesStore } from "../../../collector/series/store.ts";
 import type { DestinationRule } from "../../../collector/series/unified.ts";
 import { TrafficFamilies } from "../../../collector/web/exposition/families.ts";
@@ -64,4 +66,28 @@ it.each<DestinationRule>(["certain", "all"])("are what /metrics shows (%s)", (ru
   expect(new Set(sent.map(([id]) => id)).size).toBe(sent.length);
   expect(Object.fromEntries(sent)).toEqual(Object.fromEntries(shown));
   expect(JSON.stringify(sent)).not.toContain("gone");
+});
+
+it("has the bounds that are shown, and no others, each as it is among all", () => {
+  const store = new SeriesStore(LIMITS, undefined, null, false, shapesOf(new HistogramBounds([1, 7.5, 33, 123, 5000])));
+  for (const durationMs of [0, 7, 8, 129, 130, 9000]) {
+    const labelKey = key({ reporter: "source" });
+    store.observe({ proxy: "p", lifeMs: 0, labelKey, requests: 1, durationMs, requestBytes: 33, responseBytes: -1 });
+  }
+  const steps = new SeriesPoints(store, "certain", [[], [7.5, 123], [33]]).points((name) => name.startsWith("istio"));
+  const spreads = Array.from(pointsOf(steps), ({ family, spread }) => [
+    family.name,
+    spread && [spread.marks, Array.from(spread.values)],
+  ]);
+  expect(spreads).toEqual([
+    ["istio_requests_total", null],
+    [
+      "istio_request_duration_milliseconds",
+      [
+        ["7.5", "123"],
+        [2, 4, 6],
+      ],
+    ],
+    ["istio_request_bytes", [["33"], [6, 6]]],
+  ]);
 });

@@ -162,8 +162,8 @@ const PATHS = [
   ...KINDS.map((kind) => `/api/v1/indicators?kind=${kind}`),
 ];
 
-async function historyThrough(threads: number, targets: readonly string[]) {
-  const collector = await start(threads, `scrape: { interval: 1h, targets: [${targets.join(", ")}] }\n`);
+async function historyThrough(threads: number, targets: readonly string[], settings = "") {
+  const collector = await start(threads, `scrape: { interval: 1h, targets: [${targets.join(", ")}] }\n${settings}`);
   while ((await collector.get("/readyz")).status !== 200) await sleep(5); // what was scraped before it was logged is history
   await Promise.all(Array.from({ length: PROXIES }, (_, proxy) => logOf(collector, proxy)));
   await faultsOf(collector);
@@ -183,6 +183,23 @@ describe("threads", () => {
     expect(alone.metrics).toContain('meshtally_access_log_dropped_total{reason="message_malformed"} 1.00000000');
     expect(await historyThrough(1, targets)).toEqual(alone);
     expect(await historyThrough(3, targets)).toEqual(alone);
+  });
+
+  it("count by the bounds that they are told", async () => {
+    const settings = "metrics: { bounds: [7.5, 33, 123, 75000], buckets: { request_bytes: [33, 123] } }\n";
+    const targets = await Promise.all([0, 1].map(startAdmin));
+    const trafficThrough = async (threads: number) => {
+      const { metrics } = await historyThrough(threads, targets, settings);
+      return metrics.filter((line: string) => /^(istio|mesh)_/.test(line));
+    };
+    const alone = await trafficThrough(0);
+    const boundsOf = (name: string) => {
+      const lines = alone.filter((line: string) => line.startsWith(`${name}_bucket{`));
+      return [...new Set(lines.map((line: string) => /,le="([^"]+)"/.exec(line)?.[1]))];
+    };
+    expect(boundsOf("istio_request_duration_milliseconds").sort()).toEqual(["+Inf", "123", "33", "7.5", "75000"]);
+    expect(boundsOf("mesh_request_bytes").sort()).toEqual(["+Inf", "123", "33"]);
+    expect(await trafficThrough(2)).toEqual(alone);
   });
 
   it("name ends by Kubernetes objects, serve taps, and count the streams that are too many", async () => {

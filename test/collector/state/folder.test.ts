@@ -18,7 +18,8 @@ import { tmpdir } from "node:os";
 import { join, resolve } from "node:path";
 import { crc32 } from "node:zlib";
 import { afterEach, describe, expect, it } from "vitest";
-import { DEFAULT_SHAPES } from "../../../collector/series/shape.ts";
+import { HistogramBounds } from "../../../collector/series/histogram.ts";
+import { DEFAULT_SHAPES, shapesOf } from "../../../collector/series/shape.ts";
 import { SeriesStore } from "../../../collector/series/store.ts";
 import { type Frame, StateFolder } from "../../../collector/state/folder.ts";
 import {
@@ -31,7 +32,7 @@ import {
 } from "../../../collector/state/frames.ts";
 import { ResetsBook } from "../../../collector/state/resets-book.ts";
 import { SavedStore } from "../../../collector/state/saved-store.ts";
-import { readFrames, readStores } from "../../../collector/state/state-file.ts";
+import { readFrames, readStores, type StateFile } from "../../../collector/state/state-file.ts";
 import { key } from "../labels.ts";
 
 const MEANING = meaningOf("", DEFAULT_SHAPES);
@@ -54,8 +55,9 @@ async function open(folder: string): Promise<StateFolder> {
 }
 
 /** One request of one proxy. */
-function framesOfOne(): Frame[] {
-  const store = new SeriesStore({ proxies: 9, labelSets: 9, cells: 99, connections: 9, retireAfterMs: 1000 });
+function framesOfOne(shapes = DEFAULT_SHAPES): Frame[] {
+  const limits = { proxies: 9, labelSets: 9, cells: 99, connections: 9, retireAfterMs: 1000 };
+  const store = new SeriesStore(limits, undefined, null, false, shapes);
   store.observe({
     proxy: "p",
     lifeMs: 1000,
@@ -206,6 +208,27 @@ describe("a file that is no whole state", () => {
     expect(await faultOf(withHeader(state, (header) => header.writeUInt32LE(7, 12)))).toBe("other_vocabulary");
     expect(await faultOf(Buffer.concat([state, rubbish]))).toBe("corrupt");
     expect(await faultOf(withRubbish)).toBe("cut_short");
+  });
+
+  it("is set aside where histograms are counted by other bounds, and read where they are the same", async () => {
+    const shapes = (bounds: readonly number[]) => shapesOf(new HistogramBounds(bounds));
+    const bounds = [5, 7.5, 33];
+    const folder = newFolder();
+    const reopened = async (as: ReturnType<typeof shapes>) => {
+      const files = await StateFolder.open(folder, "", as);
+      closers.push(() => files.close());
+      return files;
+    };
+    const first = await reopened(shapes(bounds));
+    await first.write(1, each(framesOfOne(shapes(bounds))));
+    await first.close();
+    const same = await reopened(shapes(bounds));
+    expect([...readStores(same.read(NEVER) as StateFile)]).toHaveLength(1);
+    await same.close();
+    const faults: string[] = [];
+    const other = await reopened(shapes([5, 7.5, 34])); // rows are as long
+    expect(other.read((fault) => faults.push(fault))).toBeNull();
+    expect(faults).toEqual(["other_vocabulary"]);
   });
 
   it("is set aside wherever it was cut, and whichever byte is wrong", async () => {
