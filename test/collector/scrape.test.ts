@@ -11,6 +11,7 @@ import { Scraper } from "../../collector/receiver/scrape.ts";
 import type { StatsReport } from "../../collector/record/record.ts";
 import { type ScrapeResult, SelfMetrics } from "../../collector/self.ts";
 import { DEFAULT_SHAPES } from "../../collector/series/shape.ts";
+import { HISTOGRAM_BOUNDS, HttpMetric } from "../../collector/vocabulary.ts";
 import { key, text } from "./labels.ts";
 
 const closers: (() => Promise<unknown>)[] = [];
@@ -558,6 +559,27 @@ describe("Scraper", () => {
       message: expect.stringMatching(/^stats_tags of proxy lack labels/),
       suppressed: 0,
     });
+  });
+
+  it("tells of bounds that a proxy does not count by, in its status, and once in the log", async () => {
+    const admin = new Admin();
+    const bucket = (bound: number | string) => `istio_request_bytes_bucket{${text()},le="${bound}"} 1\n`;
+    admin.more = [...HISTOGRAM_BOUNDS.filter((bound) => bound !== 25 && bound !== 0.5), "+Inf"].map(bucket).join("");
+    const lines: object[] = [];
+    const log: Log = { ...silentLog, warn: (fields, message) => lines.push({ ...fields, message }) };
+    const { scraper, reports } = setUp([await listen(admin.listener)], { log });
+    for (let round = 0; round < 3; round++) await scraper.scrapeNow();
+    const missing = { istio_request_bytes: [0.5, 25] };
+    expect(lines).toMatchObject([{ missing, message: expect.stringContaining("metrics.bounds") }]);
+    expect(scraper.statuses).toMatchObject([{ missingBounds: missing }]);
+    const [, ten, twentyFive] = [5, 10, 25].map(
+      (bound) =>
+        reports[0]?.samples[0]?.histograms[HttpMetric.RequestBytes]?.cumulative[HISTOGRAM_BOUNDS.indexOf(bound)],
+    );
+    expect([ten, twentyFive]).toEqual([1, 1]);
+    admin.more = "";
+    await scraper.scrapeNow();
+    expect(scraper.statuses).toMatchObject([{ missingBounds: {} }]);
   });
 
   it("has room for so many names of labels that stats_tags lack, and none for more", async () => {
