@@ -4,7 +4,7 @@ import { MetricsProcesses } from "../../collector/receiver/metrics-processes.ts"
 import type { Flush } from "../../collector/record/from-families.ts";
 import type { AccessRecord, ConnectionRecord, StatsReport } from "../../collector/record/record.ts";
 import type { ScrapeResult } from "../../collector/self.ts";
-import { packLabels, unpackLabels } from "../../collector/series/key.ts";
+import { markOf, packLabels, unpackLabels, withMark } from "../../collector/series/key.ts";
 import type { NativeBuckets } from "../../collector/series/native.ts";
 import { PodLabels } from "../../collector/series/pod-labels.ts";
 import type { SeriesReader } from "../../collector/series/reader.ts";
@@ -250,7 +250,7 @@ function totalsOf(reader: SeriesReader, table: Table): Totals {
 export function withoutPods(totals: Totals): Totals {
   const sums = new Map<string, Float64Array>();
   for (const [labelKey, row] of totals) {
-    const labels = packLabels((unpackLabels(labelKey) ?? []).slice(0, LABELS.length));
+    const labels = withMark(packLabels((unpackLabels(labelKey) ?? []).slice(0, LABELS.length)), markOf(labelKey));
     const sum = sums.get(labels);
     sums.set(labels, sum ? row.map((count, field) => count + (sum[field] as number)) : row);
   }
