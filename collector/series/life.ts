@@ -63,6 +63,8 @@ export class Past {
   readonly starts: number[] = [];
   /** When the last entry came that named no life, Unix ms: it may have told of any life that had begun by then. */
   unstampedUntilMs = 0;
+  /** Whether a stamped life went that told of TCP connections which had not ended, and which no unstamped one takes into account. */
+  hasOpen = false;
 
   add(startMs: number): void {
     if (this.starts.length >= RETIRED_STARTS) this.starts.shift();
@@ -147,13 +149,15 @@ export class Lives {
   }
 
   /**
-   * Whether all stamped lives of the proxy were let go, so that nobody knows which of its connections were counted: of those that
-   * entries without a life tell of, one that goes on would count again.
+   * Whether stamped lives of the proxy were let go, so that nobody knows which of its connections were counted: of those that entries
+   * without a life tell of, one that goes on would count again. While others are held it takes one that left some open: an Envoy that
+   * drains beside the one that took over from it, or a second proxy of the same node id.
    */
   hasLostStamped(proxyId: string): boolean {
     const known = this.proxies.get(proxyId);
     const past = known?.past ?? this.tombstones.get(proxyId);
-    return past !== undefined && past.starts.length > 0 && (known?.lives.length ?? 0) === 0;
+    if (past === undefined || past.starts.length === 0) return false;
+    return past.hasOpen || (known?.lives.length ?? 0) === 0;
   }
 
   /** Whether an unstamped life of the proxy was let go. */

@@ -16,6 +16,7 @@ import type {
   TcpSample,
 } from "../record/record.ts";
 import type { DropReason, ScrapeResult } from "../self.ts";
+import { TcpMetric } from "../vocabulary.ts";
 import { Connections } from "./connections.ts";
 import { Expiry } from "./expiry.ts";
 import type { KeptLabels } from "./kept-labels.ts";
@@ -151,6 +152,9 @@ export class SeriesStore implements SeriesTables {
   }
 
   private release(life: Life): void {
+    const { past } = life.proxy;
+    if (life.startMs !== UNSTAMPED && this.tcp.hasUnaccounted(life, TcpMetric.Opened, TcpMetric.Closed))
+      past.hasOpen = true;
     this.onRelease(life);
     this.http.release(life);
     this.tcp.release(life);

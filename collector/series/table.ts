@@ -200,6 +200,14 @@ export class SeriesTable<Told extends Labelled, Sample extends Labelled> impleme
     }
   }
 
+  /** Whether the life counted more in one field than in another, under a label set that no account takes in (`addCell`). */
+  hasUnaccounted(life: Life, more: number, less: number): boolean {
+    for (const cell of this.cellsOf(life).byKey.values()) {
+      if (cell.account === null && this.countedBy(cell, more) > this.countedBy(cell, less)) return true;
+    }
+    return false;
+  }
+
   readNative({ natives }: Series, metric: number): NativeBuckets | null {
     return natives?.[metric]?.buckets ?? null;
   }

@@ -3,6 +3,7 @@
 //
 //   series       table, number, label set, [base], total            every label set, before any record that names its number
 //   past         proxy, until, starts                               a proxy that was let go, or whose lives were
+//   left open    proxy                                              a life went that told of connections which had not ended
 //   proxy        proxy, lives, cells                                all at one moment
 //   connections  life, connections                                  after the proxy's cells
 //   ended        connection                                         last of all
@@ -23,6 +24,7 @@ export enum RecordKind {
   Shown = 8,
   Natives = 9,
   RestoredNatives = 10,
+  LeftOpen = 11,
 }
 
 /** Which readings of a cell follow, and whether what it counts does, where that is its part of what several count together. */

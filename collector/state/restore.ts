@@ -123,6 +123,9 @@ export class Restore {
       case RecordKind.RestoredNatives:
         this.takeNatives(reader, this.table(reader).table, () => reader.labelKey());
         break;
+      case RecordKind.LeftOpen:
+        this.takeLeftOpen(reader);
+        break;
       default:
         throw malformed(`there is no record of kind ${kind}`);
     }
@@ -174,6 +177,11 @@ export class Restore {
     const past = this.store.lives.pastOf(id);
     past.unstampedUntilMs = Math.max(past.unstampedUntilMs, untilMs);
     for (const startMs of starts) if (!past.starts.includes(startMs)) past.add(startMs);
+  }
+
+  private takeLeftOpen(reader: ByteReader): void {
+    const id = reader.text();
+    if (this.share.owns(id)) this.store.lives.pastOf(id).hasOpen = true;
   }
 
   private takeGone(reader: ByteReader): void {

@@ -69,6 +69,7 @@ export class Snapshot {
 
   /** A life is let go: of each label set what it leaves in the base. */
   released(life: Life, left: readonly (readonly [table: number, series: Series, row: Float64Array])[]): void {
+    this.writeLeftOpen(life.proxy.id, life.proxy.past);
     this.writer.byte(RecordKind.Gone);
     this.writer.text(life.proxy.id);
     this.writer.float(life.startMs);
@@ -96,11 +97,18 @@ export class Snapshot {
   }
 
   private writePast(id: string, past: Past): void {
+    this.writeLeftOpen(id, past);
     this.writer.byte(RecordKind.Past);
     this.writer.text(id);
     this.writer.float(past.unstampedUntilMs);
     this.writer.count(past.starts.length);
     for (const startMs of past.starts) this.writer.float(startMs);
+  }
+
+  private writeLeftOpen(id: string, { hasOpen }: Past): void {
+    if (!hasOpen) return;
+    this.writer.byte(RecordKind.LeftOpen);
+    this.writer.text(id);
   }
 
   /** Those that were not written yet. */

@@ -304,6 +304,19 @@ describe("connections of a proxy that was let go, and comes back", () => {
     expect(total(both.store)).toEqual(before);
   });
 
+  it("that stats of a process told of which another of its node id outlived do not count again by an entry that names no life", () => {
+    const { clock, store } = setUp();
+    expect(store.report(report(BEGUN))).toBe("ok");
+    for (let minute = 0; minute < 12; minute++) {
+      clock.nowMs += MINUTE_MS;
+      expect(store.report({ ...report(BEGUN, OTHER_KEY), lifeMs: 2 * LIFE })).toBe("ok");
+      store.retireSuperseded();
+    }
+    expect(store.lifeCount).toBe(1);
+    expect(store.observeConnection(entry(ENDED, { lifeMs: 0, streamId: "s" }))).toBe("life_retired");
+    expect(total(store)).toEqual(BEGUN);
+  });
+
   it("that its stats told of do not count again by an entry that names no life", () => {
     const both = setUp({ proxies: 1 });
     expect(both.store.report(report(BEGUN))).toBe("ok");

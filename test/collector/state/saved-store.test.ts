@@ -2,6 +2,7 @@
 
 import { describe, expect, it } from "vitest";
 import type { StatsReport, StatsSample } from "../../../collector/record/record.ts";
+import { packLabels } from "../../../collector/series/key.ts";
 import type { SeriesReader } from "../../../collector/series/reader.ts";
 import { DEFAULT_SHAPES, OVERFLOW_KEY } from "../../../collector/series/shape.ts";
 import { type SeriesLimits, SeriesStore } from "../../../collector/series/store.ts";
@@ -10,7 +11,8 @@ import { ResetsBook } from "../../../collector/state/resets-book.ts";
 import { SavedStore } from "../../../collector/state/saved-store.ts";
 import { SNAPSHOT_OPTIONS } from "../../../collector/state/snapshot.ts";
 import { HTTP_METRICS, TCP_METRICS } from "../../../collector/vocabulary.ts";
-import { key } from "../labels.ts";
+import { tcpLabels } from "../../fixtures/observation.ts";
+import { key, values } from "../labels.ts";
 
 const ROOMY: SeriesLimits = { proxies: 100, labelSets: 100, cells: 1000, connections: 100, retireAfterMs: 60_000 };
 const WHOLE = { shard: 0, shards: 1, owns: () => true };
@@ -59,6 +61,32 @@ function requests(reader: SeriesReader, labelKey?: string): number {
   }
   return sum;
 }
+
+it("knows that a process was let go which had told of open connections, also if that happens meanwhile", () => {
+  const labelKey = packLabels(tcpLabels(values()));
+  const ended = {
+    proxy: "p",
+    lifeMs: 0,
+    connectionId: 0,
+    streamId: "s",
+    isOver: true,
+    parts: [{ labelKey, counts: [1, 1, 9, 9] }],
+  };
+  for (const at of [0, 1, 2, 3]) {
+    const { store, saved, clock } = newStore();
+    store.report({ ...report(1, []), tcpSamples: [{ labelKey, counts: [1, 0, 5, 5] }] });
+    store.report(report(2, [sample(KEYS[0] as string, 3)]));
+    clock.nowMs += 120_000;
+    if (at === 0) store.retireSuperseded();
+    const pieces = piecesOf(saved, (piece) => {
+      if (piece === at) store.retireSuperseded();
+    });
+    const { store: again } = restored(pieces);
+    again.retireSuperseded();
+    if (store.lifeCount === 1) expect(again.observeConnection(ended)).toBe("life_retired");
+    else expect.fail(`nothing was let go of at piece ${at}`);
+  }
+});
 
 describe("a life that is let go of while it is saved", () => {
   it.each([0, 1, 2, 3, 4, 5, 6, 7, 8])("counts once, whichever piece comes next: %d", (at) => {
