@@ -21,7 +21,7 @@ export const DROP_REASONS = [
   "life_retired",
   /** More proxies or process lives than `limits.proxies`. */
   "proxies_full",
-  /** More label sets of process lives than `limits.cells`, and no room for its overflow either. */
+  /** More label sets of process lives than `limits.cells`, of a proxy whose lives must not overflow (table.ts, `mayClose`). */
   "cells_full",
   /** One more connection than `limits.connections`: its end will say all of it. */
   "connections_full",
@@ -324,7 +324,7 @@ export interface Holdings {
   readonly labelSets: ByShape;
   readonly lives: number;
   readonly cells: ByShape;
-  /** Requests, or connections, under the overflow label set. */
+  /** Requests, or connections, under the overflow label sets. */
   readonly overflowed: ByShape;
   /** Of those shown, what is left out of mesh_*, by reason. */
   readonly leftOut: Readonly<Record<"http" | "tcp", Readonly<Record<string, number>>>>;
@@ -651,7 +651,7 @@ export class SelfMetrics {
   });
   private readonly overflowed = new Counter({
     name: "meshtally_label_sets_overflowed_total",
-    help: "Requests, and TCP connections, counted under the overflow label set, every label `other`: beyond limits.label_sets, limits.cells or the filter's own cap.",
+    help: "Requests, and TCP connections, counted under the overflow label sets, most labels `other`: beyond limits.label_sets, limits.cells or the filter's own cap.",
     labelNames: ["metrics"] as const,
     registers: [this.registry],
   });

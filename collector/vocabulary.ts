@@ -21,6 +21,14 @@ export {
 } from "../filter/vocabulary/metrics.ts";
 export { firstSegment, spiffeNamespace } from "../filter/vocabulary/name-rules.ts";
 export * from "../filter/vocabulary/observation.ts";
+export {
+  DESTINATION_NAMES,
+  Naming,
+  namingOf,
+  type Overflow,
+  overflowOf,
+  SOURCE_NAMES,
+} from "../filter/vocabulary/overflow.ts";
 export * from "../filter/vocabulary/peer-metadata.ts";
 export {
   BUILD_PREFIX,

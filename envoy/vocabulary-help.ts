@@ -46,7 +46,7 @@ export const FAULT_HELP: { readonly [reason: string]: string } = {
   own_metadata_too_large:
     "The proxy's own metadata was longer than `max_header_bytes`. It is sent without `additional_labels`, or not at all. Counted once per configuration and worker.",
   label_sets_full:
-    "The cap on label sets was reached. The request, or TCP connection, went to the overflow series, whose labels all read `other`.",
+    "The cap on label sets was reached. The request, or TCP connection, went to an overflow series, most of whose labels read `other`.",
   streams_full: "The cap on requests in flight was reached. The request was counted without its peer.",
   connections_full:
     "The cap on TCP connections was reached. The connection was counted when it ended, without its peer.",

@@ -1,5 +1,5 @@
 // Label sets: which are known, by their labels, and the metric ids of each. Never forgotten, because Envoy never forgets a metric that
-// wasm defined; bounded by `max_label_sets`, beyond which everything is one set whose labels all read `other`.
+// wasm defined; bounded by `max_label_sets`, beyond which everything is one of the few sets of the overflow.
 
 import {
   BEYOND_CONNECTION_PLAN,
@@ -16,6 +16,7 @@ import { packConnectionObservation, packObservation } from "./observation.ts";
 import { Table } from "./table.ts";
 import { LABELS } from "./vocabulary/labels.ts";
 import { OBSERVATION_LABELS_OFFSET } from "./vocabulary/observation.ts";
+import { overflowOf } from "./vocabulary/overflow.ts";
 import { OTHER } from "./vocabulary/values.ts";
 import { readText } from "./wire/text.ts";
 import { Writer } from "./wire/writer.ts";
@@ -139,12 +140,12 @@ function lotOf(subject: Subject): Lot {
   return subject === Subject.Messages ? ofMessages : ofConnections;
 }
 
-/** By the serial of the plan. */
-const overflows = new Map<u32, LabelSet>();
+/** By the serial of the plan and the name of the overflow. */
+const overflows = new Map<string, LabelSet>();
 
 /**
- * The label set with these values of LABELS and of the plan's operands, made on first sight; that of the overflow when there are
- * `limit` already. Cold path.
+ * The label set with these values of LABELS and of the plan's operands, made on first sight; the one of the overflow when
+ * there are `limit` already. Cold path.
  */
 export function resolveLabelSet(
   plan: Plan,
@@ -152,7 +153,7 @@ export function resolveLabelSet(
   operands: Map<i32, string>,
   limit: i32,
 ): LabelSet {
-  if (plan === BEYOND_PLAN || plan === BEYOND_CONNECTION_PLAN) return overflowLabelSet(plan);
+  if (plan === BEYOND_PLAN || plan === BEYOND_CONNECTION_PLAN) return overflowLabelSet(plan, values);
   blankUnused(plan, values);
   const observation = packFor(plan, values, operands);
   const custom = packIdentity(plan, values, operands);
@@ -161,21 +162,24 @@ export function resolveLabelSet(
   const lot = lotOf(plan.subject);
   const known = lot.find(changetype<usize>(owner) + offset, owner.length - offset);
   if (known !== null) return known;
-  if (!lot.hasRoom(limit)) return overflowLabelSet(plan);
+  if (!lot.hasRoom(limit)) return overflowLabelSet(plan, values);
   const set = new LabelSet(plan, observation, custom, false);
   lot.add(owner, offset, set);
   return set;
 }
 
-function overflowLabelSet(plan: Plan): LabelSet {
-  if (overflows.has(plan.serial)) return overflows.get(plan.serial);
-  const values = new StaticArray<string>(LABELS.length).fill(OTHER);
+function overflowLabelSet(plan: Plan, beyond: StaticArray<string>): LabelSet {
+  const overflow = overflowOf(beyond.slice<string[]>());
+  const name = `${plan.serial}/${overflow.name}`;
+  if (overflows.has(name)) return overflows.get(name);
+  const values = new StaticArray<string>(LABELS.length);
+  for (let i = 0; i < values.length; i++) values[i] = overflow.valueOf(i);
   blankUnused(plan, values);
   const operands = new Map<i32, string>();
   for (let i = 0; i < plan.operands.length; i++) operands.set(plan.operands[i], OTHER);
   const custom = packIdentity(plan, values, operands);
   const set = new LabelSet(plan, packFor(plan, values, operands), custom, true);
-  overflows.set(plan.serial, set);
+  overflows.set(name, set);
   return set;
 }
 

@@ -20,6 +20,8 @@ export class Series {
     readonly index: number,
     /** Packed label values (key.ts). */
     readonly labelKey: string,
+    /** Whether it takes in what limits keep out (overflow.ts). */
+    readonly isOverflow: boolean,
     total: number,
   ) {
     this.total = total;

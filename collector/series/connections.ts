@@ -93,16 +93,16 @@ export class Connections {
       const gained = counts.map((count, field) => Math.max(0, count - (before.counts[field] as number)));
       if (gained.every((gain) => gain === 0)) continue;
       const reason = this.table.observe(life, { labelKey: before.labelKey, counts: gained }, way);
-      if (reason === null) counted[index] = this.raised(before, gained);
+      if (reason === null) counted[index] = this.raised(life, before, gained);
       else refusal = reason;
     }
     return refusal;
   }
 
   /** With the table's own string for the label set: as many connections as are held might each have brought a long one. */
-  private raised({ labelKey, counts }: ConnectionPart, gained: readonly number[]): ConnectionPart {
+  private raised(life: Life, { labelKey, counts }: ConnectionPart, gained: readonly number[]): ConnectionPart {
     const raised = counts.map((count, field) => count + (gained[field] as number));
-    return { labelKey: this.table.heldKey(labelKey), counts: raised };
+    return { labelKey: this.table.heldKey(life, labelKey), counts: raised };
   }
 
   private hold(life: Life, id: ConnectionId, counted: ConnectionPart[]): void {

@@ -50,7 +50,7 @@ class KeptKeys {
 
   constructor(
     private readonly kept: ReadonlySet<Label>,
-    private readonly shape: Pick<Shape<never, never>, "index" | "width" | "overflowKey">,
+    private readonly shape: Pick<Shape<never, never>, "index" | "width" | "overflowOf">,
     private readonly rule: DestinationRule,
   ) {}
 
@@ -87,7 +87,7 @@ class KeptKeys {
 
   /** What decides whether it counts in mesh_* may go; so the verdict is kept with it where what is left does not say the same. */
   private reduce(labelKey: string): string {
-    if (labelKey === this.shape.overflowKey) return labelKey;
+    if (labelKey === this.shape.overflowOf(labelKey)) return labelKey;
     const isTcp = this.shape.index === TCP_SHAPE.index;
     const left = this.leftOf(withoutMark(labelKey));
     const verdict = judge(labelKey, isTcp, this.rule);

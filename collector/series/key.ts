@@ -87,6 +87,17 @@ export function withSomePod(labelKey: string): string {
   return endOfValues(labelKey) === endOfLabels(labelKey) ? withPod(labelKey, OTHER_POD) : labelKey;
 }
 
+/** The values as they are packed: for comparisons with words of the vocabulary, quicker than `unpackLabels`. What is missing is empty. */
+export function slicedLabels(labelKey: string): string[] {
+  const values: string[] = [];
+  for (let at = 0; values.length < LABELS.length; ) {
+    const end = at < labelKey.length ? at + 1 + labelKey.charCodeAt(at) : at;
+    values.push(labelKey.slice(at + 1, end));
+    at = end;
+  }
+  return values;
+}
+
 export function withMark(labelKey: string, mark: Mark | null): string {
   return mark === null ? labelKey : labelKey + mark;
 }

@@ -80,6 +80,11 @@ export class ProxyLives {
   /** Stamped lives, in the order in which they were first heard of; rarely more than two. */
   readonly lives: Life[] = [];
   unstamped: Life | null = null;
+  /**
+   * Whether its label sets overflow into one, both ends' reports in it: what was saved had counted them there, and whatever tells of the same
+   * requests has to go where they are.
+   */
+  hasMixedOverflow = false;
 
   constructor(
     readonly id: string,

@@ -12,7 +12,7 @@ import type { Shape, Shapes } from "./shape.ts";
 /** What a node id says of its pod; null for one that names none. */
 export type PodOf = (nodeId: string) => { readonly name: string; readonly namespace: string } | null;
 
-type AnyShape = Pick<Shape<never, never>, "index" | "overflowKey">;
+type AnyShape = Pick<Shape<never, never>, "index" | "overflowOf">;
 
 /** Of one process life. */
 interface LifeKeys {
@@ -55,7 +55,7 @@ export class PodLabels {
     const known = keys.known[shape.index] as Map<string, string>;
     const knownKey = known.get(labelKey);
     if (knownKey !== undefined) return knownKey; // fast: nearly every record
-    const key = isOverflow(labelKey, shape) ? labelKey : withPod(labelKey, keys.pod);
+    const key = labelKey === shape.overflowOf(labelKey) ? labelKey : withPod(labelKey, keys.pod);
     const cell = life.cells[shape.index]?.byKey.get(key);
     if (cell) known.set(labelKey, cell.series.labelKey); // so there are no more of them than cells
     return key;
@@ -67,12 +67,4 @@ export class PodLabels {
     if (name === "" || namespace === "") return packPod([cleanValue(nodeId), ""]);
     return packPod([cleanValue(name), cleanValue(namespace)]);
   }
-}
-
-function isOverflow(labelKey: string, { overflowKey }: AnyShape): boolean {
-  return withoutReporter(labelKey) === withoutReporter(overflowKey);
-}
-
-function withoutReporter(labelKey: string): string {
-  return labelKey.slice(1 + labelKey.charCodeAt(0));
 }

@@ -8,15 +8,10 @@
 //                +-------+-------+-----------+---------------+
 
 import type { AccessRecord, ConnectionPart, HistogramSample, StatsSample, TcpSample } from "../record/record.ts";
-import { HTTP_METRICS, HttpMetric, isTcpLabel, LABELS, OTHER, TCP_METRICS } from "../vocabulary.ts";
+import { HTTP_METRICS, HttpMetric, TCP_METRICS } from "../vocabulary.ts";
 import { CountsLayout, REQUESTS } from "./counts.ts";
 import { DEFAULT_BOUNDS, type HistogramBounds } from "./histogram.ts";
-import { packLabels } from "./key.ts";
-
-/** The label set that takes in what the limit keeps out, here and in the filter: every label `other`. */
-export const OVERFLOW_KEY = packLabels(LABELS.map(() => OTHER));
-/** The same of TCP metrics: every label that they carry. */
-export const TCP_OVERFLOW_KEY = packLabels(LABELS.map((_, label) => (isTcpLabel(label) ? OTHER : "")));
+import { MIXED_OVERFLOW_KEY, overflowKeyOf, TCP_MIXED_OVERFLOW_KEY } from "./overflow.ts";
 
 /** Where a row has the numbers of one metric: counts in [from, sum), and the sum of a histogram in [sum, to). */
 export interface MetricFields {
@@ -32,7 +27,10 @@ export interface Shape<Told, Sample> {
   readonly index: number;
   /** Fields of a row; the first says how many requests, or connections, there were. */
   readonly width: number;
-  readonly overflowKey: string;
+  /** The label set that takes in one which a limit keeps out (overflow.ts). */
+  readonly overflowOf: (labelKey: string) => string;
+  /** The one that took in all (`ProxyLives.hasMixedOverflow`). */
+  readonly mixedOverflowKey: string;
   readonly metrics: readonly MetricFields[];
   /** Writes into a row what was logged. */
   readonly fill: (row: Float64Array, told: Told) => void;
@@ -58,7 +56,8 @@ function httpShape(bounds: HistogramBounds): HttpShape {
     index: 0,
     layout,
     width: layout.width,
-    overflowKey: OVERFLOW_KEY,
+    overflowOf: (labelKey) => overflowKeyOf(labelKey, false),
+    mixedOverflowKey: MIXED_OVERFLOW_KEY,
     metrics: HTTP_METRICS.map((_, metric) => {
       if (metric === HttpMetric.Requests) return counterFields(REQUESTS);
       const from = layout.histogramField(metric);
@@ -87,7 +86,8 @@ function httpShape(bounds: HistogramBounds): HttpShape {
 export const TCP_SHAPE: Shape<ConnectionPart, TcpSample> = {
   index: 1,
   width: TCP_METRICS.length,
-  overflowKey: TCP_OVERFLOW_KEY,
+  overflowOf: (labelKey) => overflowKeyOf(labelKey, true),
+  mixedOverflowKey: TCP_MIXED_OVERFLOW_KEY,
   metrics: TCP_METRICS.map((_, metric) => counterFields(metric)),
   fill: (row, { counts }) => row.set(counts),
   add: (row, { counts }) => {

@@ -73,10 +73,9 @@ export class SeriesStore implements SeriesTables {
       onRetire: (life) => this.release(life),
       clock,
     });
-    const lifeCount = () => this.lives.size;
     const expiry = new Expiry(limits.expireAfterMs ?? 0, clock.steadyMs);
-    this.http = new SeriesTable(shapes[0], limits, lifeCount, expiry, hasNatives);
-    this.tcp = new SeriesTable(shapes[1], limits, lifeCount, expiry);
+    this.http = new SeriesTable(shapes[0], limits, expiry, hasNatives);
+    this.tcp = new SeriesTable(shapes[1], limits, expiry);
     this.connections = new Connections(limits.connections, this.tcp);
   }
 

@@ -19,9 +19,9 @@ import type { MetricFields, Shape } from "./shape.ts";
 import { Slab } from "./slab.ts";
 
 export interface TableLimits {
-  /** Most label sets held, besides the overflow label set. */
+  /** Most label sets held, besides those of the overflow, which are few, and those that differ from one that is held in their mark alone. */
   readonly labelSets: number;
-  /** Most cells held: label sets of process lives. */
+  /** Most cells held: label sets of process lives, besides those of the overflow. */
   readonly cells: number;
 }
 
@@ -47,7 +47,10 @@ export class SeriesTable<Told extends Labelled, Sample extends Labelled> impleme
   private readonly byKey = new Map<string, Series>();
   readonly rows: Slab;
   private readonly marked: MarkedCells;
-  private overflow: Series | null = null;
+  /** Those of the overflow that were counted under. */
+  private readonly overflows: Series[] = [];
+  /** The values of label sets with a mark. */
+  private readonly markedValues = new Set<string>();
   /** Cells held: of overflow label sets, and of all others. */
   private readonly held = { overflow: 0, others: 0 };
   private changed: Series[] = [];
@@ -55,15 +58,12 @@ export class SeriesTable<Told extends Labelled, Sample extends Labelled> impleme
   // Scratch rows, valid within one call.
   private readonly gain: Float64Array;
   private readonly reading: Float64Array;
-  private readonly overflowReading: Float64Array;
   /** What is being counted; null while a scrape is. */
   private told: Told | null = null;
 
   constructor(
     readonly shape: Shape<Told, Sample>,
     private readonly limits: TableLimits,
-    /** How many process lives are held. */
-    private readonly lifeCount: () => number,
     private readonly expiry: Expiry,
     /** Whether native histograms are kept beside the classic ones. */
     private readonly hasNatives = false,
@@ -73,7 +73,6 @@ export class SeriesTable<Told extends Labelled, Sample extends Labelled> impleme
     this.marked = new MarkedCells(this.rows, shape.width);
     this.gain = new Float64Array(shape.width);
     this.reading = new Float64Array(shape.width);
-    this.overflowReading = new Float64Array(shape.width);
   }
 
   /** Rows of numbers held. */
@@ -86,14 +85,14 @@ export class SeriesTable<Told extends Labelled, Sample extends Labelled> impleme
     return this.held.overflow + this.held.others;
   }
 
-  /** Requests, or connections opened, counted under the overflow label set. */
+  /** Requests, or connections opened, counted under the label sets of the overflow. */
   get overflowed(): number {
-    return this.overflow ? this.at(this.overflow.total, 0) : 0;
+    return this.overflows.reduce((sum, { total }) => sum + this.at(total, 0), 0);
   }
 
-  /** The string that is held for a label set that was counted: its own, or that of the overflow which took it in. */
-  heldKey(labelKey: string): string {
-    return this.byKey.get(labelKey)?.labelKey ?? this.shape.overflowKey;
+  /** The string that is held for a label set that the life counted: its own, or that of the overflow which took it in. */
+  heldKey(life: Life, labelKey: string): string {
+    return this.byKey.get(labelKey)?.labelKey ?? this.inOverflow(life, this.shape.overflowOf(labelKey));
   }
 
   /** Adds what was logged. Null when it was counted, else why not. */
@@ -117,25 +116,24 @@ export class SeriesTable<Told extends Labelled, Sample extends Labelled> impleme
   /** Merges what one scrape says. Late, repeated and reordered scrapes are harmless. */
   report(life: Life, samples: readonly Sample[], isHistory: boolean): ScrapeResult {
     const { byKey } = this.cellsOf(life);
-    // Several label sets of the proxy may be kept under the one overflow label set. Their stats are cumulative each, so the
-    // overflow cell's reading is their sum within this scrape. It is sound because a label set is admitted or not once and for
-    // all: the sum is always over the same, growing, set of counters.
-    const overflow = this.overflowReading;
-    let overflowCell: Cell | null = null;
+    // Several label sets of the proxy may be kept under one of the overflow. Their stats are cumulative each, so the overflow cell's
+    // reading is their sum within this scrape. It is sound because a label set is admitted or not once and for all: the sum is always
+    // over the same, growing, set of counters.
+    const overflowed = new Map<Cell, Float64Array>();
     let isFull = false;
-    overflow.fill(0);
     for (const sample of samples) {
       const cell = byKey.get(sample.labelKey) ?? this.cellFor(life, sample.labelKey);
       if (!cell) {
         isFull = true;
-      } else if (cell.series === this.overflow) {
-        this.shape.add(overflow, sample);
-        overflowCell = cell;
+      } else if (cell.series.isOverflow) {
+        const sum = overflowed.get(cell) ?? new Float64Array(this.width);
+        this.shape.add(sum, sample);
+        overflowed.set(cell, sum);
       } else {
         this.mergeSample(cell, sample, isHistory);
       }
     }
-    if (overflowCell) this.mergeReading(overflowCell, overflow, isHistory);
+    for (const [cell, sum] of overflowed) this.mergeReading(cell, sum, isHistory);
     return isFull ? "cells_full" : "ok";
   }
 
@@ -234,7 +232,7 @@ export class SeriesTable<Told extends Labelled, Sample extends Labelled> impleme
     const cell = cells.byKey.get(labelKey) ?? new Cell(this.seriesOf(labelKey), account);
     if (!cells.byKey.has(labelKey)) this.held[this.kindOf(cell)]++;
     cells.byKey.set(labelKey, cell);
-    if (labelKey === this.shape.overflowKey) cells.isClosed = true;
+    if (cell.series.isOverflow) cells.isClosed = true;
     return cell;
   }
 
@@ -259,23 +257,25 @@ export class SeriesTable<Told extends Labelled, Sample extends Labelled> impleme
   }
 
   /**
-   * The key itself if its label set is held or there is room for it, else this.shape.overflowKey. All marks of the same values go the same
-   * way: they may tell of the same requests.
+   * Whether the label set is one of its own: it is held, or there is room for it. That is decided once and for all: none is let go of. All
+   * marks of the same values go the same way: they may tell of the same requests.
    */
-  private admittedKey(labelKey: string): string {
-    if (this.byKey.has(labelKey)) return labelKey;
-    const held = this.byKey.size - (this.overflow ? 1 : 0);
-    const isAdmitted = held < this.limits.labelSets || sameValues(this.byKey, labelKey).length > 0;
-    return isAdmitted ? labelKey : this.shape.overflowKey;
+  private isAdmitted(labelKey: string): boolean {
+    if (this.byKey.has(labelKey) || this.series.length - this.overflows.length < this.limits.labelSets) return true;
+    const values = withoutMark(labelKey);
+    return this.byKey.has(values) || this.markedValues.has(values);
   }
 
   private seriesOf(labelKey: string): Series {
     let series = this.byKey.get(labelKey);
     if (!series) {
-      series = new Series(this.expiry.now(), this.series.length, labelKey, this.rows.allocate());
+      const isOverflow = labelKey === this.shape.overflowOf(labelKey);
+      series = new Series(this.expiry.now(), this.series.length, labelKey, isOverflow, this.rows.allocate());
       this.byKey.set(labelKey, series);
       this.series.push(series);
-      if (labelKey === this.shape.overflowKey) this.overflow = series;
+      if (isOverflow) this.overflows.push(series);
+      const values = withoutMark(labelKey);
+      if (values !== labelKey) this.markedValues.add(values);
     }
     return series;
   }
@@ -287,19 +287,24 @@ export class SeriesTable<Told extends Labelled, Sample extends Labelled> impleme
   private cellFor(life: Life, labelKey: string): Cell | null {
     if (this.isShutOut(life)) return null;
     const cells = this.cellsOf(life);
-    const key = this.admittedKey(labelKey);
-    // Of the room for cells, one each is kept for the overflow of every life.
-    const needed = 1 + this.missingAccounts(life, key).length;
-    const hasRoom = this.held.others + this.lifeCount() + needed <= this.limits.cells;
-    if (key !== this.shape.overflowKey && hasRoom && !cells.isClosed) return this.addCell(life, key);
-    // Of the marks of one request's values none is in the overflow where another is not: two access logs may tell of it under either.
-    const isAlike = key !== this.shape.overflowKey && sameValues(cells.byKey, key).length > 0;
-    if (isAlike && life.startMs === UNSTAMPED) return hasRoom ? this.addCell(life, key) : null;
-    if (key !== this.shape.overflowKey && !this.mayClose(life)) return null;
-    let cell = cells.byKey.get(this.shape.overflowKey) ?? null;
-    if (!cell && this.cellCount < this.limits.cells) cell = this.addCell(life, this.shape.overflowKey);
-    if (cell && key !== this.shape.overflowKey) cells.isClosed = true;
-    return cell;
+    const overflowKey = this.shape.overflowOf(labelKey);
+    if (labelKey === overflowKey) return this.addCell(life, labelKey); // the filter's own
+    if (this.isAdmitted(labelKey)) {
+      const needed = 1 + this.missingAccounts(life, labelKey).length;
+      const hasRoom = this.held.others + needed <= this.limits.cells;
+      if (hasRoom && !cells.isClosed) return this.addCell(life, labelKey);
+      // Of the marks of one request's values none is in the overflow where another is not: two access logs may tell of it under either.
+      const isAlike = life.startMs === UNSTAMPED && sameValues(cells.byKey, labelKey).length > 0;
+      if (isAlike) return hasRoom ? this.addCell(life, labelKey) : null;
+      if (!this.mayClose(life)) return null;
+      cells.isClosed = true;
+    }
+    const key = this.inOverflow(life, overflowKey);
+    return cells.byKey.get(key) ?? this.addCell(life, key);
+  }
+
+  private inOverflow({ proxy }: Life, overflowKey: string): string {
+    return proxy.hasMixedOverflow ? this.shape.mixedOverflowKey : overflowKey;
   }
 
   /**
@@ -479,7 +484,7 @@ export class SeriesTable<Told extends Labelled, Sample extends Labelled> impleme
   }
 
   private kindOf({ series }: Cell): "overflow" | "others" {
-    return series.labelKey === this.shape.overflowKey ? "overflow" : "others";
+    return series.isOverflow ? "overflow" : "others";
   }
 
   /**

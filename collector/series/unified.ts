@@ -7,15 +7,18 @@
 // labels. What cannot be decided is left out, under a closed reason: better short, and seen to be, than twice.
 
 import {
+  DESTINATION_NAMES,
   HTTP_METRICS,
   Label,
   Metric,
+  Naming,
+  namingOf,
   OTHER,
   REPORTER_DESTINATION,
   REPORTER_SOURCE,
   REPORTER_WAYPOINT,
+  SOURCE_NAMES,
   TCP_METRICS,
-  UNKNOWN,
 } from "../vocabulary.ts";
 import { type Mark, markOf, unpackLabels } from "./key.ts";
 import type { LabelSet, SeriesReader } from "./reader.ts";
@@ -50,27 +53,12 @@ function unified({ name, kind, unit }: Metric): Metric {
   return new Metric(name.replace(/^istio_/, "mesh_"), kind, unit);
 }
 
-/** What peer metadata says of an end. Its namespace and principal its certificate tells, too, and a revision it always has. */
-const SOURCE_NAMES: readonly Label[] = [
-  Label.SourceWorkload,
-  Label.SourceCanonicalService,
-  Label.SourceApp,
-  Label.SourceVersion,
-  Label.SourceCluster,
-];
-const DESTINATION_NAMES: readonly Label[] = [
-  Label.DestinationWorkload,
-  Label.DestinationCanonicalService,
-  Label.DestinationApp,
-  Label.DestinationVersion,
-  Label.DestinationCluster,
-];
-/** The two of them that metadata has, if it has anything. */
-const SOURCE_NAME_COUNT = 2;
-
 type Values = readonly string[];
 
-/** Whether the label set counts in mesh_*. `isTcp`: it is one of TCP metrics. */
+/**
+ * Whether the label set counts in mesh_*. `isTcp`: it is one of TCP metrics. What it depends on, the overflow keeps of a label set
+ * (overflow.ts): its verdict is that of those it takes in.
+ */
 export function judge(labelKey: string, isTcp: boolean, rule: DestinationRule): Verdict {
   const mark = markOf(labelKey);
   const marked = VERDICT_OF.get(mark);
@@ -91,28 +79,22 @@ export function judge(labelKey: string, isTcp: boolean, rule: DestinationRule): 
  * known here, for then it answered.
  */
 function judgeSource(values: Values): Verdict {
-  const isTwice = saysNothing(values, SOURCE_NAMES) && DESTINATION_NAMES.some((label) => isName(values[label]));
+  const isTwice =
+    namingOf(values, SOURCE_NAMES) === Naming.Silent && namingOf(values, DESTINATION_NAMES) === Naming.Named;
   return isTwice ? "proxy_unnamed" : REPORTER_SOURCE;
 }
 
 /** By the labels alone: the filter's own, or derived of an entry that has the peer's metadata. */
 function judgeServer(values: Values, reporter: Observer, isTcp: boolean, rule: DestinationRule): Verdict {
-  if (SOURCE_NAMES.some((label) => isName(values[label]))) return "reported_by_source";
-  if (!SOURCE_NAMES.slice(0, SOURCE_NAME_COUNT).some((label) => values[label] === UNKNOWN)) return "labels_changed";
+  const source = namingOf(values, SOURCE_NAMES);
+  if (source === Naming.Named) return "reported_by_source";
+  if (source === Naming.Silent) return "labels_changed";
   // Over TCP proxies exchange metadata where they are told to, mostly not in plaintext.
   if (isTcp && rule === "certain") return "exchange_unknown";
   // A source's proxy does not know this one either, and so its own report counts.
-  if (reporter === REPORTER_DESTINATION && saysNothing(values, DESTINATION_NAMES)) return "proxy_unnamed";
+  const isNameless = reporter === REPORTER_DESTINATION && namingOf(values, DESTINATION_NAMES) === Naming.Silent;
+  if (isNameless) return "proxy_unnamed";
   return reporter;
-}
-
-function isName(value: string | undefined): boolean {
-  return value !== "" && value !== UNKNOWN;
-}
-
-/** Of itself: what is missing in a proxy's own metadata is empty. */
-function saysNothing(values: Values, names: readonly Label[]): boolean {
-  return names.every((label) => values[label] === "");
 }
 
 /** What a label set is marked with whose labels do not say the verdict any more (kept-labels.ts). */

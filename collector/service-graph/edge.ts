@@ -64,6 +64,7 @@ function destinationNode(at: (label: Label) => string): Node {
   const service = at(Label.DestinationServiceName);
   if (workload === UNKNOWN && service !== UNKNOWN) {
     const namespace = at(Label.DestinationServiceNamespace);
+    if (service === OTHER && namespace === OTHER) return OTHER_NODE;
     const cluster = at(Label.DestinationCluster);
     const id = `${clusterPart(cluster)}service/${namespace}/${service}`;
     return { id, workload, namespace, service, version: UNKNOWN, cluster };

@@ -27,6 +27,10 @@ export enum RecordKind {
   LeftOpen = 11,
 }
 
+/** What is said of a life, by table: that it is closed (cell.ts); that its proxy has no mixed overflow (life.ts). */
+export const IS_CLOSED = 1;
+export const IS_UNMIXED = 2;
+
 /** Which readings of a cell follow, and whether what it counts does, where that is its part of what several count together. */
 export const HAS_STATS = 1;
 export const HAS_LOG = 2;

@@ -10,7 +10,7 @@ import { TCP_METRICS } from "../vocabulary.ts";
 import { Bases, readCell, type Table } from "./bases.ts";
 import { type ByteReader, malformed } from "./bytes.ts";
 import { readNatives } from "./natives.ts";
-import { HAS_COUNTED, HAS_LOG, HAS_OTLP_LOG, HAS_STATS, RecordKind } from "./records.ts";
+import { HAS_COUNTED, HAS_LOG, HAS_OTLP_LOG, HAS_STATS, IS_CLOSED, IS_UNMIXED, RecordKind } from "./records.ts";
 
 /** Which part of a state is a shard's. */
 export interface Share {
@@ -202,21 +202,25 @@ export class Restore {
       const startMs = reader.float();
       const serial = reader.count();
       const spoke = reader.count();
-      const closed = this.tables.map(() => reader.byte() === 1);
+      const flags = this.tables.map(() => reader.byte());
       const life = isOwn ? this.store.lives.restore(id, startMs, spoke) : null;
-      for (const [table, isClosed] of closed.entries())
-        if (isClosed && life?.cells[table]) life.cells[table].isClosed = true;
+      for (const [table, cells] of life?.cells.entries() ?? []) {
+        if ((flags[table] as number) & IS_CLOSED) cells.isClosed = true;
+      }
       writer.lives.set(serial, life);
-      return life;
+      return { life, mayMix: flags.some((flag) => (flag & IS_UNMIXED) === 0) };
     });
     for (const table of this.tables.keys()) {
       const cells: (Cell | null)[] = [];
       for (let left = reader.count(); left > 0; left--) {
-        const life = lives[reader.count()];
+        const owner = lives[reader.count()];
         const account = reader.count();
-        if (life === undefined || account > cells.length) throw malformed("a cell refers to what is not there");
+        if (owner === undefined || account > cells.length) throw malformed("a cell refers to what is not there");
         const labelKey = this.labelKey(reader, writer, table);
+        const { life, mayMix } = owner;
         const cell = life ? this.cell(life, table, labelKey, cells[account - 1] ?? null) : null;
+        if (life && mayMix && labelKey === this.tables[table]?.shape.mixedOverflowKey)
+          life.proxy.hasMixedOverflow = true;
         this.takeReadings(reader, table, cell);
         cells.push(cell);
       }

@@ -11,7 +11,7 @@ import type { SeriesStore } from "../series/store.ts";
 import type { Bases, Table } from "./bases.ts";
 import { ByteWriter } from "./bytes.ts";
 import { hasObservations, writeNatives } from "./natives.ts";
-import { HAS_COUNTED, HAS_LOG, HAS_OTLP_LOG, HAS_STATS, RecordKind } from "./records.ts";
+import { HAS_COUNTED, HAS_LOG, HAS_OTLP_LOG, HAS_STATS, IS_CLOSED, IS_UNMIXED, RecordKind } from "./records.ts";
 
 /** How much is written at one moment. */
 export interface SnapshotOptions {
@@ -197,7 +197,8 @@ export class Snapshot {
       writer.count(life.serial);
       this.named.add(life.serial);
       writer.count(life.spoke);
-      for (const { isClosed } of life.cells) writer.byte(Number(isClosed));
+      const mixing = proxy.hasMixedOverflow ? 0 : IS_UNMIXED;
+      for (const { isClosed } of life.cells) writer.byte((isClosed ? IS_CLOSED : 0) | mixing);
     }
     for (const [table, ofTable] of cells.entries()) {
       const written = ofTable.filter(({ life }) => numbers.has(life));

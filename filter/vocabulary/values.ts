@@ -6,7 +6,7 @@ export const UNKNOWN = "unknown";
 export const LATEST = "latest";
 /** `response_flags` when no flag is set. */
 export const NO_FLAGS = "-";
-/** Every label of the overflow series, where requests go once the cap on label sets is hit. */
+/** Most labels of the overflow series, where requests go once the cap on label sets is hit (overflow.ts). */
 export const OTHER = "other";
 
 export const REPORTER_SOURCE = "source";

@@ -3,7 +3,7 @@
 import { describe, expect, it } from "vitest";
 import type { ConnectionPart, ConnectionRecord, StatsReport } from "../../collector/record/record.ts";
 import { packLabels } from "../../collector/series/key.ts";
-import { TCP_OVERFLOW_KEY } from "../../collector/series/shape.ts";
+import { overflowKeyOf } from "../../collector/series/overflow.ts";
 import { type SeriesLimits, SeriesStore } from "../../collector/series/store.ts";
 import { TCP_METRICS } from "../../collector/vocabulary.ts";
 import { tcpLabels } from "../fixtures/observation.ts";
@@ -14,6 +14,7 @@ const LIFE = 1_000;
 const tcpKey = (some: LabelValues) => packLabels(tcpLabels(values(some)));
 const KEY = tcpKey({ source_workload: "web" });
 const OTHER_KEY = tcpKey({ source_workload: "api" });
+const TCP_OVERFLOW_KEY = overflowKeyOf(KEY, true);
 
 function setUp(limits: Partial<SeriesLimits> = {}) {
   const clock = { nowMs: LIFE };
@@ -103,10 +104,11 @@ describe("the entries of one connection", () => {
   });
 
   it("are neither held nor counted by half when their label set finds no room", () => {
-    const { store } = setUp({ cells: 1 });
-    expect(store.observeConnection(entry(SOME, { proxy: "q" }))).toBeNull(); // the one cell, of the overflow
-    expect(store.observeConnection(entry(SOME))).toBe("cells_full");
-    expect(store.observeConnection(entry(ENDED, { proxy: "q" }))).toBeNull();
+    const { store } = setUp({ cells: 0 });
+    expect(store.observeConnection(entry(SOME))).toBeNull(); // in the overflow
+    const unnamed = { lifeMs: 0, streamId: "s" };
+    expect(store.observeConnection(entry(ENDED, { connectionId: 1, ...unnamed }))).toBe("cells_full");
+    expect(store.observeConnection(entry(ENDED))).toBeNull();
     expect([store.connectionCount, store.tcp.cellCount]).toEqual([0, 1]);
     expect(total(store, TCP_OVERFLOW_KEY)).toEqual(ENDED);
   });

@@ -1,8 +1,11 @@
 import { describe, expect, it } from "vitest";
 import { HistogramBounds } from "../../collector/series/histogram.ts";
+import { unpackLabels } from "../../collector/series/key.ts";
+import { overflowKeyOf } from "../../collector/series/overflow.ts";
 import { DEFAULT_SHAPES, shapesOf } from "../../collector/series/shape.ts";
 import { SeriesStore } from "../../collector/series/store.ts";
 import { ServiceGraph } from "../../collector/service-graph/graph.ts";
+import { LABELS } from "../../collector/vocabulary.ts";
 import { key, type LabelValues } from "./labels.ts";
 
 const START_MS = 1_767_000_000_000;
@@ -391,6 +394,28 @@ describe("ServiceGraph", () => {
       ["other", "other", 2],
     ]);
     expect(graph.edgeCount).toBe(3);
+  });
+
+  it("shows the overflow as edges to other, each report on its own side, and who is unknown as unknown", () => {
+    const { graph, store, send } = setUp(2);
+    const labels = { source_workload: "web", source_workload_namespace: "a", destination_workload: "db" };
+    const nameless = Object.fromEntries(
+      ["workload", "canonical_service", "app", "version", "cluster"].map((name) => [`destination_${name}`, ""]),
+    );
+    const overflowOf = (some: LabelValues) => {
+      const values = unpackLabels(overflowKeyOf(key(some), false)) ?? [];
+      return Object.fromEntries(LABELS.map((label, i) => [label, values[i] as string]));
+    };
+    send(overflowOf({ ...labels, reporter: "source" }), 3);
+    send(overflowOf({ ...labels, reporter: "destination" }), 2);
+    send(overflowOf({ reporter: "destination", destination_workload: "db" }));
+    send(overflowOf({ ...nameless, reporter: "destination" }));
+    expect(store.http.overflowed).toBe(7);
+    const edges = graph.read(1000).edges.map(({ source, destination, requests }) => [source, destination, requests]);
+    expect(edges).toEqual([
+      ["other", "other", 3],
+      ["unknown", "other", 2],
+    ]);
   });
 
   it("keeps a bounded number of response codes per edge", () => {

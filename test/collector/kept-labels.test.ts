@@ -4,7 +4,7 @@ import { describe, expect, it } from "vitest";
 import { REQUESTS } from "../../collector/series/counts.ts";
 import { KeptLabels } from "../../collector/series/kept-labels.ts";
 import { withMark } from "../../collector/series/key.ts";
-import { OVERFLOW_KEY } from "../../collector/series/shape.ts";
+import { MIXED_OVERFLOW_KEY, overflowKeyOf } from "../../collector/series/overflow.ts";
 import { SeriesStore } from "../../collector/series/store.ts";
 import { LABELS, Label } from "../../collector/vocabulary.ts";
 import { TrafficFamilies } from "../../collector/web/exposition/families.ts";
@@ -108,8 +108,11 @@ describe("KeptLabels", () => {
 
   it("leaves the overflow as it is", () => {
     const { observe, samples } = setUp([Label.SourceWorkload]);
-    observe(OVERFLOW_KEY);
-    expect(samples("istio_requests_total")[0]).toContain('response_flags="other"');
+    observe(MIXED_OVERFLOW_KEY);
+    observe(overflowKeyOf(key({ reporter: "source", source_workload: "web" }), false));
+    const lines = samples("istio_requests_total");
+    expect(lines.map((line) => /reporter="(\w+)"/.exec(line)?.[1])).toEqual(["other", "source"]);
+    for (const line of lines) expect(line).toContain('response_flags="other"');
   });
 
   it("is the same of TCP", () => {

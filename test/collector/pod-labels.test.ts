@@ -6,7 +6,7 @@ import { podOfNodeId } from "../../collector/resolver/subject.ts";
 import { KeptLabels } from "../../collector/series/kept-labels.ts";
 import { packPod, unpackLabels, withMark, withPod, withSomePod } from "../../collector/series/key.ts";
 import { PodLabels } from "../../collector/series/pod-labels.ts";
-import { DEFAULT_SHAPES, OVERFLOW_KEY } from "../../collector/series/shape.ts";
+import { DEFAULT_SHAPES } from "../../collector/series/shape.ts";
 import { SeriesStore } from "../../collector/series/store.ts";
 import { judge } from "../../collector/series/unified.ts";
 import { ServiceGraph } from "../../collector/service-graph/graph.ts";
@@ -198,7 +198,7 @@ describe("pod labels", () => {
       observe(idOf(pod));
       connect(idOf(pod));
     }
-    observe(idOf("web-1"), OVERFLOW_KEY);
+    observe(idOf("web-1"), DEFAULT_SHAPES[0].overflowOf(WEB));
     expect(byPod(samples("istio_requests_total"))).toEqual({ "web-1 shop": 1, "other other": 3 });
     expect(byPod(samples("istio_tcp_connections_opened_total"))).toEqual({ "web-1 shop": 1, "other other": 2 });
     expect(store.http.overflowed).toBe(3);

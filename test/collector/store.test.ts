@@ -1,7 +1,8 @@
 import { describe, expect, it } from "vitest";
 import type { AccessRecord, StatsReport } from "../../collector/record/record.ts";
 import { REQUESTS } from "../../collector/series/counts.ts";
-import { OVERFLOW_KEY } from "../../collector/series/shape.ts";
+import { withMark } from "../../collector/series/key.ts";
+import { MIXED_OVERFLOW_KEY, overflowKeyOf } from "../../collector/series/overflow.ts";
 import { type SeriesLimits, SeriesStore } from "../../collector/series/store.ts";
 import { HttpMetric } from "../../collector/vocabulary.ts";
 import { BUCKET_COUNT, COUNTS_WIDTH, HISTOGRAM_COUNT, HISTOGRAM_SUM, histogramField } from "../fixtures/counts.ts";
@@ -9,6 +10,8 @@ import { key } from "./labels.ts";
 
 const MINUTE_MS = 60_000;
 const KEY = key({ source_workload: "web" });
+/** The overflow of KEY, and of all label sets that differ from it in the source's name. */
+const OVERFLOW_KEY = overflowKeyOf(KEY, false);
 const FIRST_LIFE = 1_000;
 const SECOND_LIFE = 2_000;
 
@@ -41,6 +44,10 @@ function counts(store: SeriesStore, labelKey = KEY): Float64Array {
 }
 
 const requests = (store: SeriesStore, labelKey = KEY): number => counts(store, labelKey)[REQUESTS] as number;
+
+function totals(store: SeriesStore): Map<string, number> {
+  return new Map(store.http.series.map(({ labelKey }) => [labelKey, requests(store, labelKey)]));
+}
 
 function recent(store: SeriesStore, labelKey = KEY): number {
   const row = new Float64Array(COUNTS_WIDTH);
@@ -303,10 +310,76 @@ describe("limits.labelSets", () => {
     expect(store.http.series).toHaveLength(2);
   });
 
-  it("takes the filter's own overflow label set into the same series", () => {
+  it("takes the filter's own overflow label set into the same series, and adds up both of one scrape", () => {
     const { store } = setUp({ labelSets: 1 });
-    store.report(report({ [KEY]: 1, [key({ source_workload: "a" })]: 2, [OVERFLOW_KEY]: 7 }));
-    expect(store.http.overflowed).toBe(9);
+    const a = key({ source_workload: "a" });
+    for (const requests of [2, 3]) {
+      expect(store.report(report({ [KEY]: 1, [a]: requests, [OVERFLOW_KEY]: 7, [MIXED_OVERFLOW_KEY]: 5 }))).toBe("ok");
+      expect(totals(store)).toEqual(
+        new Map([
+          [KEY, 1],
+          [OVERFLOW_KEY, 7 + requests],
+          [MIXED_OVERFLOW_KEY, 5],
+        ]),
+      );
+      expect(store.http.overflowed).toBe(12 + requests);
+    }
+  });
+
+  it("has an overflow for each kind of report, where stats and access log still merge exactly", () => {
+    const { store } = setUp({ labelSets: 1 });
+    const [web, job] = ["web", "job"].map((name) => key({ reporter: "source", source_workload: name }));
+    const [called, foreign] = ["web", "unknown"].map((name) =>
+      key({ reporter: "destination", source_workload: name, destination_workload: "db" }),
+    );
+    const all = [web, job, called, foreign] as string[];
+    store.observe(record({ labelKey: key({ reporter: "source", source_workload: "first" }) }));
+    for (const labelKey of all) for (let count = 0; count < 3; count++) store.observe(record({ labelKey }));
+    const expected = (each: number) => [6 + 2 * each, 3 + each, 3 + each];
+    const counted = () => [web, called, foreign].map((each) => requests(store, overflowKeyOf(each as string, false)));
+    expect(counted()).toEqual(expected(0));
+    store.report(report(Object.fromEntries(all.map((each) => [each, 2]))));
+    expect(counted()).toEqual(expected(0));
+    store.report(report(Object.fromEntries(all.map((each) => [each, 7]))));
+    expect(counted()).toEqual(expected(4));
+    expect(store.http.series).toHaveLength(4);
+  });
+
+  it("keeps a label set with those that differ from it in their mark alone: they may tell of the same requests", () => {
+    for (const marks of [
+      [null, "?"],
+      ["?", null],
+      ["+", "?"],
+    ] as const) {
+      const { store } = setUp({ labelSets: 1 });
+      const foreign = key({ reporter: "destination", destination_workload: "db" });
+      const [first, second] = marks.map((mark) => withMark(foreign, mark)) as [string, string];
+      const tell = (labelKey: string) => {
+        if (labelKey === foreign) store.report(report({ [foreign]: 3 }));
+        else for (let count = 0; count < 3; count++) store.observe(record({ lifeMs: 0, labelKey }));
+      };
+      tell(first);
+      tell(second);
+      expect(store.http.overflowed).toBe(0);
+      const isTwoReadings = first === foreign || second === foreign;
+      expect(requests(store, first) + requests(store, second)).toBe(isTwoReadings ? 3 : 6);
+    }
+  });
+
+  it("counts once in the overflow what an entry without a process life tells, too, with a mark", () => {
+    for (const isEntryFirst of [true, false]) {
+      const { store } = setUp({ labelSets: 1 });
+      const foreign = key({ reporter: "destination", destination_workload: "db" });
+      const log = () => {
+        for (let count = 0; count < 3; count++) store.observe(record({ lifeMs: 0, labelKey: withMark(foreign, "?") }));
+      };
+      store.observe(record({ proxy: "q" }));
+      if (isEntryFirst) log();
+      store.report(report({ [foreign]: 3 }));
+      if (!isEntryFirst) log();
+      store.report(report({ [foreign]: 4 }));
+      expect(store.http.overflowed).toBe(4);
+    }
   });
 });
 
@@ -314,7 +387,7 @@ describe("limits.cells", () => {
   const [A, B, C] = ["a", "b", "c"].map((name) => key({ source_workload: name })) as [string, string, string];
 
   it("sends further label sets of a life to the overflow, where stats and access log still merge exactly", () => {
-    const { store } = setUp({ cells: 2 }); // one of them is kept for the overflow
+    const { store } = setUp({ cells: 1 }); // besides the overflow
     store.observe(record());
     for (const labelKey of [A, A, B]) expect(store.observe(record({ labelKey }))).toBeNull();
     expect(store.report(report({ [B]: 1, [KEY]: 3, [A]: 2 }))).toBe("ok");
@@ -324,7 +397,7 @@ describe("limits.cells", () => {
   });
 
   it("keeps a life's label sets in the overflow though there is room again", () => {
-    const { clock, store } = setUp({ cells: 4 });
+    const { clock, store } = setUp({ cells: 2 });
     store.report(report({ [A]: 1, [B]: 1 }, FIRST_LIFE, "q"));
     store.report(report({ [A]: 3 }));
     store.report(report({}, SECOND_LIFE, "q"));
@@ -335,20 +408,16 @@ describe("limits.cells", () => {
     expect([requests(store, A), requests(store, B), requests(store, OVERFLOW_KEY)]).toEqual([1, 1, 9]);
   });
 
-  it("refuses what has no room even in the overflow, and takes it in once there is some", () => {
-    const { clock, store } = setUp({ cells: 2 });
+  it("has room for the overflow of every life, whatever else is held", () => {
+    const { store } = setUp({ cells: 1 });
     store.report(report({ [KEY]: 1, [A]: 1 }));
-    expect(store.report(report({ [B]: 7 }, FIRST_LIFE, "q"))).toBe("cells_full");
-    expect(store.observe(record({ proxy: "q", labelKey: B }))).toBe("cells_full");
-    expect(store.report(report({}, SECOND_LIFE))).toBe("ok");
-    clock.nowMs += 10 * MINUTE_MS;
-    store.retireSuperseded();
-    expect(store.report(report({ [B]: 8 }, FIRST_LIFE, "q"))).toBe("ok");
-    expect([store.http.cellCount, store.http.overflowed]).toEqual([1, 9]);
+    expect(store.report(report({ [B]: 7 }, FIRST_LIFE, "q"))).toBe("ok");
+    expect(store.observe(record({ proxy: "r", labelKey: C }))).toBeNull();
+    expect([store.http.cellCount, store.http.overflowed]).toEqual([4, 9]);
   });
 
   it("never has stats in the overflow and the entries of the same requests beside it", () => {
-    const { store } = setUp({ cells: 4 });
+    const { store } = setUp({ cells: 2 });
     store.observe(record({ lifeMs: 0, labelKey: A }));
     store.report(report({ [KEY]: 3, [B]: 1 }));
     expect(store.report(report({ [KEY]: 3, [A]: 1, [B]: 1 }))).toBe("cells_full");
@@ -356,7 +425,7 @@ describe("limits.cells", () => {
     const total = [KEY, A, B, OVERFLOW_KEY].reduce((sum, labelKey) => sum + requests(store, labelKey), 0);
     expect(total).toBeLessThanOrEqual(5 + 4);
 
-    const closed = setUp({ cells: 2 }).store;
+    const closed = setUp({ cells: 1 }).store;
     closed.report(report({ [KEY]: 1, [A]: 1 }));
     expect(closed.observe(record({ lifeMs: 0, labelKey: A }))).toBe("cells_full");
   });

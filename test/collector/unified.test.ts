@@ -1,11 +1,12 @@
 // Which label sets count in mesh_*: the rule of docs/metrics.md ("Counted once"), case by case, and what /metrics shows of it.
 
 import { describe, expect, it, test } from "vitest";
-import { type Mark, markOf, unpackLabels, withMark, withoutMark } from "../../collector/series/key.ts";
-import { OVERFLOW_KEY, TCP_OVERFLOW_KEY } from "../../collector/series/shape.ts";
+import { KeptLabels } from "../../collector/series/kept-labels.ts";
+import { MARKS, type Mark, markOf, unpackLabels, withMark, withoutMark } from "../../collector/series/key.ts";
+import { MIXED_OVERFLOW_KEY, overflowKeyOf, TCP_MIXED_OVERFLOW_KEY } from "../../collector/series/overflow.ts";
 import { SeriesStore } from "../../collector/series/store.ts";
 import { type DestinationRule, judge, type Verdict } from "../../collector/series/unified.ts";
-import { LABELS } from "../../collector/vocabulary.ts";
+import { LABELS, Label } from "../../collector/vocabulary.ts";
 import { TrafficFamilies } from "../../collector/web/exposition/families.ts";
 import { TextTraffic } from "../../collector/web/exposition/text.ts";
 import { key, type LabelValues, values } from "./labels.ts";
@@ -106,9 +107,45 @@ describe("judge", () => {
     }
   });
 
-  it("leaves the overflow out", () => {
-    expect(judge(OVERFLOW_KEY, false, "all")).toBe("overflow");
-    expect(judge(TCP_OVERFLOW_KEY, true, "all")).toBe("overflow");
+  it("leaves the overflow of old filters and saved states out", () => {
+    expect(judge(MIXED_OVERFLOW_KEY, false, "all")).toBe("overflow");
+    expect(judge(TCP_MIXED_OVERFLOW_KEY, true, "all")).toBe("overflow");
+  });
+
+  it("says of each label set's overflow what it says of the label set; 11 of them take in all, but for marks", () => {
+    const some = ["", "unknown", "a"];
+    const pick = (place: number, from: readonly string[]) => (choice: number) =>
+      from[Math.floor(choice / place) % from.length] as string;
+    const reporter = pick(1, ["source", "destination", "waypoint", "", "other", "sidecar"]);
+    const names = [
+      "source_workload",
+      "source_canonical_service",
+      "source_cluster",
+      "destination_workload",
+      "destination_app",
+    ];
+    const overflows = new Set<string>();
+    for (let choice = 0; choice < 6 * 3 ** names.length; choice++) {
+      const chosen = names.map((name, i) => [name, pick(6 * 3 ** i, some)(choice)]);
+      const rest = [...ends("source"), ...ends("destination")].map((name) => [name, ""]);
+      const plain = key({ ...Object.fromEntries([...rest, ...chosen]), reporter: reporter(choice) });
+      for (const mark of [null, ...MARKS]) {
+        for (const isTcp of [false, true]) {
+          const overflow = overflowKeyOf(withMark(plain, mark), isTcp);
+          expect(overflowKeyOf(overflow, isTcp)).toBe(overflow);
+          expect(markOf(overflow)).toBe(mark);
+          if (!isTcp) overflows.add(withoutMark(overflow));
+          for (const rule of ["certain", "all"] as const) {
+            const verdict = judge(withMark(plain, mark), isTcp, rule);
+            if (judge(overflow, isTcp, rule) !== verdict) expect(judge(overflow, isTcp, rule), plain).toBe(verdict);
+          }
+        }
+      }
+    }
+    overflows.add(overflowKeyOf(MIXED_OVERFLOW_KEY, false));
+    expect(overflows.size).toBe(11);
+    expect(overflows).toContain(MIXED_OVERFLOW_KEY);
+    expect(overflowKeyOf(TCP_MIXED_OVERFLOW_KEY, true)).toBe(TCP_MIXED_OVERFLOW_KEY);
   });
 
   it("leaves out what is no label set", () => {
@@ -131,8 +168,9 @@ test("a mark stands behind the values, and is none of them", () => {
 });
 
 describe("/metrics", () => {
-  const setUp = (rule: DestinationRule = "certain", labelSets = 10) => {
-    const store = new SeriesStore({ proxies: 10, labelSets, cells: 500, connections: 10, retireAfterMs: 1000 });
+  const setUp = (rule: DestinationRule = "certain", labelSets = 10, kept: readonly Label[] | null = null) => {
+    const limits = { proxies: 10, labelSets, cells: 500, connections: 10, retireAfterMs: 1000 };
+    const store = new SeriesStore(limits, undefined, kept === null ? null : new KeptLabels(kept, rule));
     const families = new TrafficFamilies(store, rule);
     const observe = (labelKey: string, lifeMs = 1) =>
       store.observe({ proxy: "p", lifeMs, labelKey, requests: 1, durationMs: 7, requestBytes: 3, responseBytes: 300 });
@@ -228,7 +266,7 @@ describe("/metrics", () => {
     observe(key({ ...SOURCE, reporter: "" }));
     observe(key({ ...DESTINATION, ...NO_DESTINATION }));
     observe(withMark(key(DESTINATION), "?"));
-    observe(key({ source_workload: "beyond the limit" }));
+    observe(MIXED_OVERFLOW_KEY);
     expect(samples("mesh_requests_total")).toEqual([]);
     expect(families.leftOut().http).toEqual({
       exchange_unknown: 1,
@@ -236,6 +274,39 @@ describe("/metrics", () => {
       labels_changed: 1,
       overflow: 1,
     });
+  });
+
+  it("counts beyond the limit what it would count without it, by reporter and in mesh_*, of label sets that lack some labels, too", () => {
+    const sumOf = (lines: readonly string[], what: RegExp) =>
+      lines.filter((line) => what.test(line)).reduce((sum, line) => sum + Number(/ (\d+)$/.exec(line)?.[1]), 0);
+    const marks = [null, "+", "?"] as const;
+    for (const kept of [null, [Label.SourceWorkload, Label.ResponseCode], [Label.Reporter]]) {
+      for (const rule of ["certain", "all"] as const) {
+        const all = setUp(rule, 10_000, kept);
+        const few = setUp(rule, 1, kept);
+        for (const [i, reporter] of ["destination", "source", "waypoint", "destination", "source"].entries()) {
+          for (const [j, source] of [{}, NO_SOURCE, { source_workload: "web" }, { source_app: "a" }].entries()) {
+            for (const destination of [{}, NO_DESTINATION, { destination_workload: "db" }]) {
+              const labelKey = key({ ...source, ...destination, reporter, response_code: String(200 + i) });
+              for (let count = 0; count <= i + j; count++) {
+                for (const each of [all, few]) each.observe(withMark(labelKey, marks[(i + j) % 3] as Mark | null), 0);
+              }
+            }
+          }
+        }
+        for (const by of ["source", "destination", "waypoint"]) {
+          const [reported, counted] = [new RegExp(`reporter="${by}"`), new RegExp(`observed_by="${by}"`)];
+          expect(sumOf(few.samples("istio_requests_total"), reported)).toBe(
+            sumOf(all.samples("istio_requests_total"), reported),
+          );
+          const expected = sumOf(all.samples("mesh_requests_total"), counted);
+          expect(expected).toBeGreaterThan(5);
+          expect(sumOf(few.samples("mesh_requests_total"), counted)).toBe(expected);
+        }
+        expect(few.families.leftOut()).toEqual(all.families.leftOut());
+        expect(few.store.http.overflowed).toBeGreaterThan(100);
+      }
+    }
   });
 
   it("counts an entry without observation and the stats of the same request once, whatever its mark", () => {

@@ -2,21 +2,36 @@
 
 import { describe, expect, test } from "vitest";
 import { packLabels } from "../../collector/series/key.ts";
+import { overflowKeyOf } from "../../collector/series/overflow.ts";
 import { judge, OBSERVERS, type Verdict } from "../../collector/series/unified.ts";
 import { LABELS } from "../../collector/vocabulary.ts";
 import { type Host, type HttpStream, PLAIN_REQUEST, PLAIN_RESPONSE, startFilter } from "../host/host.ts";
-import { countedRequests, makeNode, PRODUCTPAGE, REVIEWS_CLUSTER, startInbound, startOutbound } from "../host/mesh.ts";
+import {
+  countedRequests,
+  exchangeHeaders,
+  FROM_PRODUCTPAGE,
+  faults,
+  makeNode,
+  PRODUCTPAGE,
+  REVIEWS,
+  REVIEWS_CLUSTER,
+  startInbound,
+  startOutbound,
+} from "../host/mesh.ts";
 import type { Node } from "../host/property.ts";
 import type { JsonObject } from "../host/struct.ts";
 
 const NAMELESS: Node = { ...PRODUCTPAGE, metadata: { NAMESPACE: "default" } };
 
+/** The label sets, in the order in which they were first counted. */
+function keysOf(host: Host): string[] {
+  return countedRequests(host).map(({ labels }) => packLabels(LABELS.map((label) => labels[label] ?? "")));
+}
+
 /** Verdicts on all that was counted there, and how often. */
 function verdictsOf(host: Host): [Verdict, number][] {
-  return countedRequests(host).map(({ labels, value }) => {
-    const key = packLabels(LABELS.map((label) => labels[label] ?? ""));
-    return [judge(key, false, "certain"), Number(value)];
-  });
+  const verdicts = keysOf(host).map((key) => judge(key, false, "certain"));
+  return countedRequests(host).map(({ value }, index) => [verdicts[index] as Verdict, Number(value)]);
 }
 
 function countedIn(host: Host): number {
@@ -88,4 +103,50 @@ test("without a waypoint a request counts at its client's proxy, and without tha
   expect([countedIn(client), countedIn(server)]).toEqual([1, 0]);
   send([server]);
   expect(countedIn(server)).toBe(1);
+});
+
+describe("beyond the filter's cap on label sets", () => {
+  const codes = ["200", "404", "503"];
+
+  /** Requests from a proxy, and from none, through each kind of listener, by proxies that name themselves, and by some that do not. */
+  function counted(max_label_sets: number): Map<string, number> {
+    const sums = new Map<string, number>();
+    for (const node of [PRODUCTPAGE, NAMELESS]) {
+      for (const role of [{ direction: "inbound" }, { direction: "outbound" }, { reporter: "SERVER_GATEWAY" }]) {
+        const host = startFilter({ node, configuration: { ...role, max_label_sets } });
+        for (const code of codes) {
+          const answer = { responseHeaders: [[":status", code] as const, ...exchangeHeaders(REVIEWS)] };
+          for (const requestHeaders of [PLAIN_REQUEST, FROM_PRODUCTPAGE.requestHeaders]) {
+            host.request({ requestHeaders, ...answer, cluster: REVIEWS_CLUSTER, routeName: "default" });
+          }
+        }
+        expect(faults(host)).toEqual(max_label_sets === 1 ? { label_sets_full: expect.any(Number) } : {});
+        for (const [verdict, count] of verdictsOf(host)) {
+          const kind = `${JSON.stringify(role)}, ${JSON.stringify(node.metadata["WORKLOAD_NAME"])}: ${verdict}`;
+          sums.set(kind, (sums.get(kind) ?? 0) + count);
+        }
+      }
+    }
+    return sums;
+  }
+
+  test("each report counts as it would have", () => {
+    const expected = counted(1000);
+    expect(new Set([...expected.keys()].map((kind) => kind.replace(/.*: /, "")))).toEqual(
+      new Set(["destination", "reported_by_source", "source", "proxy_unnamed", "waypoint"]),
+    );
+    expect(counted(1)).toEqual(expected);
+  });
+
+  test("the collector's overflow of a label set is the filter's", () => {
+    for (const requestHeaders of [PLAIN_REQUEST, FROM_PRODUCTPAGE.requestHeaders]) {
+      const [roomy, full] = [1000, 1].map((max_label_sets) => {
+        const host = startInbound({ configuration: { direction: "inbound", max_label_sets } });
+        host.request({ responseHeaders: [[":status", "404"]] });
+        host.request({ requestHeaders });
+        return keysOf(host)[1];
+      });
+      expect(overflowKeyOf(roomy as string, false)).toBe(full);
+    }
+  });
 });

@@ -22,8 +22,8 @@ import {
   exchangeHeaders,
   FROM_PRODUCTPAGE,
   faults,
+  overflowLabels,
   PRODUCTPAGE,
-  sameLabels,
 } from "../host/mesh.ts";
 import type { Json, JsonObject } from "../host/struct.ts";
 
@@ -957,7 +957,7 @@ describe("max_label_sets", () => {
   test("values of new labels are label sets; the overflow reads other in the new labels, too", () => {
     const host = startCustomInbound({ metrics: [TENANT], max_label_sets: 2 }, ["tenant"]);
     requestTenants(host, ["a", "b", "c", "d", "a", "c"]);
-    expect(countedWith(host, { ...sameLabels("other"), tenant: "other" })).toBe(3);
+    expect(countedWith(host, { ...overflowLabels("destination"), tenant: "other" })).toBe(3);
     expect(countedRequests(host).map(({ value }) => value)).toEqual([2n, 1n, 3n]);
     expect(faults(host)).toEqual({ label_sets_full: 3 });
   });
@@ -984,7 +984,7 @@ describe("max_label_sets", () => {
     ]);
     requestTenants(host, ["a", "b"]);
     expect(carriers(host, "source_app")).toEqual([]);
-    expect(countedWith(host, { tenant: "other", reporter: "other" })).toBe(1);
+    expect(countedWith(host, { tenant: "other", source_workload: "other" })).toBe(1);
   });
 
   test("a custom metric goes on in the overflow", () => {

@@ -12,8 +12,8 @@ import {
   FROM_PRODUCTPAGE,
   faults,
   makeNode,
+  overflowLabels,
   PRODUCTPAGE,
-  sameLabels,
   startInbound,
   startOutbound,
   TO_REVIEWS,
@@ -383,7 +383,7 @@ describe("under a configuration that changes metrics", () => {
     host.request(
       inbound("2,2", { requestHeaders: [...PLAIN_REQUEST, GRPC, ...exchangeHeaders(makeNode("x", "v1", "::2"))] }),
     );
-    const first = Object.fromEntries(Object.entries(sameLabels("other")).slice(0, PEER_LABEL_COUNT));
+    const first = Object.fromEntries(Object.entries(overflowLabels("destination")).slice(0, PEER_LABEL_COUNT));
     expect(host.series(REQUESTS).map(({ value }) => value)).toEqual([1n, 2n]);
     expect(host.series(REQUESTS)[1]?.labels).toEqual(first);
   });

@@ -22,7 +22,7 @@ import {
   faults,
   makeNode,
   observationOf,
-  sameLabels,
+  overflowLabels,
   startInbound,
   startOutbound,
   TO_REVIEWS,
@@ -168,11 +168,11 @@ describe("many requests", () => {
 describe("the cap on label sets", () => {
   const configuration = { direction: "inbound", disable_host_header_fallback: true, max_label_sets: 3 };
 
-  test("sends what is beyond it to one series whose labels all read other, and counts each", () => {
+  test("sends what is beyond it to one series of the overflow, and counts each", () => {
     const host = startInbound({ configuration });
     for (let index = 0; index < 10; index++) host.request(fromPeer(index));
     expect(countedRequests(host)).toHaveLength(4);
-    expect(countedWith(host, sameLabels("other"))).toBe(7);
+    expect(countedWith(host, overflowLabels("destination"))).toBe(7);
     expect(faults(host)).toEqual({ label_sets_full: 7 });
     expect(countedTotal(host)).toBe(10);
   });
@@ -181,7 +181,7 @@ describe("the cap on label sets", () => {
     const host = startInbound({ configuration });
     for (let index = 0; index < 3; index++) host.request(fromPeer(index));
     for (let round = 0; round < 5; round++) host.request(fromPeer(3));
-    expect(countedWith(host, { reporter: "other" })).toBe(5);
+    expect(countedWith(host, { source_workload: "other" })).toBe(5);
     expect(faults(host)).toEqual({ label_sets_full: 5 });
   });
 
@@ -189,7 +189,7 @@ describe("the cap on label sets", () => {
     const host = startInbound({ configuration });
     for (let index = 0; index < 10; index++) host.request(fromPeer(index));
     for (const metric of HTTP_METRICS.slice(1)) {
-      const overflow = host.series(metric.name).filter((one) => one.labels["reporter"] === "other");
+      const overflow = host.series(metric.name).filter((one) => one.labels["source_workload"] === "other");
       expect(overflow.map((one) => one.samples.length)).toEqual([7]);
     }
   });
@@ -213,17 +213,48 @@ describe("the cap on label sets", () => {
       "other",
     ]);
     const last = streams.at(-1);
-    expect(last && observationOf(last).labels).toEqual(sameLabels("other"));
+    expect(last && observationOf(last).labels).toEqual(overflowLabels("destination"));
   });
 
   test("when it is raised by a new configuration, what was overflow is admitted", () => {
     const host = startInbound({ configuration: { max_label_sets: 1 } });
     for (let index = 0; index < 3; index++) host.request(fromPeer(index));
-    expect(countedWith(host, { reporter: "other" })).toBe(2);
+    expect(countedWith(host, { source_workload: "other" })).toBe(2);
     const raised = host.addPlugin({ max_label_sets: 100 });
     for (let index = 0; index < 3; index++) host.request({ ...fromPeer(index), rootId: raised });
-    expect(countedWith(host, { reporter: "other" })).toBe(2);
+    expect(countedWith(host, { source_workload: "other" })).toBe(2);
     expect(countedWith(host, { source_workload: "s2-v1" })).toBe(1);
+  });
+
+  test("keeps reports apart of which one counts in mesh_* and the other does not, of all listeners of a VM", () => {
+    const host = startInbound({ configuration: { ...configuration, max_label_sets: 1 } });
+    const outbound = host.addPlugin({ direction: "outbound", max_label_sets: 1 });
+    const waypoint = host.addPlugin({ reporter: "SERVER_GATEWAY", max_label_sets: 1 });
+    host.request(fromPeer(0));
+    const streams = [
+      host.request(fromPeer(1)),
+      host.request({ ...FROM_PRODUCTPAGE, requestHeaders: PLAIN_REQUEST }),
+      host.request({ ...TO_REVIEWS, rootId: outbound }),
+      host.request({ ...fromPeer(1), rootId: waypoint }),
+      host.request({ ...FROM_PRODUCTPAGE, requestHeaders: PLAIN_REQUEST, rootId: waypoint }),
+    ];
+    const unknown = Object.fromEntries(
+      LABELS.filter((label) => label.startsWith("source_")).map((l) => [l, "unknown"]),
+    );
+    const expected = [
+      overflowLabels("destination"),
+      { ...overflowLabels("destination"), ...unknown },
+      overflowLabels("source"),
+      overflowLabels("waypoint"),
+      { ...overflowLabels("waypoint"), ...unknown },
+    ];
+    expect(
+      countedRequests(host)
+        .slice(1)
+        .map(({ labels }) => labels),
+    ).toEqual(expected);
+    expect(streams.map((stream) => observationOf(stream).labels)).toEqual(expected);
+    expect(countedRequests(host).map(({ value }) => value)).toEqual(Array.from({ length: 6 }, () => 1n));
   });
 
   test("is 1,000 by default", () => {

@@ -9,12 +9,12 @@ import type { Host, HostOptions } from "../host/host.ts";
 import {
   exchangedMetadata,
   faults,
+  overflowLabels,
   PRODUCTPAGE,
   PRODUCTPAGE_URI,
   REVIEWS,
   REVIEWS_CLUSTER,
   REVIEWS_URI,
-  sameLabels,
   startInbound,
   startOutbound,
 } from "../host/mesh.ts";
@@ -392,14 +392,14 @@ test("labels are fixed at the first report: metadata of a cluster that changes l
   }
 });
 
-test("label sets beyond the cap go to one series whose labels all read other, and each connection is counted there", () => {
+test("label sets beyond the cap go to one series of the overflow, and each connection is counted there", () => {
   const host = startTcpInbound({ max_label_sets: 2 });
   for (const name of ["a", "b", "c", "d", "c"]) {
     const prefix = prefixOf({ ...PRODUCTPAGE, id: name }, { WORKLOAD_NAME: name });
     host.connection(CONNECTION_FROM_PRODUCTPAGE).fromClient(prefix).fromClient("x").finish();
   }
-  const { response_code: _, grpc_response_status: __, ...other } = sameLabels("other");
-  expect(tcpCounts(host, { reporter: "other" })).toEqual({ opened: 3, closed: 3, sent: 0, received: 3 });
+  const { response_code: _, grpc_response_status: __, ...other } = overflowLabels("destination");
+  expect(tcpCounts(host, { source_workload: "other" })).toEqual({ opened: 3, closed: 3, sent: 0, received: 3 });
   expect(tcpSeries(host, TcpMetric.Closed).at(-1)?.labels).toEqual(other);
   expect(tcpCounts(host)).toEqual({ opened: 5, closed: 5, sent: 0, received: 5 });
   expect(faults(host)).toHaveProperty("label_sets_full");

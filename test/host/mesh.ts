@@ -170,7 +170,7 @@ export function observationOf(stream: HttpStream): Observation {
   return readObservation(bytes);
 }
 
-/** A full label set with one value everywhere. */
-export function sameLabels(value: string): Record<string, string> {
-  return Object.fromEntries(LABELS.map((label) => [label, value]));
+/** The overflow of what that reporter says of known sources. */
+export function overflowLabels(reporter: string): Record<string, string> {
+  return Object.fromEntries(LABELS.map((label) => [label, label === "reporter" ? reporter : "other"]));
 }

@@ -79,7 +79,7 @@ test(`${REQUESTS} random peer headers: no trap, well-formed labels, counts that 
       expect(samples, metric.name).toBe(REQUESTS / 2);
     }
     const { label_sets_full = 0, peer_too_large = 0, peer_malformed = 0, host_call = 0 } = faults(host);
-    expect(countedWith(host, { reporter: "other" })).toBe(label_sets_full);
+    expect(countedWith(host, { response_code: "other" })).toBe(label_sets_full);
     expect(label_sets_full).toBeGreaterThan(0);
     expect(host_call).toBe(0);
     expect(expected.peer_malformed).toBeGreaterThan(REQUESTS / 10);
@@ -100,7 +100,7 @@ function expectUntouched(stream: HttpStream, isInbound: boolean): void {
 function expectNamed(stream: HttpStream, label: string, peer: JsonObject | null): boolean {
   const { labelCount, labels } = observationOf(stream);
   if (labelCount !== LABELS.length) expect(labelCount).toBe(LABELS.length);
-  if (peer === null || labels["reporter"] === "other") return false;
+  if (peer === null || labels["response_code"] === "other") return false;
   const { WORKLOAD_NAME: name } = peer;
   const expected = typeof name === "string" && name !== "" ? cleanValue(name) : UNKNOWN;
   if (labels[label] !== expected) expect(labels[label]).toBe(expected);

@@ -341,11 +341,11 @@ class World {
       const each = totals(table);
       for (const [labelKey, row] of each) checkGrowth(before, `${table}/${labelKey}`, row);
       const all = hasPods ? withoutPods(each) : each;
-      const { overflowKey } = SHAPE_OF[table];
+      const { overflowOf } = SHAPE_OF[table];
       if (mayClose) this.checkSum(table, all);
       for (const [labelKey, row] of all) {
         if (mayClose) continue; // what is in the overflow for one process is not for another
-        const isMember = (each: string) => each === labelKey || (labelKey === overflowKey && !all.has(each));
+        const isMember = (each: string) => each === labelKey || (labelKey === overflowOf(each) && !all.has(each));
         this.checkRow(table, isMember, row, isAll);
       }
       if (!mayClose && isAll) this.checkMissing(table, all);
@@ -364,7 +364,8 @@ class World {
 
   /** Of what has no series nothing was counted. */
   private checkMissing(table: Table, all: Totals): void {
-    if (all.has(SHAPE_OF[table].overflowKey)) return;
+    const { overflowOf } = SHAPE_OF[table];
+    if ([...all.keys()].some((labelKey) => labelKey === overflowOf(labelKey))) return;
     for (const labelKey of this.oracle.labelKeys(table)) {
       if (all.has(labelKey)) continue;
       this.checkRow(table, (each) => each === labelKey, new Float64Array(SHAPE_OF[table].width), true);

@@ -3,8 +3,9 @@
 import { describe, expect, it } from "vitest";
 import type { StatsReport, StatsSample } from "../../../collector/record/record.ts";
 import { packLabels } from "../../../collector/series/key.ts";
+import { MIXED_OVERFLOW_KEY, overflowKeyOf } from "../../../collector/series/overflow.ts";
 import type { SeriesReader } from "../../../collector/series/reader.ts";
-import { DEFAULT_SHAPES, OVERFLOW_KEY } from "../../../collector/series/shape.ts";
+import { DEFAULT_SHAPES } from "../../../collector/series/shape.ts";
 import { type SeriesLimits, SeriesStore } from "../../../collector/series/store.ts";
 import { ByteReader } from "../../../collector/state/bytes.ts";
 import { ResetsBook } from "../../../collector/state/resets-book.ts";
@@ -169,7 +170,7 @@ it("what was in the overflow does not count again where there is more room now",
       KEYS.map((labelKey) => sample(labelKey, 10)),
     ),
   );
-  expect(requests(store.http, OVERFLOW_KEY)).toBe(30);
+  expect(requests(store.http, overflowKeyOf(KEYS[0] as string, false))).toBe(30);
   const { store: again } = restored(piecesOf(saved), { labelSets: 100 });
   again.report(
     report(
@@ -178,6 +179,41 @@ it("what was in the overflow does not count again where there is more room now",
     ),
   );
   expect(requests(again.http)).toBe(55);
+});
+
+describe("a state from before the overflow kept reports apart", () => {
+  const SOURCE = key({ reporter: "source", source_workload: "a" });
+  const more = (requests: number) => report(1, [sample(SOURCE, requests)]);
+  /** What the collector before saved, which put all into one. */
+  function old() {
+    const { store, saved } = newStore({ labelSets: 0 });
+    const life = store.lives.find("p", 1);
+    if (typeof life === "string") throw new Error(life);
+    life.proxy.hasMixedOverflow = true;
+    store.report(more(10));
+    return piecesOf(saved);
+  }
+
+  it("goes on where it was, though stats tell of it again, and after yet another restart", () => {
+    let pieces = old();
+    for (const count of [11, 12, 13]) {
+      const { store, saved } = restored(pieces, { labelSets: 0 });
+      store.report(more(count));
+      expect(store.http.series.map(({ labelKey }) => labelKey)).toEqual([MIXED_OVERFLOW_KEY]);
+      expect(requests(store.http)).toBe(count);
+      pieces = piecesOf(saved);
+    }
+  });
+
+  it("concerns its proxies alone, and what filters tell of their own overflow does not look like one", () => {
+    const { store, saved } = restored(old(), { labelSets: 0 });
+    store.report({ ...more(5), proxy: "q" });
+    store.report({ ...report(1, [sample(MIXED_OVERFLOW_KEY, 3)]), proxy: "q" });
+    const again = restored(piecesOf(saved), { labelSets: 0 }).store;
+    again.report({ ...more(6), proxy: "q" });
+    expect(requests(again.http, MIXED_OVERFLOW_KEY)).toBe(13);
+    expect(requests(again.http, overflowKeyOf(SOURCE, false))).toBe(6);
+  });
 });
 
 it("readings of a VM that was replaced before and after a restart add up", () => {
