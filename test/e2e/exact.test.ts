@@ -4,6 +4,7 @@
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { TCP_METRICS } from "../../collector/vocabulary.ts";
 import { FAULT_HEADER } from "../../demo/bookinfo.ts";
+import { httpCall } from "../../demo/http-call.ts";
 import type { Mesh } from "../../demo/mesh.ts";
 import { DATABASE, podName, RATINGS } from "../../demo/topology.ts";
 import type { Sample } from "./exposition.ts";
@@ -23,6 +24,8 @@ import { backUp, expectTcpTruth, tcpSamples, tcpSamplesOf } from "./observed-tcp
 const REQUESTS = 1000;
 const IN_PARALLEL = 8;
 const BACKUPS = 3;
+/** Requests of a client without a proxy, one after the other. */
+const OUTSIDERS = 20;
 
 /** Every 10th request makes ratings fail, every 25th details: known errors, whoever answers. */
 function faultOf(i: number): NodeJS.Dict<string> {
@@ -129,5 +132,34 @@ describe.each(CHANNELS)("$name", ({ scrape, als, pods }) => {
       );
       expect(counts(shown)).toEqual(counts(own));
     });
+  });
+});
+
+describe("with room for 5 label sets", () => {
+  let mesh: Mesh;
+  const read = async () => ({ samples: await collectorSamples(mesh), unified: await unifiedEdges(mesh) });
+
+  beforeAll(async () => {
+    mesh = await startTestMesh({ faults: false, plaintext: true, collectorConfig: { limits: { label_sets: 5 } } });
+    await sendRequests(mesh, 0, REQUESTS / 5);
+    const details = mesh.workloads.find(({ name }) => name === "details-v1");
+    for (let i = 0; i < OUTSIDERS; i++) await httpCall(`${details?.inboundUrl}/details/0`, {});
+  });
+  afterAll(() => mesh?.stop());
+
+  test("both reporters, and mesh_*, count what the servers counted", async () => {
+    const requests = total(truth(mesh));
+    const isAll = ({ samples }: Awaited<ReturnType<typeof read>>) =>
+      total(edges(samples, "destination")) >= requests && total(edges(samples, "source")) >= requests - OUTSIDERS;
+    const { samples, unified } = await settled(read, isAll);
+    expect(requests).toBeGreaterThan((REQUESTS / 5) * 3);
+    expect(total(edges(samples, "destination"))).toBe(requests);
+    expect(total(edges(samples, "source"))).toBe(requests - OUTSIDERS);
+    expect([total(unified["source"] ?? {}), total(unified["destination"] ?? {})]).toEqual([
+      requests - OUTSIDERS,
+      OUTSIDERS,
+    ]);
+    expect(Object.keys(edges(samples, "source"))).toContain("other -> other other");
+    expect(unified["destination"]).toEqual({ "unknown -> other other": OUTSIDERS });
   });
 });
