@@ -38,6 +38,7 @@ import { ProxyStats } from "./proxy-stats/proxy-stats.ts";
 import { GrpcServer } from "./receiver/grpc.ts";
 import { MetricsService } from "./receiver/metrics-service.ts";
 import { Discovery } from "./receiver/scrape/discovery.ts";
+import { ScrapedStats } from "./receiver/scrape/scraped-stats.ts";
 import { Scraper } from "./receiver/scrape.ts";
 import { SelfMetrics } from "./self.ts";
 import type { Shapes } from "./series/shape.ts";
@@ -176,6 +177,7 @@ async function startAll(
   shards.register(grpc);
   const { maxSeries } = config.proxyStats;
   const proxyStats = maxSeries === 0 ? null : new ProxyStats(maxSeries);
+  const nameRules = nameRulesOf(config);
   const metricsService = new MetricsService({
     messages: { bytes: config.grpc.maxMetricsMessageBytes, key: "grpc.max_metrics_message" },
     maxStreams: config.limits.streams,
@@ -185,7 +187,7 @@ async function startAll(
     buckets: config.metrics.buckets,
     forgetAfterMs: config.limits.retireAfterMs,
     sink: (report) => shards.report(report),
-    proxyStats: proxyStats && { stats: proxyStats, rules: nameRulesOf(config) },
+    proxyStats: proxyStats && { stats: proxyStats, rules: nameRules },
     self,
     log: logOf("metrics_service"),
   });
@@ -213,6 +215,7 @@ async function startAll(
     shapes,
     buckets: config.metrics.buckets,
     resets,
+    proxyStats: proxyStats && new ScrapedStats({ stats: proxyStats, rules: nameRules, lookup: objects }),
     self,
     log: logOf("scrape"),
   });

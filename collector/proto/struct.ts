@@ -52,6 +52,20 @@ export function mergeMetadata(bytes: Buffer, start: number, stop: number, metada
   return !outer.isMalformed;
 }
 
+/** The same of what JSON has: `{"NAME": "web-1", "LABELS": {"app": "web"}}`. Total. */
+export function metadataOfJson(json: unknown): Metadata {
+  const metadata: Metadata = { texts: new Map(), labels: new Map() };
+  for (const [key, value] of textsOf(json)) metadata.texts.set(key.toLowerCase(), value);
+  const { [LABELS_KEY]: labels } = (json ?? {}) as Readonly<Record<string, unknown>>;
+  for (const [key, value] of textsOf(labels)) metadata.labels.set(key, value);
+  return metadata;
+}
+
+function textsOf(json: unknown): [string, string][] {
+  if (typeof json !== "object" || json === null) return [];
+  return Object.entries(json).filter((entry): entry is [string, string] => typeof entry[1] === "string");
+}
+
 /** The Struct that these fields make. */
 export function writeStruct(writer: WireWriter, tag: number, { texts, labels }: Metadata): void {
   writer.begin(tag);

@@ -22,6 +22,16 @@ interface Value {
   atMs: number;
 }
 
+/** By which way a proxy tells: it may do so by both. */
+export type ProxyStatsWay = "stream" | "scrape";
+
+/** Which way a proxy is heard on, and as whom it is shown. */
+interface Speaker {
+  readonly way: ProxyStatsWay;
+  readonly labels: string;
+  atMs: number;
+}
+
 /** Of one proxy: by stat, by cluster ("" for the server's own). */
 type Stats = (Map<string, Value> | undefined)[];
 
@@ -35,6 +45,8 @@ export class ProxyStats {
   refused = 0;
   /** By their labels, so that no series stands twice on the page, whatever proxies are called. */
   private readonly proxies = new Map<string, Stats>();
+  /** By node id. */
+  private readonly speakers = new Map<string, Speaker>();
   private held = 0;
   private nextPruneMs = 0;
 
@@ -46,6 +58,27 @@ export class ProxyStats {
 
   get size(): number {
     return this.held;
+  }
+
+  /**
+   * Whether what the proxy tells on this way is shown, under these labels (`proxyLabels`). A stream has names that a scrape lacks, so while
+   * there is one, it is the stream's; what was shown of the proxy under other labels goes.
+   */
+  hears(nodeId: string, labels: string, way: ProxyStatsWay): boolean {
+    const atMs = this.nowMs();
+    const known = this.speakers.get(nodeId);
+    if (known?.way === way && known.labels === labels) {
+      known.atMs = atMs; // fast
+      return true;
+    }
+    if (known?.way === "stream" && way === "scrape" && known.atMs >= atMs - STALE_MS) return false;
+    if (known === undefined && this.speakers.size >= this.maxSeries && !this.prune()) {
+      this.refused++;
+      return false;
+    }
+    if (known !== undefined && known.labels !== labels) this.drop(known.labels);
+    this.speakers.set(nodeId, { way, labels, atMs });
+    return true;
   }
 
   /** Takes what a proxy of these labels (`proxyLabels`) tells: replaces what it told before. `stat`: index into PROXY_STATS. */
@@ -103,7 +136,12 @@ export class ProxyStats {
       this.nextPruneMs = this.nowMs() + 1000;
       this.forget();
     }
-    return this.held < this.maxSeries;
+    return this.held < this.maxSeries && this.speakers.size < this.maxSeries;
+  }
+
+  private drop(labels: string): void {
+    for (const values of this.proxies.get(labels) ?? []) this.held -= values?.size ?? 0;
+    this.proxies.delete(labels);
   }
 
   private forget(): void {
@@ -116,6 +154,7 @@ export class ProxyStats {
       }
       if (left === 0) this.proxies.delete(labels);
     }
+    for (const [nodeId, { atMs }] of this.speakers) if (atMs < sinceMs) this.speakers.delete(nodeId);
   }
 }
 

@@ -206,7 +206,8 @@ class MetricsStream implements StreamReader {
     return (metric) => {
       if (form === "delta" && metric.kind === "counter") return;
       const told = readProxyStat(metric);
-      if (told !== null) stats.take(labels, told.stat, told.cluster, told.value);
+      if (told !== null && stats.hears(proxy, labels, "stream"))
+        stats.take(labels, told.stat, told.cluster, told.value);
     };
   }
 

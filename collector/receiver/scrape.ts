@@ -63,6 +63,7 @@ export class Scraper {
       texts: new LabelTexts(readLabelText),
       messages: new LabelMessages(),
       bounds,
+      domain: options.proxyStats?.domain ?? null,
       rows: new CounterRows(options.shapes),
       untagged: new UntaggedLabels(options.self),
       missingBounds: new MissingBounds("scrape", bounds, options.buckets ?? [], options.self),

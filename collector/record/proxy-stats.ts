@@ -4,6 +4,12 @@
 //   cluster.upstream_cx_active  and a label {envoy.cluster_name="xds-grpc"}           or, emit_tags_as_labels, in a label
 //   cluster.default.svc.cluster.local.upstream_cx_active  {envoy.cluster_name="outbound|80||b"}   which by Envoy's own regex ends at a dot
 //   server.memory_allocated
+//
+// Of a scrape, names are Prometheus': each character that these do not have is `_`.
+//
+//   envoy_cluster_upstream_cx_active{envoy_cluster_name="xds-grpc"}
+//   envoy_cluster_default_svc_cluster_local_upstream_cx_active{envoy_cluster_name="outbound|80||b"}
+//   envoy_server_memory_allocated{}
 
 import type { MetricFamilyReader } from "../proto/metric-family.ts";
 import { PROXY_STATS, statIndex } from "../proxy-stats/stats.ts";
@@ -12,6 +18,9 @@ const CLUSTER_PREFIX = Buffer.from("cluster.");
 const SERVER_PREFIX = Buffer.from("server.");
 const CLUSTER_TAG = "envoy.cluster_name";
 const DOT = 0x2e;
+/** How all names of stats that are shown begin, of a scrape; and its label of the cluster. */
+export const SHOWN_PREFIXES = ["envoy_cluster_", "envoy_server_"] as const;
+export const CLUSTER_LABEL = "envoy_cluster_name";
 /** No stat that is shown has a longer name. */
 const MAX_STAT_BYTES = 32;
 
@@ -68,4 +77,35 @@ function isAt({ bytes, nameStart, nameStop }: MetricFamilyReader, prefix: Buffer
   if (nameStop - nameStart < prefix.length) return false;
   for (let i = 0; i < prefix.length; i++) if (bytes[nameStart + i] !== prefix[i]) return false;
   return true;
+}
+
+const [CLUSTER_NAMES, SERVER_NAMES] = SHOWN_PREFIXES;
+const CLUSTER_STATS = PROXY_STATS.filter(({ scope }) => scope === "cluster").map(({ name }) =>
+  name.slice(CLUSTER_NAMES.length),
+);
+
+/**
+ * What a scrape's sample says; null where it is none of those that are shown. `label`: CLUSTER_LABEL's value. `domain`: of the Kubernetes
+ * cluster, "cluster.local".
+ */
+export function readScrapedStat(name: string, label: string, value: number, domain: string): ProxyValue | null {
+  if (!Number.isFinite(value)) return null;
+  if (name.startsWith(SERVER_NAMES)) {
+    const stat = statIndex("server", name.slice(SERVER_NAMES.length));
+    return stat === null ? null : { stat, cluster: "", value };
+  }
+  if (!name.startsWith(CLUSTER_NAMES) || label === "") return null;
+  const rest = name.slice(CLUSTER_NAMES.length);
+  const text = CLUSTER_STATS.find((each) => rest === each || rest.endsWith(`_${each}`));
+  const stat = text === undefined ? null : statIndex("cluster", text);
+  if (text === undefined || stat === null) return null;
+  const inName = rest.slice(0, -text.length - 1);
+  return { stat, cluster: inName === "" ? label : `${label}.${hostOf(inName, domain)}`, value };
+}
+
+/** What stood behind the cluster's first dot. A Kubernetes namespace has no dots; of other hosts nobody knows which `_` was a dash. */
+function hostOf(inName: string, domain: string): string {
+  const ofService = `_svc_${domain.replaceAll(/[^A-Za-z0-9]/g, "_")}`;
+  if (!inName.endsWith(ofService)) return inName.replaceAll("_", ".");
+  return `${inName.slice(0, -ofService.length).replaceAll("_", "-")}.svc.${domain}`;
 }

@@ -13,6 +13,7 @@ import {
   START_TIME_METRIC,
   TCP_METRICS,
 } from "../vocabulary.ts";
+import { type ProxyValue, readScrapedStat } from "./proxy-stats.ts";
 import type { HistogramSample, StatsReport, StatsSample, TcpSample } from "./record.ts";
 import type { LabelSet } from "./stats-labels.ts";
 
@@ -81,12 +82,30 @@ export class StatsPage {
   /** Whether it has two nodes or start times: then nobody can say whose the counts are. */
   isContradictory = false;
 
+  /** What it says of Envoy's own stats; null where nobody asks for them. */
+  readonly proxyValues: ProxyValue[] | null;
+
   private readonly groups = new Map<LabelSet, Group | null>();
   /** The same of TCP metrics, added up already. */
   private readonly tcpSamples = new Map<LabelSet, TcpSample | null>();
 
-  /** `bounds`: those of the histograms that are read. */
-  constructor(readonly bounds: HistogramBounds) {}
+  /**
+   * `bounds`: those of the histograms that are read. `domain`: of the Kubernetes cluster, for the names of Envoy's own clusters; null where
+   * nobody asks for its own stats.
+   */
+  constructor(
+    readonly bounds: HistogramBounds,
+    private readonly domain: string | null = null,
+  ) {
+    this.proxyValues = domain === null ? null : [];
+  }
+
+  /** A sample of Envoy's own stats. */
+  noteProxyStat(name: string, cluster: string, value: number): void {
+    if (this.proxyValues === null || this.domain === null) return;
+    const told = readScrapedStat(name, cluster, value, this.domain);
+    if (told !== null) this.proxyValues.push(told);
+  }
 
   /** Where the counts of that label set go; null for another writer's. */
   groupOf(labels: LabelSet): Group | null {

@@ -8,6 +8,7 @@ import { MetricFamilyReader } from "../proto/metric-family.ts";
 import { bytesTag, WireReader } from "../proto/wire.ts";
 import type { HistogramBounds } from "../series/histogram.ts";
 import { HttpMetric, NODE_METRIC } from "../vocabulary.ts";
+import { CLUSTER_LABEL, SHOWN_PREFIXES } from "./proxy-stats.ts";
 import { LabelPacker, type LabelSet, LabelTexts } from "./stats-labels.ts";
 import {
   GAUGES,
@@ -80,14 +81,15 @@ export class StatsProtobuf {
   private readonly value = new WireReader();
   private readonly histogram: EnvoyHistogram;
 
-  /** `maxBytes`: of one family, which is held until it is whole. */
+  /** `maxBytes`: of one family, which is held until it is whole. `domain`: as StatsPage's. */
   constructor(
     private readonly labels: LabelMessages,
     private readonly places: Places,
     maxBytes: number,
     bounds: HistogramBounds,
+    domain: string | null = null,
   ) {
-    this.page = new StatsPage(bounds);
+    this.page = new StatsPage(bounds, domain);
     this.histogram = new EnvoyHistogram(bounds.upper);
     this.families = new DelimitedReader(maxBytes, (bytes, start, stop) => this.readFamily(bytes, start, stop));
   }
@@ -214,6 +216,9 @@ export class StatsProtobuf {
     else if (name.includes(UNTAGGED_PREFIX)) page.noteUntagged(name);
     else if (name === NODE_METRIC) while (family.next()) page.noteNode(this.labelOf("tag"));
     else if (GAUGES.has(name)) while (family.next()) this.readGauge(name);
+    else if (page.proxyValues !== null && SHOWN_PREFIXES.some((prefix) => name.startsWith(prefix))) {
+      while (family.next()) page.noteProxyStat(name, utf8Of(this.labelOf(CLUSTER_LABEL)), this.number());
+    }
   }
 
   private readGauge(name: string): void {
@@ -243,4 +248,9 @@ export class StatsProtobuf {
     }
     return "";
   }
+}
+
+/** Texts are read as latin1, one character for each byte. */
+function utf8Of(text: string): string {
+  return Buffer.from(text, "latin1").toString("utf8");
 }

@@ -8,6 +8,7 @@
 
 import type { HistogramBounds } from "../series/histogram.ts";
 import { HTTP_METRICS, HttpMetric, NODE_METRIC, TCP_METRICS } from "../vocabulary.ts";
+import { CLUSTER_LABEL, SHOWN_PREFIXES } from "./proxy-stats.ts";
 import { type LabelSet, type LabelTexts, labelValue, splitLe } from "./stats-labels.ts";
 import {
   GAUGES,
@@ -62,6 +63,7 @@ const INITIALS = new Set([...NAMES.keys()].map((name) => name.charCodeAt(0)));
 const LE = Buffer.from(',le="');
 const UNTAGGED = Buffer.from(UNTAGGED_PREFIX);
 const NODE_IN_NAME = Buffer.from(NODE_PREFIX_IN_NAME);
+const SHOWN = SHOWN_PREFIXES.map((prefix) => Buffer.from(prefix));
 const NOTHING = Buffer.alloc(0);
 
 export class StatsText {
@@ -85,11 +87,13 @@ export class StatsText {
   /** The bucket after the one before. */
   private nextBound = 0;
 
+  /** `domain`: as StatsPage's. */
   constructor(
     private readonly texts: LabelTexts,
     bounds: HistogramBounds,
+    domain: string | null = null,
   ) {
-    this.page = new StatsPage(bounds);
+    this.page = new StatsPage(bounds, domain);
     this.bounds = [...bounds.upper.map(String), "+Inf"].map((text) => Buffer.from(text));
   }
 
@@ -246,12 +250,24 @@ export class StatsText {
   private readOther(at: number, end: number): void {
     const { bytes } = this;
     if (hasAt(bytes, at, NODE_IN_NAME)) this.readNodeInName(at, end);
+    else if (this.page.proxyValues !== null && SHOWN.some((prefix) => hasAt(bytes, at, prefix)))
+      this.readProxyStat(at, end);
     else this.readUntagged(at, end);
   }
 
   private readNodeInName(at: number, end: number): void {
     const hex = nodeInName(this.nameAt(at, end));
     if (hex !== null) this.page.noteNode(hex);
+  }
+
+  private readProxyStat(at: number, end: number): void {
+    const { bytes } = this;
+    const name = this.nameAt(at, end);
+    const close = lastOf(bytes, CLOSE, at, end);
+    const value = readValue(bytes, Math.max(close + 1, at + name.length), end, true);
+    const labels = close < 0 ? "" : bytes.toString("utf8", at + name.length + 1, close);
+    if (value === null) this.page.malformed++;
+    else this.page.noteProxyStat(name, labelValue(labels, CLUSTER_LABEL) ?? "", value);
   }
 
   private readUntagged(at: number, end: number): void {

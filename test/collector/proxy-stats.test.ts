@@ -7,9 +7,14 @@ import { MetricFamilyReader } from "../../collector/proto/metric-family.ts";
 import { ProxyStats, proxyLabels } from "../../collector/proxy-stats/proxy-stats.ts";
 import { PROXY_STATS } from "../../collector/proxy-stats/stats.ts";
 import { readProxyStat } from "../../collector/record/proxy-stats.ts";
+import { LabelTexts, readLabelText } from "../../collector/record/stats-labels.ts";
+import { LabelMessages, StatsProtobuf } from "../../collector/record/stats-protobuf.ts";
+import { StatsText } from "../../collector/record/stats-text.ts";
+import { DEFAULT_BOUNDS } from "../../collector/series/histogram.ts";
 import { parseExposition } from "../e2e/exposition.ts";
 import type { Fields } from "../fixtures/als.ts";
-import { encodeFamily } from "../fixtures/metric-family.ts";
+import { encodeDelimited, encodeFamily } from "../fixtures/metric-family.ts";
+import { readProtobufStats, readStats } from "../fixtures/stats.ts";
 
 const NAME = { service: "web.default", instance: "web-1.default" };
 const WEB = proxyLabels(NAME);
@@ -63,6 +68,78 @@ describe("a family of the metrics service", () => {
     ["a name of nothing", "", gauge, []],
   ])("%s is passed over", (_name, name, value, label) => {
     expect(read(name, value, label)).toBeNull();
+  });
+});
+
+describe("a scrape's sample", () => {
+  const label = (value: string) => ({ name: "envoy_cluster_name", value });
+  const CASES: readonly (readonly [name: string, cluster: string, stat: string, full: string])[] = [
+    ["envoy_cluster_upstream_cx_active", OUTBOUND, "envoy_cluster_upstream_cx_active", OUTBOUND],
+    ["envoy_cluster_membership_healthy", "é", "envoy_cluster_membership_healthy", "é"],
+    [
+      "envoy_cluster_my_ns_svc_cluster_local_upstream_rq_pending_active",
+      "outbound|80||b",
+      "envoy_cluster_upstream_rq_pending_active",
+      "outbound|80||b.my-ns.svc.cluster.local",
+    ],
+    ["envoy_cluster_example_org_upstream_cx_active", "www", "envoy_cluster_upstream_cx_active", "www.example.org"],
+    ["envoy_server_memory_allocated", "", "envoy_server_memory_allocated", ""],
+  ];
+  const OTHERS: readonly (readonly [name: string, cluster: string])[] = [
+    ["envoy_cluster_upstream_rq_200", "c"],
+    ["envoy_cluster_upstream_cx_active", ""],
+    ["envoy_server_upstream_cx_active", "c"],
+    ["envoy_cluster_upstream_cx_active_more", "c"],
+    ["envoy_http_downstream_cx_active", "c"],
+  ];
+  const labelled = (cluster: string) => (cluster === "" ? "" : `envoy_cluster_name="${cluster}"`);
+  const text = [...CASES, ...OTHERS].map(([name, cluster]) => `${name}{${labelled(cluster)}} 7\n`).join("");
+  const protobuf = encodeDelimited(
+    [...CASES, ...OTHERS].map(([name, cluster]) =>
+      encodeFamily({ name, type: 1, metric: [{ label: cluster === "" ? [] : [label(cluster)], gauge: { value: 7 } }] }),
+    ),
+  );
+  const expected = CASES.map(([, , stat, cluster]) => ({ stat: indexOf(stat), cluster, value: 7 }));
+
+  test.each([1, 7, 1000])("is read of text that comes in pieces of %i bytes", (size) => {
+    const reader = new StatsText(new LabelTexts(readLabelText), DEFAULT_BOUNDS, "cluster.local");
+    const bytes = Buffer.from(text);
+    for (let at = 0; at < bytes.length; at += size) reader.write(bytes.subarray(at, at + size));
+    reader.end();
+    expect(reader.page.proxyValues).toEqual(expected);
+    expect(reader.page.malformed).toBe(0);
+  });
+
+  test("is read of protobuf", () => {
+    const reader = new StatsProtobuf(new LabelMessages(), [], 1 << 20, DEFAULT_BOUNDS, "cluster.local");
+    reader.write(protobuf);
+    expect(reader.end()).toBe(true);
+    expect(reader.page.proxyValues).toEqual(expected);
+    expect(reader.page.malformed).toBe(0);
+  });
+
+  test("is passed over where nobody asks for it", () => {
+    expect(readStats(text).proxyValues).toBeNull();
+    expect(readProtobufStats(protobuf)?.proxyValues).toBeNull();
+  });
+
+  test("of a proxy that streams, too, is not shown besides, whichever came first, until the stream is silent", () => {
+    let nowMs = 0;
+    const stats = new ProxyStats(10, () => nowMs);
+    const streamed = proxyLabels({ service: "web.default", instance: "web-1.default" });
+    const scraped = proxyLabels({ service: "-.default", instance: "web-1.default" });
+    const tell = (labels: string, way: "stream" | "scrape", value: number) => {
+      if (stats.hears("sidecar~1", labels, way)) stats.take(labels, 0, "c", value);
+    };
+    const shown = () => [...stats.render("text")].join("").match(/service=.*/g);
+    tell(scraped, "scrape", 1);
+    tell(streamed, "stream", 2);
+    tell(scraped, "scrape", 3);
+    expect(shown()).toEqual(['service="web.default",instance="web-1.default",envoy_cluster_name="c"} 2']);
+    expect(stats.size).toBe(1);
+    nowMs = 301_000;
+    tell(scraped, "scrape", 4);
+    expect(shown()).toEqual(['service="-.default",instance="web-1.default",envoy_cluster_name="c"} 4']);
   });
 });
 

@@ -5,9 +5,14 @@ import { join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
 import { gzipSync } from "node:zlib";
 import { afterEach, describe, expect, it, vi } from "vitest";
+import { AddressIndex } from "../../collector/identity/lookup.ts";
+import { DEFAULT_INSTANCE_RULE, DEFAULT_SERVICE_RULE, nameRule } from "../../collector/identity/names.ts";
+import { noObjects } from "../../collector/identity/objects.ts";
 import { type Log, silentLog } from "../../collector/log.ts";
+import { ProxyStats } from "../../collector/proxy-stats/proxy-stats.ts";
+import { ScrapedStats } from "../../collector/receiver/scrape/scraped-stats.ts";
 import { adminSpec } from "../../collector/receiver/scrape/target-spec.ts";
-import { Scraper } from "../../collector/receiver/scrape.ts";
+import { Scraper, type ScraperOptions } from "../../collector/receiver/scrape.ts";
 import type { StatsReport } from "../../collector/record/record.ts";
 import { type ScrapeResult, SelfMetrics } from "../../collector/self.ts";
 import { DEFAULT_SHAPES } from "../../collector/series/shape.ts";
@@ -37,6 +42,8 @@ class Admin {
   /** Paths asked for, query included. */
   readonly asked: string[] = [];
   onServerInfo = (): void => {};
+  /** Of the node. */
+  metadata: object = {};
   /** Lines besides. */
   more = "";
 
@@ -44,7 +51,7 @@ class Admin {
     this.asked.push(url);
     if (url.startsWith("/server_info")) {
       this.onServerInfo();
-      response.end(JSON.stringify({ version: "x", node: { id: this.nodeId } }));
+      response.end(JSON.stringify({ version: "x", node: { id: this.nodeId, metadata: this.metadata } }));
       return;
     }
     response.end(this.stats());
@@ -64,7 +71,9 @@ class Admin {
 
 function setUp(
   targets: readonly string[],
-  options: { intervalMs?: number; timeoutMs?: number; maxBodyBytes?: number; concurrency?: number; log?: Log } = {},
+  options: Partial<
+    Pick<ScraperOptions, "intervalMs" | "timeoutMs" | "maxBodyBytes" | "concurrency" | "log" | "proxyStats">
+  > = {},
 ) {
   const self = new SelfMetrics("test");
   const reports: StatsReport[] = [];
@@ -118,6 +127,66 @@ describe("Scraper", () => {
     expect("wasmcustom.reporter=.=source;.;istio_request_messages_total").not.toMatch(filter);
     expect("wasmcustom.reason=.=host_call;.;meshtally_filter_faults_total").not.toMatch(filter);
     expect("cluster.istio_requests_total.upstream_rq").not.toMatch(filter);
+  });
+
+  describe("with Envoy's own stats", () => {
+    const OWN = 'envoy_cluster_upstream_cx_active{envoy_cluster_name="db"} 3\nenvoy_server_concurrency{} 2\n';
+    const WEB = { NAME: "web-1", NAMESPACE: "default", LABELS: { app: "web" } };
+    const rules = {
+      service: nameRule(DEFAULT_SERVICE_RULE),
+      instance: nameRule(DEFAULT_INSTANCE_RULE),
+      domain: "cluster.local",
+    };
+    const ownOf = () => {
+      const stats = new ProxyStats(100);
+      const proxyStats = new ScrapedStats({ stats, rules, lookup: new AddressIndex(noObjects(), rules) });
+      return { proxyStats, shown: () => [...stats.render("text")].join("").match(/^envoy_.*/gm) ?? [] };
+    };
+
+    it("asks for those that are shown besides, and shows them under the name that the node's metadata gives", async () => {
+      const admin = new Admin();
+      admin.more = OWN;
+      admin.metadata = WEB;
+      const { proxyStats, shown } = ownOf();
+      const { scraper, reports } = setUp([await listen(admin.listener)], { proxyStats });
+      await scraper.scrapeNow();
+      await scraper.scrapeNow();
+      const filter = new RegExp(new URL(admin.asked[0] as string, "http://x").searchParams.get("filter") ?? "");
+      expect("cluster.outbound|80||b.default.svc.cluster.local.upstream_cx_active").toMatch(filter);
+      expect("server.memory_allocated").toMatch(filter);
+      expect("wasmcustom.meshtally_filter_start_time_milliseconds").toMatch(filter);
+      expect("cluster.a.upstream_rq_200").not.toMatch(filter);
+      expect("http.admin.downstream_cx_active").not.toMatch(filter);
+      expect(shown()).toEqual([
+        'envoy_cluster_upstream_cx_active{service="web.default",instance="web-1.default",envoy_cluster_name="db"} 3',
+        'envoy_server_concurrency{service="web.default",instance="web-1.default"} 2',
+      ]);
+      expect(reports).toHaveLength(2);
+    });
+
+    it("shows those of a proxy without the filter", async () => {
+      const { proxyStats, shown } = ownOf();
+      const target = await listen(({ url = "" }, response) => {
+        response.end(url.startsWith("/server_info") ? JSON.stringify({ node: { id: "node-1" } }) : OWN);
+      });
+      const { scraper } = setUp([target], { proxyStats });
+      await scraper.scrapeNow();
+      expect(shown()).toContain('envoy_server_concurrency{service="-.-",instance="node-1"} 2');
+    });
+
+    it("counts all the same where nobody says who the node is", async () => {
+      const admin = new Admin();
+      admin.more = OWN;
+      const { proxyStats } = ownOf();
+      const target = await listen((request, response) => {
+        const isSecond = request.url?.startsWith("/server_info") && admin.count("/server_info") > 0;
+        if (isSecond) response.destroy();
+        else admin.listener(request, response);
+      });
+      const { scraper, results } = setUp([target], { proxyStats });
+      await scraper.scrapeNow();
+      expect(await results()).toEqual({ ok: 1 });
+    });
   });
 
   describe("its status of a target", () => {

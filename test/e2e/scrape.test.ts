@@ -4,7 +4,12 @@
 import { createServer } from "node:http";
 import type { AddressInfo } from "node:net";
 import { afterAll, beforeAll, expect, test } from "vitest";
+import { AddressIndex } from "../../collector/identity/lookup.ts";
+import { DEFAULT_INSTANCE_RULE, DEFAULT_SERVICE_RULE, nameRule } from "../../collector/identity/names.ts";
+import { noObjects } from "../../collector/identity/objects.ts";
 import { silentLog } from "../../collector/log.ts";
+import { ProxyStats } from "../../collector/proxy-stats/proxy-stats.ts";
+import { ScrapedStats } from "../../collector/receiver/scrape/scraped-stats.ts";
 import { Scraper } from "../../collector/receiver/scrape.ts";
 import type { StatsReport } from "../../collector/record/record.ts";
 import { type ScrapeResult, SelfMetrics } from "../../collector/self.ts";
@@ -114,6 +119,39 @@ test.each([
     expect(report).toMatchObject({ proxy: NODE["id"], samples: [{ requests: REQUESTS }] });
   },
 );
+
+test("Envoy's own stats are those that its admin interface shows, under the name of its node", async () => {
+  const stats = new ProxyStats(1000);
+  const rules = {
+    service: nameRule(DEFAULT_SERVICE_RULE),
+    instance: nameRule(DEFAULT_INSTANCE_RULE),
+    domain: "cluster.local",
+  };
+  const proxyStats = new ScrapedStats({ stats, rules, lookup: new AddressIndex(noObjects(), rules) });
+  const scraper = new Scraper({
+    targets: [proxy.adminUrl],
+    intervalMs: 60_000,
+    timeoutMs: 5000,
+    maxBodyBytes: 1 << 24,
+    concurrency: 1,
+    sink: () => "ok",
+    shapes: DEFAULT_SHAPES,
+    proxyStats,
+    self: new SelfMetrics("test"),
+    log: silentLog,
+  });
+  await scraper.scrapeNow();
+  await scraper.stop();
+  const lines = [...stats.render("text")].join("");
+  const of = 'service="lone.default",instance="lone-1.default"';
+  const plain = await (await fetch(`${proxy.adminUrl}/stats?filter=membership_total|server.concurrency`)).text();
+  for (const [, cluster, value] of plain.matchAll(/^cluster\.(.+)\.membership_total: (\d+)$/gm)) {
+    expect(lines).toContain(`envoy_cluster_membership_total{${of},envoy_cluster_name="${cluster}"} ${value}\n`);
+  }
+  const [, workers] = /^server.concurrency: (\d+)$/m.exec(plain) ?? [];
+  expect(lines).toContain(`envoy_server_concurrency{${of}} ${workers}\n`);
+  expect(plain).toContain("membership_total");
+});
 
 test("there was nobody to ask who they are of", async () => {
   expect((await fetch(`http://127.0.0.1:${statsPort}/server_info`)).status).toBe(404);

@@ -1,6 +1,8 @@
 // What is asked of a proxy: its stats, as far as they are read, and, where those do not say it, who it is.
 // https://www.envoyproxy.io/docs/envoy/latest/operations/admin
 
+import { type Metadata, metadataOfJson } from "../../proto/struct.ts";
+import { PROXY_STATS, type ProxyStat } from "../../proxy-stats/stats.ts";
 import type { LabelTexts } from "../../record/stats-labels.ts";
 import type { StatsPage } from "../../record/stats-page.ts";
 import { type LabelMessages, type Places, StatsProtobuf } from "../../record/stats-protobuf.ts";
@@ -34,7 +36,13 @@ const NAME_FILTER =
   `|^wasmcustom\\.${escapeDots(BUILD_PREFIX)}[0-9a-f]+${escapeDots(BUILD_SUFFIX)}${NODE_METRIC}$` +
   "|^server\\.hot_restart_epoch$" +
   "|^access_logs\\.grpc_access_log\\.logs_(written|dropped)$";
+/** `cluster.outbound|80||b.default.svc.cluster.local.upstream_cx_active`, `server.memory_allocated`. */
+const statsOf = (scope: ProxyStat["scope"]) =>
+  PROXY_STATS.filter((stat) => stat.scope === scope).map(({ name }) => name.slice(`envoy_${scope}_`.length));
+const OWN_FILTER =
+  `|^cluster\\..+\\.(${statsOf("cluster").join("|")})$` + `|^server\\.(${statsOf("server").join("|")})$`;
 const QUERY = `filter=${encodeURIComponent(NAME_FILTER)}`;
+const QUERY_WITH_OWN = `filter=${encodeURIComponent(NAME_FILTER + OWN_FILTER)}`;
 
 function escapeDots(text: string): string {
   return text.replaceAll(".", "\\.");
@@ -49,7 +57,7 @@ const SERVER_INFO_MAX_BYTES = 4 * 1024 * 1024;
 
 /** What is read of `/server_info` (envoy.admin.v3.ServerInfo). */
 interface ServerInfo {
-  readonly node?: { readonly id?: unknown };
+  readonly node?: { readonly id?: unknown; readonly metadata?: unknown };
   readonly command_line_options?: { readonly restart_epoch?: unknown };
 }
 
@@ -60,25 +68,27 @@ export interface Shared {
   readonly messages: LabelMessages;
   /** By which the collector counts. */
   readonly bounds: HistogramBounds;
+  /** Of the Kubernetes cluster, where Envoy's own stats are read, too; else null. */
+  readonly domain: string | null;
 }
 
 /** Asks for the stats; `places` are the target's. Rejects with ScrapeFault. */
 export async function readStats(
   { statsUrl }: TargetSpec,
-  { agents, texts, messages, bounds }: Shared,
+  { agents, texts, messages, bounds, domain }: Shared,
   places: Places,
   maxBytes: number,
   signal: AbortSignal,
 ): Promise<StatsPage> {
-  let reader: StatsText | StatsProtobuf = new StatsText(texts, bounds);
+  let reader: StatsText | StatsProtobuf = new StatsText(texts, bounds, domain);
   await get({
-    url: withQuery(statsUrl),
+    url: withQuery(statsUrl, domain === null ? QUERY : QUERY_WITH_OWN),
     agents,
     headers: { accept: ACCEPT },
     maxBytes,
     signal,
     open: (contentType) => {
-      if (PROTOBUF.test(contentType)) reader = new StatsProtobuf(messages, places, maxBytes, bounds);
+      if (PROTOBUF.test(contentType)) reader = new StatsProtobuf(messages, places, maxBytes, bounds, domain);
       return (chunk) => reader.write(chunk);
     },
   });
@@ -90,10 +100,10 @@ export async function readStats(
 }
 
 /** What the target's own parameters say, wins. */
-function withQuery(statsUrl: string): string {
+function withQuery(statsUrl: string, query: string): string {
   const { searchParams } = new URL(statsUrl);
   if (searchParams.has("filter")) return statsUrl;
-  return `${statsUrl}${searchParams.size > 0 ? "&" : "?"}${QUERY}`;
+  return `${statsUrl}${searchParams.size > 0 ? "&" : "?"}${query}`;
 }
 
 /** The node id by `/server_info`. Rejects with ScrapeFault, for a process that took over from another one, too. */
@@ -102,6 +112,27 @@ export async function readNodeId({ serverInfoUrl }: TargetSpec, agents: Agents, 
     const shows = `${NODE_METRIC} and envoy_server_hot_restart_epoch`;
     throw new ScrapeFault("node_missing", `the stats do not have ${shows}, and there is no /server_info to ask`);
   }
+  const { node, command_line_options: options } = await readServerInfo(serverInfoUrl, agents, signal);
+  refuseHotRestarted(Number(options?.restart_epoch ?? 0));
+  const id = node?.id;
+  if (typeof id !== "string" || id === "") throw new ScrapeFault("node_missing", "/server_info names no node");
+  return id;
+}
+
+/** The node's metadata by `/server_info`, if that is of this node; else none. Rejects with ScrapeFault. */
+export async function readNodeMetadata(
+  nodeId: string,
+  { serverInfoUrl }: TargetSpec,
+  agents: Agents,
+  signal: AbortSignal,
+): Promise<Metadata> {
+  const none: Metadata = { texts: new Map(), labels: new Map() };
+  if (serverInfoUrl === null) return none;
+  const { node } = await readServerInfo(serverInfoUrl, agents, signal);
+  return node?.id === nodeId ? metadataOfJson(node.metadata) : none;
+}
+
+async function readServerInfo(serverInfoUrl: string, agents: Agents, signal: AbortSignal): Promise<ServerInfo> {
   const chunks: Buffer[] = [];
   await get({
     url: serverInfoUrl,
@@ -111,17 +142,11 @@ export async function readNodeId({ serverInfoUrl }: TargetSpec, agents: Agents, 
     signal,
     open: () => (chunk) => chunks.push(chunk),
   });
-  let info: unknown;
   try {
-    info = JSON.parse(Buffer.concat(chunks).toString("utf8"));
+    return (JSON.parse(Buffer.concat(chunks).toString("utf8")) ?? {}) as ServerInfo;
   } catch (error: unknown) {
     throw new ScrapeFault("malformed", "/server_info is no JSON", { cause: error });
   }
-  const { node, command_line_options: options } = (info ?? {}) as ServerInfo;
-  refuseHotRestarted(Number(options?.restart_epoch ?? 0));
-  const id = node?.id;
-  if (typeof id !== "string" || id === "") throw new ScrapeFault("node_missing", "/server_info names no node");
-  return id;
 }
 
 /** After a hot restart the counters go on from the old process's, under a new start time: its requests would count twice. */

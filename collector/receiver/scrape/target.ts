@@ -1,16 +1,20 @@
 // One target: reads its stats, finds out whose they are, makes them cumulative and hands them on.
 
+import type { Subject } from "../../identity/names.ts";
 import type { Log } from "../../log.ts";
 import { CounterResets, type CounterRows } from "../../record/counter-resets.ts";
+import type { ProxyValue } from "../../record/proxy-stats.ts";
 import type { StatsReport } from "../../record/record.ts";
 import type { StatsPage } from "../../record/stats-page.ts";
 import type { Places } from "../../record/stats-protobuf.ts";
+import { subjectOfNode } from "../../resolver/subject.ts";
 import type { ScrapeResult, SelfMetrics } from "../../self.ts";
 import { tagRegex } from "../../vocabulary.ts";
 import { LogLimit } from "../log-limit.ts";
 import { MISSING_BOUNDS, type Missing, type MissingBounds } from "../missing-bounds.ts";
 import { ScrapeFault } from "./http-get.ts";
-import { readNodeId, readStats, refuseHotRestarted, type Shared } from "./stats-request.ts";
+import type { ScrapedStats } from "./scraped-stats.ts";
+import { readNodeId, readNodeMetadata, readStats, refuseHotRestarted, type Shared } from "./stats-request.ts";
 import type { TargetSpec } from "./target-spec.ts";
 import type { UntaggedLabels } from "./untagged-labels.ts";
 
@@ -23,6 +27,8 @@ export interface TargetOptions {
   readonly sink: (report: StatsReport) => ScrapeResult | Promise<ScrapeResult>;
   /** What the readings of each target had come to, by the URL of its stats; default: nothing. */
   readonly resets?: { of(target: string): CounterResets; release(target: string): void };
+  /** Takes Envoy's own stats; null, the default: nobody does. */
+  readonly proxyStats?: ScrapedStats | null;
   readonly self: SelfMetrics;
   readonly log: Log;
 }
@@ -57,6 +63,10 @@ export class Target {
   readonly status: ScrapeStatus;
   /** Which process was read last, and what it calls itself. */
   private known: { readonly lifeMs: number; readonly nodeId: string } | null = null;
+  /** Who the node is, by its metadata, as far as `/server_info` has it. */
+  private node: { readonly id: string; readonly subject: Subject } | null = null;
+  /** What the last reading had of Envoy's own stats. */
+  private own: readonly ProxyValue[] = [];
   private turn: Promise<void> = Promise.resolve();
   /** The untagged labels that the log was told of last. */
   private toldUntagged = "";
@@ -102,7 +112,9 @@ export class Target {
       breakOff();
     }, this.options.timeoutMs);
     try {
-      this.report(await this.read(abort.signal), {});
+      const result = await this.read(abort.signal);
+      await this.showOwn(abort.signal);
+      this.report(result, {});
     } catch (error: unknown) {
       if (stopping.aborted) return;
       if (!(error instanceof ScrapeFault)) this.report("internal", { err: error, detail: String(error) });
@@ -167,10 +179,27 @@ export class Target {
   private async readPage(signal: AbortSignal): Promise<StatsPage> {
     const page = await readStats(this.spec, this.shared, this.places, this.options.maxBodyBytes, signal);
     this.readLosses(page);
+    this.own = page.proxyValues ?? [];
     const { scrapeSkipped } = this.options.self;
     if (page.malformed > 0) scrapeSkipped.inc({ reason: "malformed" }, page.malformed);
     if (page.foreignLabelSets > 0) scrapeSkipped.inc({ reason: "foreign" }, page.foreignLabelSets);
     return page;
+  }
+
+  /** Whatever became of the counts: of a proxy without the filter there are none. */
+  private async showOwn(signal: AbortSignal): Promise<void> {
+    const { proxyStats = null } = this.options;
+    const { proxy } = this.status;
+    if (proxyStats === null || proxy === null || this.own.length === 0) return;
+    try {
+      if (this.node?.id !== proxy) {
+        const metadata = await readNodeMetadata(proxy, this.spec, this.shared.agents, signal);
+        this.node = { id: proxy, subject: subjectOfNode(proxy, metadata) };
+      }
+      proxyStats.take(proxy, this.node.subject, this.own);
+    } catch (error: unknown) {
+      if (!(error instanceof ScrapeFault)) throw error; // else the next reading asks again
+    }
   }
 
   /** Beside the other one, a counter that was never raised reads 0. */
