@@ -24,6 +24,7 @@
 
 import { AiMetrics } from "./ai/metrics.ts";
 import { Analyser } from "./analysis/analyse.ts";
+import { FreshClientTls } from "./client/client-tls.ts";
 import type { Config } from "./config/config.ts";
 import { formatAddress } from "./config/formats.ts";
 import type { CollectorError } from "./error.ts";
@@ -208,8 +209,10 @@ async function startAll(
   const graph = new ServiceGraph(readings.series, config.limits.edges, undefined, config.metrics.expireAfterMs);
   const resets = new ResetsBook(shapes, config.limits.retireAfterMs);
   state?.keep(FrameKind.Resets, resets);
+  const tls = FreshClientTls.of(config.scrape.tls, logOf("scrape"));
   const scraper = new Scraper({
     ...config.scrape,
+    tls,
     targets: [],
     sink: (report) => shards.report(report),
     shapes,
@@ -221,6 +224,7 @@ async function startAll(
   });
   const discovery = new Discovery({
     ...config.scrape,
+    tls,
     use: (specs) => scraper.use(specs),
     self,
     log: logOf("scrape"),

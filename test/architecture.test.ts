@@ -34,9 +34,11 @@ const ALLOWED: Record<string, readonly string[]> = {
     "collector/series/histogram.ts",
     "collector/series/unified.ts",
     "collector/vocabulary.ts",
+    "collector/client",
     "collector/out/settings.ts",
     "collector/out/otel-environment.ts",
   ],
+  "collector/client": ["collector/error.ts", "collector/log.ts", "collector/receiver/log-limit.ts"],
   "collector/tls": ["collector/error.ts", "collector/log.ts", "collector/receiver/log-limit.ts", "collector/self.ts"],
   "collector/identity": ["collector/error.ts", "collector/log.ts", "collector/self.ts"],
   "collector/proto": ["collector/vocabulary.ts", "collector/error.ts"],
@@ -87,6 +89,7 @@ const ALLOWED: Record<string, readonly string[]> = {
   ],
   "collector/out": [
     "collector/analysis/pattern.ts",
+    "collector/client",
     "collector/completeness",
     "collector/indicators",
     "collector/proto",
@@ -103,6 +106,7 @@ const ALLOWED: Record<string, readonly string[]> = {
   ],
   "collector/receiver": [
     "collector/analysis",
+    "collector/client",
     "collector/identity",
     "collector/indicators",
     "collector/proto",

@@ -5,10 +5,19 @@ import { isRegexPath } from "../analysis/endpoints.ts";
 import { loadOpenApi } from "../analysis/openapi.ts";
 import { parsePathTemplate } from "../analysis/path-template.ts";
 import { isPattern } from "../analysis/pattern.ts";
+import {
+  checkAccess,
+  checkExposure as checkClientExposure,
+  checkClientTls,
+  isServerUrl,
+  type RawAccess,
+  type RawClientTls,
+  type Surroundings,
+} from "../client/settings.ts";
 import { CollectorError, quote } from "../error.ts";
 import { parseNameRule } from "../identity/names.ts";
 import { type RawOtlpReceiver, withEnvironment } from "../out/otel-environment.ts";
-import { checkReceiver, isReceiverUrl, nameOf, type RawReceiver, type Surroundings } from "../out/settings.ts";
+import { checkReceiver, nameOf, type RawReceiver } from "../out/settings.ts";
 import { checkCredentials, readTlsFilesSync } from "../tls/credentials.ts";
 import type { Faults } from "./faults.ts";
 import { boundsOf, tlsFiles } from "./file-config.ts";
@@ -118,6 +127,20 @@ export function readOpenApiFiles(value: unknown, folder: string, faults: Faults)
   return templates;
 }
 
+/** As whom targets and servers that name them are asked. */
+export function checkScrape({ scrape = {} }: FileConfig, around: Surroundings, faults: Faults): void {
+  const { http_sd = {} } = scrape;
+  const access = http_sd as RawAccess; // in which a key that is absent and one that is undefined are the same
+  for (const { path, found, expected } of checkClientTls(scrape as RawClientTls, around))
+    faults.report(["scrape", ...path], found, expected);
+  for (const { path, found, expected } of checkAccess(access, around))
+    faults.report(["scrape", "http_sd", ...path], found, expected);
+  for (const [index, url] of (http_sd.urls ?? []).entries()) {
+    for (const { found, expected } of checkClientExposure({ ...access, url }))
+      faults.report(["scrape", "http_sd", "urls", index], found, expected);
+  }
+}
+
 /** What receivers have had to themselves so far. */
 interface Taken {
   readonly names: Set<string>;
@@ -136,7 +159,7 @@ export function checkReceivers(
   for (const [index, file] of otlp_export.entries()) {
     const path = ["otlp_export", index];
     const raw = withEnvironment(file as RawOtlpReceiver, around.env);
-    if (isReceiverUrl(raw.url)) {
+    if (isServerUrl(raw.url)) {
       checkOneReceiver(path, raw, { around, taken, faults });
       continue;
     }

@@ -3,6 +3,8 @@
 import type { ApdexRules } from "../analysis/apdex.ts";
 import type { EndpointRules } from "../analysis/endpoints.ts";
 import type { RateRule } from "../analysis/policy.ts";
+import type { ClientTls } from "../client/client-tls.ts";
+import type { Access } from "../client/secret.ts";
 import type { Analyzer } from "../identity/chain.ts";
 import type { RedactSettings } from "../logs/redact.ts";
 import type { LogRuleSettings } from "../logs/rules.ts";
@@ -67,7 +69,9 @@ interface ScrapeConfig {
   readonly maxTargets: number;
   /** Files of Prometheus' target groups; the last part of a path may have `*` for anything. */
   readonly fileSd: { readonly files: readonly string[]; readonly intervalMs: number };
-  readonly httpSd: { readonly urls: readonly string[]; readonly intervalMs: number };
+  readonly httpSd: { readonly urls: readonly string[]; readonly access: Access; readonly intervalMs: number };
+  /** Of targets and servers that name them. */
+  readonly tls: ClientTls;
   /** Whether pods with a proxy are targets, by `identity.kubernetes.objects`. */
   readonly kubernetes: boolean;
 }

@@ -1,21 +1,19 @@
 // What a file says -> Config: each key's default, texts as numbers, paths from the file's folder. The values have passed all checks.
 
 import { resolve } from "node:path";
+import { accessOf, clientTlsOf, type RawAccess, type RawClientTls, type Surroundings } from "../client/settings.ts";
 import { CollectorError } from "../error.ts";
 import { ANALYZERS } from "../identity/chain.ts";
 import { DEFAULT_INSTANCE_RULE, DEFAULT_SERVICE_RULE } from "../identity/names.ts";
 import { DEFAULT_REDACTED_HEADERS } from "../logs/redact.ts";
 import { type RawOtlpReceiver, resourceAttributesOf, withEnvironment } from "../out/otel-environment.ts";
 import {
-  accessOf,
-  clientTlsOf,
   DEFAULT_METRICS,
   nameOf,
   type OtlpExportSettings,
   type RawReceiver,
   type ReceiverSettings,
   type RemoteWriteSettings,
-  type Surroundings,
 } from "../out/settings.ts";
 import type { TlsFiles } from "../tls/credentials.ts";
 import { HISTOGRAM_BOUNDS, LABELS } from "../vocabulary.ts";
@@ -39,7 +37,7 @@ export function configOf({ values, openapi }: LoadedFile, logLevel: LogLevel | n
       tls: tlsFiles(values.http?.tls, folder),
     },
     otlp: { grpc: listenerOf(values.otlp?.grpc, folder), http: listenerOf(values.otlp?.http, folder) },
-    scrape: scrapeOf(values.scrape, folder),
+    scrape: scrapeOf(values.scrape, around),
     identity: identityOf(values.identity, folder),
     health: { rate: values.health?.rate ?? [] },
     indicators: indicatorsOf(values.indicators),
@@ -70,8 +68,10 @@ function grpcOf(grpc: FileConfig["grpc"], folder: string): Config["grpc"] {
   };
 }
 
-function scrapeOf(scrape: FileConfig["scrape"], folder: string): Config["scrape"] {
+function scrapeOf(scrape: FileConfig["scrape"], around: Surroundings): Config["scrape"] {
+  const { folder } = around;
   return {
+    tls: clientTlsOf((scrape ?? {}) as RawClientTls, folder),
     targets: (scrape?.targets ?? []).map((text) => valid(parseTarget(text))),
     intervalMs: valid(parseDuration(scrape?.interval ?? "5s")),
     timeoutMs: valid(parseDuration(scrape?.timeout ?? "4s")),
@@ -85,6 +85,7 @@ function scrapeOf(scrape: FileConfig["scrape"], folder: string): Config["scrape"
     },
     httpSd: {
       urls: scrape?.http_sd?.urls ?? [],
+      access: accessOf((scrape?.http_sd ?? {}) as RawAccess, around),
       intervalMs: valid(parseDuration(scrape?.http_sd?.interval ?? "60s")),
     },
   };

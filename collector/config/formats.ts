@@ -3,7 +3,7 @@
 import { isIP } from "node:net";
 import { isPattern } from "../analysis/pattern.ts";
 import { codePattern } from "../analysis/policy.ts";
-import { isReceiverUrl } from "../out/settings.ts";
+import { isServerUrl } from "../client/settings.ts";
 import type { Address } from "./config.ts";
 
 const UNITS_MS: Readonly<Record<string, number>> = { ms: 1, s: 1000, m: 60_000, h: 3_600_000 };
@@ -93,7 +93,7 @@ export const FORMATS: Readonly<Record<string, (text: string) => boolean>> = {
   source: isSourceUrl,
   pattern: isPattern,
   codes: (text) => isPattern(codePattern(text)),
-  receiver: isReceiverUrl,
+  receiver: isServerUrl,
   queue: (text) => (parseSize(text) ?? 0) >= MIN_QUEUE_BYTES,
   domain: (text) => /^[a-z0-9]([a-z0-9.-]*[a-z0-9])?$/.test(text),
 };

@@ -2,14 +2,15 @@
 
 import { readFileSync } from "node:fs";
 import { dirname } from "node:path";
+import type { Surroundings } from "../client/settings.ts";
 import { CollectorError, quote } from "../error.ts";
-import type { Surroundings } from "../out/settings.ts";
 import {
   checkBounds,
   checkEndpointRules,
   checkListeners,
   checkNameRules,
   checkReceivers,
+  checkScrape,
   readOpenApiFiles,
 } from "./checks.ts";
 import { type Config, LOG_LEVELS, type LogLevel } from "./config.ts";
@@ -80,6 +81,7 @@ function check(yaml: YamlText, around: Surroundings, faults: Faults): LoadedFile
   const values = value as FileConfig;
   if (faults.isEmpty) {
     checkBounds(values, faults);
+    checkScrape(values, around, faults);
     checkReceivers(values, around, faults);
   }
   return { values, openapi };

@@ -133,10 +133,8 @@ const rate = element({
 });
 const tls = section({ certificate: pemFile, key: pemFile, client_ca: pemFile });
 
-/** Where metrics are sent to, and as whom. */
-const receiver = {
-  name: Type.Optional(receiverName),
-  url: receiverUrl,
+/** As whom we call. */
+const access = {
   insecure: Type.Optional(flag),
   headers: Type.Optional(
     listOf(
@@ -158,7 +156,15 @@ const receiver = {
   ),
   bearer_token_file: Type.Optional(path),
   bearer_token_env: Type.Optional(variable),
-  tls: Type.Optional(section({ ca: pemFile, certificate: pemFile, key: pemFile })),
+};
+const clientTls = section({ ca: pemFile, certificate: pemFile, key: pemFile });
+
+/** Where metrics are sent to. */
+const receiver = {
+  name: Type.Optional(receiverName),
+  url: receiverUrl,
+  ...access,
+  tls: Type.Optional(clientTls),
   interval: Type.Optional(interval),
   timeout: Type.Optional(interval),
   max_samples_per_send: Type.Optional(upTo(100_000)),
@@ -214,7 +220,8 @@ export const FILE_SCHEMA = section({
     max_targets: upTo(100_000),
     kubernetes: flag,
     file_sd: section({ files: Type.Array(path, { description: "a list of paths" }), interval }),
-    http_sd: section({ urls: Type.Array(sourceUrl, { description: "a list of URLs" }), interval }),
+    http_sd: section({ urls: Type.Array(sourceUrl, { description: "a list of URLs" }), interval, ...access }),
+    tls: clientTls,
   }),
   identity: section({
     chain: Type.Array(analyzer, { uniqueItems: true, description: "a list of analyzers, each once" }),

@@ -1,13 +1,12 @@
 // GrpcTransport: OTLP over gRPC, one unary call for each batch.
 
-import { readFile } from "node:fs/promises";
 import { promisify } from "node:util";
 import { gunzip } from "node:zlib";
 import { type ChannelCredentials, Client, credentials, Metadata, type ServiceError, status } from "@grpc/grpc-js";
+import { type ClientTls, readClientTls } from "../client/client-tls.ts";
+import { type Access, readAccess } from "../client/secret.ts";
 import { type Delivery, MAX_PAUSE_MS, type Transport } from "./delivery.ts";
-import type { ClientTls } from "./http-transport.ts";
 import { readOtlpAnswer, readRetryDelay } from "./otlp-answer.ts";
-import { type Access, readAccess } from "./secret.ts";
 
 const METHOD = "/opentelemetry.proto.collector.metrics.v1.MetricsService/Export";
 const unpack = promisify(gunzip);
@@ -75,12 +74,10 @@ export class GrpcTransport implements Transport {
   /** Certificates are replaced while we run: the files are looked at each time, and a new connection made when they changed. */
   private async prepareClient(): Promise<Client> {
     const { url, tls, userAgent } = this.options;
-    const read = (path: string | null) => (path === null ? null : readFile(path));
-    const [ca, certificate, key] = await Promise.all([read(tls.ca), read(tls.certificate), read(tls.key)]);
-    const texts = [ca, certificate, key].map((each) => each?.toString("latin1") ?? "").join("\n");
-    if (this.client !== null && texts === this.clientTls) return this.client;
+    const { ca, certificate, key, mark } = await readClientTls(tls);
+    if (this.client !== null && mark === this.clientTls) return this.client;
     this.client?.close();
-    this.clientTls = texts;
+    this.clientTls = mark;
     const { protocol, hostname, port } = new URL(url);
     const isTls = protocol === "https:";
     const secured: ChannelCredentials = isTls

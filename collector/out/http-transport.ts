@@ -1,21 +1,14 @@
 // HttpTransport: POSTs batches to a URL: remote write, and OTLP over HTTP.
 
-import { readFile } from "node:fs/promises";
 import http from "node:http";
 import https from "node:https";
+import { type ClientTls, readClientTls } from "../client/client-tls.ts";
+import { type Access, readAccess } from "../client/secret.ts";
 import type { Batch } from "./batch.ts";
 import { DELIVERED, type Delivery, deliveryOf, type HttpAnswer, type Transport } from "./delivery.ts";
-import { type Access, readAccess } from "./secret.ts";
 
 /** Of an answer no more is read. */
 const MAX_ANSWER_BYTES = 64 * 1024;
-
-export interface ClientTls {
-  /** PEM files; null: the authorities that Node.js knows, no certificate of ours. */
-  readonly ca: string | null;
-  readonly certificate: string | null;
-  readonly key: string | null;
-}
 
 export interface HttpTransportOptions {
   readonly url: string;
@@ -96,12 +89,10 @@ export class HttpTransport implements Transport {
   /** Certificates are replaced while we run: the files are looked at each time, and new connections made when they changed. */
   private async prepareAgent(): Promise<void> {
     const { url, tls } = this.options;
-    const read = (path: string | null) => (path === null ? undefined : readFile(path));
-    const [ca, cert, key] = await Promise.all([read(tls.ca), read(tls.certificate), read(tls.key)]);
-    const texts = [ca, cert, key].map((each) => each?.toString("latin1") ?? "").join("\n");
-    if (this.agent !== null && texts === this.agentTls) return;
+    const { ca, certificate: cert, key, mark } = await readClientTls(tls);
+    if (this.agent !== null && mark === this.agentTls) return;
     this.agent?.destroy();
-    this.agentTls = texts;
+    this.agentTls = mark;
     const common = { keepAlive: true, maxSockets: 1 };
     this.agent = url.startsWith("https:")
       ? new https.Agent({ ...common, ...(ca && { ca }), ...(cert && { cert }), ...(key && { key }) })

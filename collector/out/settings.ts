@@ -1,10 +1,16 @@
 // Settings of receivers of metrics: what a schema cannot tell of them is checked here.
 
-import { readFileSync } from "node:fs";
-import { resolve } from "node:path";
-import { quote } from "../error.ts";
-import type { ClientTls } from "./http-transport.ts";
-import { type Access, Secret } from "./secret.ts";
+import type { ClientTls } from "../client/client-tls.ts";
+import type { Access } from "../client/secret.ts";
+import {
+  checkAccess,
+  checkClientTls,
+  checkExposure,
+  type RawAccess,
+  type RawClientTls,
+  type SettingsFault,
+  type Surroundings,
+} from "../client/settings.ts";
 
 /** What all receivers have, whatever they speak. */
 export interface ReceiverSettings {
@@ -37,36 +43,10 @@ export interface OtlpExportSettings extends ReceiverSettings {
 }
 
 /** As it stands in the file; values have passed the schema. */
-export interface RawReceiver {
+export interface RawReceiver extends RawAccess, RawClientTls {
   readonly name?: string;
   readonly url: string;
-  readonly insecure?: boolean;
-  readonly headers?: readonly RawHeader[];
-  readonly basic_auth?: { readonly username: string; readonly password_file?: string; readonly password_env?: string };
-  readonly bearer_token_file?: string;
-  readonly bearer_token_env?: string;
-  readonly tls?: { readonly ca?: string; readonly certificate?: string; readonly key?: string };
   readonly queue?: { readonly folder?: string };
-}
-
-interface RawHeader {
-  readonly name: string;
-  readonly value?: string;
-  readonly file?: string;
-  readonly env?: string;
-}
-
-export interface Surroundings {
-  /** That paths are relative to. */
-  readonly folder: string;
-  readonly env: Readonly<NodeJS.ProcessEnv>;
-}
-
-export interface SettingsFault {
-  /** From the receiver on. */
-  readonly path: readonly (string | number)[];
-  readonly found: string;
-  readonly expected: string;
 }
 
 /** The metrics that are for others; the collector's own and its process's are not among them. */
@@ -77,98 +57,7 @@ export function nameOf({ name, url }: Pick<RawReceiver, "name" | "url">): string
   return name ?? new URL(url).host;
 }
 
-/** A URL that metrics can be sent to: http or https, without user, password and fragment. */
-export function isReceiverUrl(text: string): boolean {
-  if (!/^https?:\/\//.test(text) || !URL.canParse(text)) return false;
-  const { username, password, hash } = new URL(text);
-  return username === "" && password === "" && hash === "";
-}
-
-export function accessOf(raw: RawReceiver, { folder, env }: Surroundings): Access {
-  const secret = (file: string | undefined, name: string | undefined) =>
-    file === undefined ? Secret.of(env[name ?? ""] ?? "") : Secret.inFile(resolve(folder, file));
-  const { headers = [], basic_auth: basic, bearer_token_file: tokenFile, bearer_token_env: tokenName } = raw;
-  return {
-    headers: headers.map(({ name, value, file, env: variable }) => ({
-      name,
-      value: value === undefined ? secret(file, variable) : Secret.of(value),
-    })),
-    basic: basic ? { username: basic.username, password: secret(basic.password_file, basic.password_env) } : null,
-    bearer: tokenFile === undefined && tokenName === undefined ? null : secret(tokenFile, tokenName),
-  };
-}
-
-export function clientTlsOf({ tls }: RawReceiver, folder: string): ClientTls {
-  const path = (text: string | undefined) => (text === undefined || text === "" ? null : resolve(folder, text));
-  return { ca: path(tls?.ca), certificate: path(tls?.certificate), key: path(tls?.key) };
-}
-
 /** All that is wrong with one receiver. Nothing of a secret is in it. */
 export function checkReceiver(raw: RawReceiver, around: Surroundings): SettingsFault[] {
-  return [...checkAccess(raw, around), ...checkExposure(raw), ...checkTls(raw, around)];
-}
-
-function* checkAccess(raw: RawReceiver, around: Surroundings): Generator<SettingsFault> {
-  const { basic_auth: basic, bearer_token_file, bearer_token_env } = raw;
-  for (const [index, { value, file, env }] of (raw.headers ?? []).entries()) {
-    yield* checkSource(["headers", index], { value, file, env }, around);
-  }
-  if (basic) {
-    const { password_file, password_env } = basic;
-    yield* checkSource(["basic_auth"], { password_file, password_env }, around);
-  }
-  if (bearer_token_file !== undefined || bearer_token_env !== undefined) {
-    yield* checkSource([], { bearer_token_file, bearer_token_env }, around);
-    if (basic) yield { path: ["basic_auth"], found: "it beside a bearer token", expected: "one of the two" };
-  }
-}
-
-/** A secret has one source, and that has to be there. */
-function* checkSource(
-  path: readonly (string | number)[],
-  sources: Readonly<Record<string, string | undefined>>,
-  { folder, env }: Surroundings,
-): Generator<SettingsFault> {
-  const given = Object.entries(sources).filter(([, each]) => each !== undefined);
-  if (given.length !== 1) {
-    const found = given.length === 0 ? "none of them" : given.map(([key]) => key).join(" and ");
-    yield { path, found, expected: `one of ${Object.keys(sources).join(", ")}` };
-    return;
-  }
-  const [key, text] = given[0] as [string, string];
-  if (key.endsWith("env") && (env[text] ?? "") === "") {
-    yield { path: [...path, key], found: `${quote(text)}, which is not set`, expected: "an environment variable" };
-  }
-  if (key.endsWith("file")) yield* checkFile([...path, key], text, folder);
-}
-
-/** What is secret goes out encrypted, or not off this machine. */
-function* checkExposure(raw: RawReceiver): Generator<SettingsFault> {
-  const { url, insecure, headers = [], basic_auth, bearer_token_file, bearer_token_env } = raw;
-  if (!isReceiverUrl(url) || insecure === true) return; // the schema has a fault for it
-  const { protocol, hostname } = new URL(url);
-  const isSecret = headers.length > 0 || [basic_auth, bearer_token_file, bearer_token_env].some(Boolean);
-  if (protocol === "https:" || !isSecret || /^(localhost|127\.[\d.]+|\[::1\])$/.test(hostname)) return;
-  const expected =
-    "an https URL, since headers or credentials go with it, or `insecure: true` (whoever is on the way reads them)";
-  yield { path: ["url"], found: quote(url), expected };
-}
-
-function* checkTls({ tls = {} }: RawReceiver, { folder }: Surroundings): Generator<SettingsFault> {
-  const isSet = (key: "ca" | "certificate" | "key") => (tls[key] ?? "") !== "";
-  if (isSet("certificate") !== isSet("key")) {
-    const found = isSet("key") ? "no certificate" : "no key";
-    yield { path: ["tls"], found, expected: "certificate and key, both, or neither" };
-  }
-  for (const key of ["ca", "certificate", "key"] as const) {
-    if (isSet(key)) yield* checkFile(["tls", key], tls[key] as string, folder);
-  }
-}
-
-function* checkFile(path: readonly (string | number)[], text: string, folder: string): Generator<SettingsFault> {
-  try {
-    readFileSync(resolve(folder, text));
-  } catch (error: unknown) {
-    yield { path, found: error instanceof Error ? error.message : String(error), expected: "a file that can be read" };
-  }
+  return [...checkAccess(raw, around), ...checkExposure(raw), ...checkClientTls(raw, around)];
 }

@@ -1,6 +1,7 @@
 // Scraper: reads the proxies' own stats, every few seconds, each target on its own clock. Targets come and go as their sources say.
 
 import { setTimeout as sleep } from "node:timers/promises";
+import type { FreshClientTls } from "../client/client-tls.ts";
 import { CounterRows } from "../record/counter-resets.ts";
 import { LabelTexts, readLabelText } from "../record/stats-labels.ts";
 import { LabelMessages } from "../record/stats-protobuf.ts";
@@ -34,6 +35,8 @@ export interface ScraperOptions extends TargetOptions {
   readonly shapes: Shapes;
   /** By HttpMetric, the bounds that are shown of it; default: all. */
   readonly buckets?: readonly (readonly number[])[];
+  /** Of https targets; default: Node's authorities, no certificate of ours. */
+  readonly tls?: FreshClientTls | null;
   /** Targets read at the same moment. */
   readonly concurrency: number;
 }
@@ -59,7 +62,7 @@ export class Scraper {
     this.slots = new Slots(options.concurrency, PATIENCE_MS);
     const { bounds } = options.shapes[0].layout;
     this.shared = {
-      agents: new Agents(Math.max(MIN_IDLE_MS, 2 * options.intervalMs)),
+      agents: new Agents(Math.max(MIN_IDLE_MS, 2 * options.intervalMs), options.tls ?? null),
       texts: new LabelTexts(readLabelText),
       messages: new LabelMessages(),
       bounds,

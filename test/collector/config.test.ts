@@ -3,6 +3,7 @@ import { tmpdir } from "node:os";
 import { join, resolve } from "node:path";
 import type { TSchema } from "@sinclair/typebox";
 import { afterAll, describe, expect, it } from "vitest";
+import { Secret } from "../../collector/client/secret.ts";
 import type { Config } from "../../collector/config/config.ts";
 import { formatAddress } from "../../collector/config/formats.ts";
 import { loadConfig } from "../../collector/config/load.ts";
@@ -10,7 +11,6 @@ import { FILE_SCHEMA } from "../../collector/config/schema.ts";
 import { CollectorError } from "../../collector/error.ts";
 import { DEFAULT_INSTANCE_RULE, DEFAULT_SERVICE_RULE } from "../../collector/identity/names.ts";
 import { DEFAULT_REDACTED_HEADERS } from "../../collector/logs/redact.ts";
-import { Secret } from "../../collector/out/secret.ts";
 import { VERSION } from "../../collector/version.ts";
 import { HISTOGRAM_BOUNDS as ALL, LABELS } from "../../collector/vocabulary.ts";
 import { writeCertificates } from "../fixtures/certificates.ts";
@@ -63,7 +63,8 @@ describe("loadConfig", () => {
         maxTargets: 10_000,
         kubernetes: false,
         fileSd: { files: [], intervalMs: 5000 },
-        httpSd: { urls: [], intervalMs: 60_000 },
+        httpSd: { urls: [], access: { headers: [], basic: null, bearer: null }, intervalMs: 60_000 },
+        tls: { ca: null, certificate: null, key: null },
       },
       identity: {
         chain: ["mx-mesh", "k8s-mesh", "address"],
@@ -139,7 +140,8 @@ scrape:
   max_targets: 7
   kubernetes: true
   file_sd: { files: ["a/*.json", /b.yaml], interval: 1s }
-  http_sd: { urls: ["https://a.example/envoys?x=1"], interval: 30s }
+  http_sd: { urls: ["https://a.example/envoys?x=1"], interval: 30s, headers: [{ name: X-Scope, value: mesh }] }
+  tls: { ca: "" }
 identity:
   chain: [k8s-mesh]
   names: { service: "\${NAME}", instance: "a" }
@@ -217,7 +219,12 @@ threads: 64`);
         maxTargets: 7,
         kubernetes: true,
         fileSd: { files: [join(folder, "a/*.json"), "/b.yaml"], intervalMs: 1000 },
-        httpSd: { urls: ["https://a.example/envoys?x=1"], intervalMs: 30_000 },
+        httpSd: {
+          urls: ["https://a.example/envoys?x=1"],
+          access: { headers: [{ name: "X-Scope", value: Secret.of("mesh") }], basic: null, bearer: null },
+          intervalMs: 30_000,
+        },
+        tls: { ca: null, certificate: null, key: null },
       },
       identity: {
         chain: ["k8s-mesh"],

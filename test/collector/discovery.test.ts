@@ -37,7 +37,8 @@ class Found {
     this.discovery = new Discovery({
       targets,
       fileSd: { files, intervalMs: 20 },
-      httpSd: { urls: options.urls ?? [], intervalMs: 20 },
+      httpSd: { urls: options.urls ?? [], access: { headers: [], basic: null, bearer: null }, intervalMs: 20 },
+      tls: null,
       kubernetes: true,
       maxTargets,
       use: (specs) => {

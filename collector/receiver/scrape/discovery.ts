@@ -1,5 +1,7 @@
 // All targets that there are: those of the configuration, and those that Kubernetes objects, files and HTTP servers name, as these change.
 
+import type { FreshClientTls } from "../../client/client-tls.ts";
+import type { Access } from "../../client/secret.ts";
 import { CollectorError } from "../../error.ts";
 import type { Objects } from "../../identity/objects.ts";
 import type { Log } from "../../log.ts";
@@ -15,7 +17,9 @@ export interface DiscoveryOptions {
   /** Base URLs of admin interfaces. */
   readonly targets: readonly string[];
   readonly fileSd: { readonly files: readonly string[]; readonly intervalMs: number };
-  readonly httpSd: { readonly urls: readonly string[]; readonly intervalMs: number };
+  readonly httpSd: { readonly urls: readonly string[]; readonly access: Access; readonly intervalMs: number };
+  /** Of servers behind https; null: Node's authorities, no certificate of ours. */
+  readonly tls: FreshClientTls | null;
   /** Whether the pods that `useObjects` names are read. */
   readonly kubernetes: boolean;
   /** More are left out: first of the HTTP servers', then of the files', the pods and the configuration's. */
@@ -69,14 +73,14 @@ export class Discovery {
   private hasPods: boolean;
 
   constructor(private readonly options: DiscoveryOptions) {
-    const { targets, fileSd, httpSd, self, log } = options;
+    const { targets, fileSd, httpSd, tls, self, log } = options;
     this.faults = new LogLimit(log);
     this.fixed = targets.map(adminSpec);
     this.hasPods = !options.kubernetes;
     this.report = new DiscoveryReport(self, log);
     const common = { onChange: () => this.useAll(), report: this.report };
     this.fileSd = new FileSd({ ...fileSd, ...common });
-    this.httpSd = new HttpSd({ ...httpSd, ...common });
+    this.httpSd = new HttpSd({ ...httpSd, tls, ...common });
   }
 
   /** Whether each source has named its targets at least once: a target that none of them named is one no more. */

@@ -2,7 +2,9 @@
 
 import http from "node:http";
 import https from "node:https";
+import type { SecureContext } from "node:tls";
 import { createGunzip } from "node:zlib";
+import type { FreshClientTls } from "../../client/client-tls.ts";
 import type { ScrapeResult } from "../../self.ts";
 
 /** Why a reading came to nothing. */
@@ -29,28 +31,49 @@ export interface GetOptions {
 
 /** Connections are kept: one for each target, for as long as it is asked again within `idleMs`. */
 export class Agents {
+  private readonly options: http.AgentOptions;
   private readonly http: http.Agent;
-  private readonly https: https.Agent;
+  private https: https.Agent;
+  /** That `https` connects with; null: Node's own. */
+  private secureContext: SecureContext | null = null;
+  /** The one before, whose answers may still be under way; idle connections of it end by themselves. */
+  private former: https.Agent | null = null;
 
-  constructor(idleMs: number) {
-    const options = { keepAlive: true, maxFreeSockets: 1, timeout: idleMs };
-    this.http = new http.Agent(options);
-    this.https = new https.Agent(options);
+  /** `tls`: null for Node's authorities, and no certificate of ours. */
+  constructor(
+    idleMs: number,
+    private readonly tls: FreshClientTls | null,
+  ) {
+    this.options = { keepAlive: true, maxFreeSockets: 1, timeout: idleMs };
+    this.http = new http.Agent(this.options);
+    this.https = new https.Agent(this.options);
   }
 
-  of(url: string): http.Agent {
-    return url.startsWith("https:") ? this.https : this.http;
+  /** Rejects with ScrapeFault `unreachable` when there are no certificates to connect with. */
+  async of(url: string): Promise<http.Agent> {
+    if (!url.startsWith("https:")) return this.http;
+    if (this.tls !== null) this.use(await this.tls.current().catch(tlsFault));
+    return this.https;
   }
 
   destroy(): void {
     this.http.destroy();
     this.https.destroy();
+    this.former?.destroy();
+  }
+
+  private use(secureContext: SecureContext): void {
+    if (secureContext === this.secureContext) return;
+    this.secureContext = secureContext;
+    this.former?.destroy();
+    this.former = this.https;
+    this.https = new https.Agent({ ...this.options, secureContext });
   }
 }
 
 /** Rejects with ScrapeFault: unreachable, http_status, too_large, malformed. */
 export async function get(options: GetOptions): Promise<void> {
-  const response = await request(options);
+  const response = await request(options, await options.agents.of(options.url));
   const path = new URL(options.url).pathname;
   if (response.statusCode !== 200) {
     response.destroy(); // not read to its end: it may have none
@@ -74,13 +97,17 @@ export async function get(options: GetOptions): Promise<void> {
   }
 }
 
-function request({ url, agents, headers, signal }: GetOptions): Promise<http.IncomingMessage> {
+function request({ url, headers, signal }: GetOptions, agent: http.Agent): Promise<http.IncomingMessage> {
   const client = url.startsWith("https:") ? https : http;
   const all = { "accept-encoding": "gzip", "user-agent": "meshtally", ...headers };
   return new Promise((resolve, reject) => {
-    const sent = client.get(url, { agent: agents.of(url), headers: all, signal }, resolve);
+    const sent = client.get(url, { agent, headers: all, signal }, resolve);
     sent.on("error", (error) => reject(new ScrapeFault("unreachable", error.message, { cause: error })));
   });
+}
+
+function tlsFault(error: unknown): never {
+  throw new ScrapeFault("unreachable", error instanceof Error ? error.message : String(error), { cause: error });
 }
 
 /** zlib's errors have codes such as Z_DATA_ERROR; every other one is the connection's. */

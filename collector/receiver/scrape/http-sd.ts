@@ -3,6 +3,8 @@
 // https://prometheus.io/docs/prometheus/latest/http_sd/
 
 import { setTimeout as sleep } from "node:timers/promises";
+import type { FreshClientTls } from "../../client/client-tls.ts";
+import { type Access, readAccess } from "../../client/secret.ts";
 import { CollectorError } from "../../error.ts";
 import type { DiscoveryReport } from "./discovery.ts";
 import { Agents, get, ScrapeFault } from "./http-get.ts";
@@ -17,6 +19,8 @@ const JITTER = 0.1;
 
 export interface HttpSdOptions {
   readonly urls: readonly string[];
+  readonly access: Access;
+  readonly tls: FreshClientTls | null;
   readonly intervalMs: number;
   readonly onChange: () => void;
   readonly report: DiscoveryReport;
@@ -35,7 +39,7 @@ export class HttpSd {
   private loops: Promise<void>[] = [];
 
   constructor(private readonly options: HttpSdOptions) {
-    this.agents = new Agents(2 * options.intervalMs);
+    this.agents = new Agents(2 * options.intervalMs, options.tls);
   }
 
   get specs(): readonly TargetSpec[] {
@@ -88,10 +92,11 @@ export class HttpSd {
   private async read(url: string): Promise<string> {
     const chunks: Buffer[] = [];
     const interval = String(Math.max(1, Math.round(this.options.intervalMs / 1000)));
+    const { headers } = await readAccess(this.options.access);
     await get({
       url,
       agents: this.agents,
-      headers: { accept: "application/json", "x-prometheus-refresh-interval-seconds": interval },
+      headers: { ...headers, accept: "application/json", "x-prometheus-refresh-interval-seconds": interval },
       maxBytes: MAX_BYTES,
       signal: AbortSignal.any([this.stopping.signal, AbortSignal.timeout(TIMEOUT_MS)]),
       open: (contentType) => {

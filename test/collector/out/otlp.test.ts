@@ -7,6 +7,7 @@ import { gunzipSync } from "node:zlib";
 import * as grpc from "@grpc/grpc-js";
 import protobuf from "protobufjs";
 import { afterEach, describe, expect, it } from "vitest";
+import { Secret } from "../../../collector/client/secret.ts";
 import { loadConfig } from "../../../collector/config/load.ts";
 import { silentLog } from "../../../collector/log.ts";
 import { GrpcTransport } from "../../../collector/out/grpc-transport.ts";
@@ -15,7 +16,6 @@ import { resourceAttributesOf, withEnvironment } from "../../../collector/out/ot
 import { isRetriedByOtlp, readOtlpAnswer } from "../../../collector/out/otlp-answer.ts";
 import { OtlpRequestEncoder } from "../../../collector/out/otlp-request.ts";
 import { type Family, labelsOf, type Point } from "../../../collector/out/point.ts";
-import { Secret } from "../../../collector/out/secret.ts";
 import { startCollector } from "../../../collector/pipeline.ts";
 
 // https://github.com/open-telemetry/opentelemetry-proto, v1.3.2: metrics.proto, common.proto, resource.proto, metrics_service.proto;

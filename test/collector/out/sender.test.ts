@@ -4,9 +4,9 @@ import { createServer, type IncomingMessage, type Server, type ServerResponse } 
 import { type AddressInfo, createServer as createTcpServer } from "node:net";
 import { setTimeout as sleep } from "node:timers/promises";
 import { afterEach, describe, expect, it } from "vitest";
+import { type Access, Secret } from "../../../collector/client/secret.ts";
 import { HttpTransport } from "../../../collector/out/http-transport.ts";
 import { MemoryQueue } from "../../../collector/out/queue.ts";
-import { type Access, Secret } from "../../../collector/out/secret.ts";
 import { Sender } from "../../../collector/out/sender.ts";
 
 const closers: (() => unknown)[] = [];

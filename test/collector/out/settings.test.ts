@@ -5,10 +5,10 @@ import { tmpdir } from "node:os";
 import { join, resolve } from "node:path";
 import { inspect } from "node:util";
 import { afterAll, describe, expect, it } from "vitest";
+import { readAccess } from "../../../collector/client/secret.ts";
 import type { Config } from "../../../collector/config/config.ts";
 import { loadConfig } from "../../../collector/config/load.ts";
 import { CollectorError } from "../../../collector/error.ts";
-import { readAccess } from "../../../collector/out/secret.ts";
 
 const folder = mkdtempSync(join(tmpdir(), "meshtally-settings-"));
 afterAll(() => rmSync(folder, { recursive: true }));
