@@ -1,7 +1,8 @@
 // Dashboard: what a Grafana dashboard is made of, and the JSON that Grafana 10 and later import.
 // https://grafana.com/docs/grafana/latest/dashboards/build-dashboards/view-dashboard-json-model/
 //
-// Nothing in it is of one Grafana alone: no id, no uid; the data source is a variable, and links go by tag.
+// Nothing in it is of one Grafana alone: no id; the uid is ours, so that a newer one takes the place of the former; the data source is a
+// variable, and links go by tag.
 
 export interface Dashboard {
   /** "mesh": the name of its file, without .json. */
@@ -54,8 +55,9 @@ const HEIGHTS = { stat: 4, timeseries: 8, table: 10 } as const;
 const COLUMNS = 24;
 
 /** The text of its file. */
-export function renderDashboard({ title, description, variables, rows }: Dashboard): string {
+export function renderDashboard({ name, title, description, variables, rows }: Dashboard): string {
   const dashboard = {
+    uid: `${TAG}-${name}`,
     title,
     description,
     tags: [TAG, "istio", "envoy"],
@@ -108,7 +110,8 @@ function layOut(rows: readonly Row[]): object[] {
   const laid: object[] = [];
   let y = 0;
   for (const { title, panels } of rows) {
-    laid.push({ id: laid.length + 1, type: "row", title, collapsed: false, gridPos: { h: 1, w: COLUMNS, x: 0, y } });
+    const gridPos = { h: 1, w: COLUMNS, x: 0, y };
+    laid.push({ id: laid.length + 1, type: "row", title, collapsed: false, panels: [], gridPos });
     y++;
     let x = 0;
     let height = 0;

@@ -57,9 +57,10 @@ describe.each(dashboards)("$name", (dashboard) => {
   const { json } = dashboard;
   const panels = json.panels.filter(({ type }) => type !== "row");
 
-  test("is of no one Grafana: no id, no uid, and a data source that is chosen", () => {
+  test("is of no one Grafana: no id, a uid of its own, and a data source that is chosen", () => {
     expect(Object.keys(json)).not.toEqual(expect.arrayContaining(["id"]));
-    expect(Object.keys(json)).not.toEqual(expect.arrayContaining(["uid"]));
+    expect(json.uid).toBe(`meshtally-${dashboard.name.replace(".json", "")}`);
+    expect(json.uid).toMatch(/^[a-zA-Z0-9_-]{1,40}$/); // what Grafana takes
     expect(json.templating.list[0]).toMatchObject({ name: "datasource", type: "datasource", query: "prometheus" });
     const chosen = { type: "prometheus", uid: "$datasource" };
     const sources = [
@@ -76,6 +77,13 @@ describe.each(dashboards)("$name", (dashboard) => {
         expect.objectContaining({ title: expect.any(String), description: expect.stringMatching(/\.$/) }),
       ),
     );
+    for (const { title, fieldConfig, targets = [] } of panels) {
+      expect(fieldConfig?.defaults.unit, title).toMatch(/^(reqps|percentunit|ms|s|bytes|Bps|cps|short)$/);
+      expect(
+        targets.map(({ legendFormat }) => legendFormat ?? "").filter((legend) => legend === ""),
+        title,
+      ).toEqual([]);
+    }
     for (const [i, { title, gridPos }] of json.panels.entries()) {
       expect(gridPos.x + gridPos.w, title).toBeLessThanOrEqual(24);
       const others = json.panels.slice(i + 1).filter((other) => overlap(gridPos, other.gridPos));

@@ -1,5 +1,6 @@
 // What Istio's own dashboards ask Prometheus for: the shapes of their queries, with every value of their variables chosen.
-// istio/istio, manifests/addons/dashboards: lib/queries.libsonnet (mesh), istio-service-dashboard.json, istio-workload-dashboard.json.
+// istio/istio, manifests/addons/dashboards: lib/queries.libsonnet (mesh), istio-service-dashboard.json, istio-workload-dashboard.json,
+// istio-performance-dashboard.json; and what the values of their variables are looked up by.
 //
 // Not here, since the collector has none of it: istio_build, container_*, envoy_*, pilot_* (docs/dashboards.md).
 
@@ -70,6 +71,32 @@ function tcpBytes(matchers: string): string {
   return ["sent", "received"].map((way) => `sum(irate(istio_tcp_${way}_bytes_total{${matchers}}[1m]))`).join(" + ");
 }
 
+/** The values of a variable. */
+function choices(matchers: string, label: string): string {
+  const of = (metric: string) => `sum(${metric}{${matchers}}) by (${label})`;
+  return `${of("istio_requests_total")} or ${of("istio_tcp_sent_bytes_total")}`;
+}
+
+/** What its gateway and its proxies transfer, and how many requests the cost of its parts is divided by. */
+function performance(): string[] {
+  const bytes = (way: "request" | "response", matchers: string) =>
+    `sum(irate(istio_${way}_bytes_sum{${matchers}}[1m]))`;
+  const source = 'source_workload_namespace!="istio-system", reporter="source"';
+  const destination = 'destination_workload_namespace!="istio-system", reporter="destination"';
+  const gateway = 'source_workload=~".*", reporter="source"';
+  return [
+    `round(sum(irate(istio_requests_total{${gateway}}[1m])), 0.001)/1000`,
+    'round(sum(irate(istio_requests_total[1m])), 0.001)/1000 / (sum(irate(istio_requests_total{source_workload=~".*"}[1m])) >bool 10)',
+    bytes("response", gateway),
+    [
+      bytes("response", source),
+      bytes("response", destination),
+      bytes("request", source),
+      bytes("request", destination),
+    ].join(" + "),
+  ];
+}
+
 const SERVICE = 'destination_service=~".*"';
 const AT_SERVER = `reporter="destination",${SERVICE}`;
 const AT_CLIENT = `${SOURCE},${SERVICE},source_workload=~".*",source_workload_namespace=~".*"`;
@@ -93,7 +120,11 @@ export const ISTIO_QUERIES: readonly PanelQuery[] = Object.entries({
     ...tcpByPeer(AT_SERVER, "!=", CALLER),
     ...tcpByPeer(AT_SERVER, "=", WORKLOADS),
     ...tcpByPeer(AT_SERVER, "!=", WORKLOADS),
-    "sum(istio_requests_total{}) by (destination_service) or sum(istio_tcp_sent_bytes_total{}) by (destination_service)",
+    choices("", "destination_service"),
+    ...["source_cluster", "source_workload_namespace", "source_workload"].map((label) => choices(AT_CLIENT, label)),
+    ...["destination_cluster", "destination_workload_namespace", "destination_workload"].map((label) =>
+      choices(AT_SERVER, label),
+    ),
   ],
   workload: [
     ...volume(INBOUND),
@@ -104,6 +135,9 @@ export const ISTIO_QUERIES: readonly PanelQuery[] = Object.entries({
     ...tcpByPeer(INBOUND, "=", CALLER),
     ...tcpByPeer(INBOUND, "!=", CALLER),
     ...tcpByPeer(OUTBOUND, "!=", "destination_service"),
-    "sum(istio_requests_total) by (destination_workload_namespace) or sum(istio_tcp_sent_bytes_total) by (destination_workload_namespace)",
+    choices("", "destination_workload_namespace"),
+    ...["source_workload_namespace", "source_workload", "destination_workload"].map((label) => choices(INBOUND, label)),
+    ...["source_workload", "destination_service"].map((label) => choices(OUTBOUND, label)),
   ],
+  performance: performance(),
 }).flatMap(([dashboard, queries]) => queries.map((expr) => ({ place: `Istio's ${dashboard} dashboard`, expr })));

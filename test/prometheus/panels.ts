@@ -16,6 +16,7 @@ export interface DashboardFile {
 }
 
 interface DashboardJson {
+  readonly uid: string;
   readonly title: string;
   readonly templating: { readonly list: readonly VariableJson[] };
   readonly panels: readonly PanelJson[];
@@ -34,6 +35,7 @@ export interface PanelJson {
   readonly type: string;
   readonly title: string;
   readonly datasource?: object;
+  readonly fieldConfig?: { readonly defaults: { readonly unit?: string } };
   readonly gridPos: { readonly x: number; readonly y: number; readonly w: number; readonly h: number };
   readonly targets?: readonly { readonly expr: string; readonly legendFormat: string; readonly datasource: object }[];
 }
