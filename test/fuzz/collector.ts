@@ -1,5 +1,5 @@
 // Fuzz of the collector: a million injured access-log messages on their whole way. Nothing may throw, each entry is accounted for, what is
-// held stops growing, and no message takes longer than its bytes allow.
+// held does not grow once every table is full, and no message takes longer than its bytes allow.
 //
 //   npm run fuzz:collector -- [SEED] [COUNT]
 
@@ -36,6 +36,8 @@ assert.ok(Number.isSafeInteger(seed) && Number.isSafeInteger(count) && count > 0
 process.stdout.write(`seed ${seed}, ${count} messages\n`);
 
 const fuzz = new Fuzz(seed);
+const fills = await fuzz.fill();
+print("filled", fills.map(({ table, size, bound }) => `${table} ${size} of ${bound}`).join(", "));
 const slow: Slow[] = [];
 const heap: number[] = [];
 let withCaches = 0;

@@ -6,14 +6,18 @@ import { pick } from "../fixtures/als-random.ts";
 import { random } from "../property/random.ts";
 import { heldBy } from "./bounds.ts";
 import { fuzzCorpus } from "./corpus.ts";
+import { fillingMessage } from "./filling.ts";
 import { mutate } from "./mutate.ts";
-import { MessagePath } from "./path.ts";
+import { type Fill, MessagePath } from "./path.ts";
 
 const GOLDEN = 0x9e3779b1;
 /** One in so many goes in as it is: the state behind must not be one of injured messages alone. */
 const WHOLE = 10;
 /** Of a message that failed; all of it is made again by its seed and number. */
 const SHOWN_BYTES = 4096;
+/** More than there is room for. */
+const FILLING_PROXIES = 250;
+const MAX_FILLING = 10_000;
 
 /** A message that the collector did not take as it should, with all that it takes to see that again. */
 export class FuzzFailure extends Error {
@@ -36,6 +40,29 @@ export class Fuzz {
 
   constructor(readonly seed: number) {
     this.corpus = fuzzCorpus(random(seed));
+  }
+
+  /**
+   * Fills every table to its bound, as a mesh does in days: from then on nothing that is held may grow. First the corpus as it is, so that
+   * its names have places and not only the overflow. Throws AssertionError when some table is not full.
+   */
+  async fill(): Promise<readonly Fill[]> {
+    for (const message of this.corpus) this.path.receive(message);
+    let numbers = 0;
+    while (this.path.hasRoomForLabelSets && numbers < MAX_FILLING) {
+      this.path.receive(fillingMessage(numbers, numbers % FILLING_PROXIES));
+      numbers++;
+    }
+    // The same again by other proxies: label sets are full, cells are not.
+    for (let round = 1; round < FILLING_PROXIES && this.path.fills().some(hasRoom); round++) {
+      for (let number = 0; number < numbers; number++) {
+        this.path.receive(fillingMessage(number, (number + round) % FILLING_PROXIES));
+      }
+    }
+    await this.path.account();
+    const fills = this.path.fills();
+    assert.deepEqual(fills.filter(hasRoom), [], "every table is full");
+    return fills;
   }
 
   /** Sends so many messages more; `onSent` is told each one and how long it took, ms. Throws FuzzFailure. */
@@ -71,6 +98,10 @@ export class Fuzz {
     const base = pick(draw, this.corpus);
     return draw() < 1 / WHOLE ? base : mutate(draw, base, this.corpus);
   }
+}
+
+function hasRoom({ size, bound }: Fill): boolean {
+  return size < bound;
 }
 
 /** What the prototypes have that all objects, arrays, maps, texts and functions share. */

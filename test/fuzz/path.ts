@@ -8,6 +8,7 @@ import { defaultIdentities, type Identities } from "../../collector/analysis/par
 import type { Side } from "../../collector/analysis/side.ts";
 import type { Identity } from "../../collector/identity/lookup.ts";
 import { Indicators } from "../../collector/indicators/indicators.ts";
+import { SUBJECT_KINDS } from "../../collector/indicators/subjects.ts";
 import { type Log, silentLog } from "../../collector/log.ts";
 import { decodeAlsMessage } from "../../collector/proto/als.ts";
 import { AlsReceiver } from "../../collector/receiver/als.ts";
@@ -24,6 +25,7 @@ import { mutate } from "./mutate.ts";
 const LIMITS = { proxies: 200, labelSets: 2000, cells: 5000, connections: 500, retireAfterMs: 60_000 };
 const MAX_ACCOUNTS = 200;
 const MAX_EDGES = 200;
+const MAX_SUBJECTS = 1000;
 const STREAMS = 8;
 const MAX_MESSAGE_BYTES = 4 * 1024 * 1024;
 /** Far more than any side has that Envoy logs; of a text, only a name of a pod is not cut to a label's length. */
@@ -62,6 +64,13 @@ const FAILING_LOG: Log = {
   },
 };
 
+/** How much a table holds, and how much it may. */
+export interface Fill {
+  readonly table: string;
+  readonly size: number;
+  readonly bound: number;
+}
+
 /** How often each outcome came about. */
 export type Outcomes = Record<string, number>;
 
@@ -80,7 +89,7 @@ export class MessagePath {
   sides = 0;
   private readonly streams: Stream[] = [];
   private readonly indicators = new Indicators({
-    limit: 1000,
+    limit: MAX_SUBJECTS,
     endpointsPerService: 10_000,
     lateAfterMs: 120_000,
     retireAfterMs: 600_000,
@@ -150,7 +159,30 @@ export class MessagePath {
     this.store.retireSuperseded();
   }
 
-  /** The message itself, without frames: what its time is measured by. */
+  /** Whether a label set that nobody has told of has a place of its own. */
+  get hasRoomForLabelSets(): boolean {
+    return [this.store.http, this.store.tcp].some(({ series }) => series.length < LIMITS.labelSets);
+  }
+
+  /** Of each table that takes in names from outside. */
+  fills(): Fill[] {
+    const { store, graph, indicators } = this;
+    this.tick();
+    const fill = (table: string, size: number, bound: number): Fill => ({ table, size, bound });
+    return [
+      fill("proxy lives", store.lifeCount, LIMITS.proxies),
+      fill("HTTP label sets", store.http.series.length, LIMITS.labelSets),
+      fill("TCP label sets", store.tcp.series.length, LIMITS.labelSets),
+      // One each is kept for every life's overflow.
+      fill("HTTP cells", store.http.cellCount + store.lifeCount, LIMITS.cells),
+      fill("TCP cells", store.tcp.cellCount + store.lifeCount, LIMITS.cells),
+      fill("connections", store.connectionCount, LIMITS.connections),
+      fill("edges of the graph", graph.edgeCount, MAX_EDGES),
+      ...SUBJECT_KINDS.map((kind) => fill(`subjects: ${kind}`, indicators.subjects.count(kind), MAX_SUBJECTS)),
+    ];
+  }
+
+  /** The message itself, without frames and unaccounted for: what its time is measured by. Before `send`, `account`. */
   receive(message: Buffer): void {
     this.streams[0]?.reader.message(message);
   }
@@ -177,6 +209,11 @@ export class MessagePath {
       frames: new FrameReader(MAX_MESSAGE_BYTES, "identity", onMessage),
       gzipFrames: new FrameReader(MAX_MESSAGE_BYTES, "gzip", onMessage),
     };
+  }
+
+  /** What was received up to now is nobody's business any more. */
+  async account(): Promise<void> {
+    this.before = await this.outcomes();
   }
 
   private async checkAccount(message: Buffer): Promise<void> {

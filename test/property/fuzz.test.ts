@@ -50,6 +50,16 @@ describe("large messages of one thing take time by their bytes, not by the squar
   });
 });
 
+test("every table that takes in names from outside can be filled to its bound, and holds no more", async () => {
+  const fuzz = new Fuzz(SEED);
+  const fills = await fuzz.fill();
+  expect(fills.length).toBeGreaterThan(8);
+  fuzz.check();
+  await fuzz.run(200);
+  // One more stands for all that found no room; of the cells, that is of every life.
+  for (const { table, size, bound } of fuzz.path.fills()) expect(size, table).toBeLessThanOrEqual(bound * 1.1);
+});
+
 test("what is beyond its bound is found, wherever it lies", () => {
   const cache = { inner: [{ byKey: new Map(Array.from({ length: 20_000 }, (_, i) => [i, i])) }] };
   const { beyond, largest } = heldBy({ cache });
