@@ -5,8 +5,19 @@ import { FingerprintCache } from "../../collector/proto/fingerprint-cache.ts";
 
 /** No cache of the collector holds more. */
 const MAX_ELEMENTS = 16_384;
-/** Maps that only remember what can be made again: of BytesCache, Attribution, Peers, UnknownPeers; PerService, Naming, Calls. */
-const CACHES = ["byHash", "labelKeys", "endpoints", "young", "old", "byService", "http", "grpc", "serviceNumbers"];
+/** Maps that only remember what can be made again: of BytesCache, Attribution, Peers, UnknownPeers; PerService, Naming, Calls, AlsDecoder. */
+const CACHES = [
+  "byHash",
+  "labelKeys",
+  "endpoints",
+  "young",
+  "old",
+  "byService",
+  "http",
+  "grpc",
+  "serviceNumbers",
+  "senders",
+];
 
 type Parts = Readonly<Record<string, object>>;
 type Collection = Map<unknown, unknown> | Set<unknown> | readonly unknown[] | FingerprintCache<unknown>;
