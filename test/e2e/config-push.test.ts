@@ -83,7 +83,7 @@ test(`${PUSHES} configurations one after the other`, async () => {
           sent++;
           return Object.keys(await byRevision("destination"));
         },
-        { timeout: 10_000, interval: 20 },
+        { interval: 20 },
       )
       .toContain(String(revision));
   }

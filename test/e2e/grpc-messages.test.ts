@@ -118,12 +118,12 @@ test.each(["source", "destination"])(
     const session = connect(`http://${LOCALHOST}:${port}`);
     const call = new Call(session, 2);
     call.send(3);
-    await expect.poll(() => messages(reporter), { timeout: 10_000 }).toEqual([3, 6]);
+    await expect.poll(() => messages(reporter)).toEqual([3, 6]);
     call.send(4);
-    await expect.poll(() => messages(reporter), { timeout: 10_000 }).toEqual([7, 14]);
+    await expect.poll(() => messages(reporter)).toEqual([7, 14]);
     call.send(1);
     await call.end();
-    await expect.poll(() => messages(reporter), { timeout: 10_000 }).toEqual([8, 16]);
+    await expect.poll(() => messages(reporter)).toEqual([8, 16]);
 
     const calls = Array.from({ length: 50 }, (_, index) => new Call(session, index % 3));
     let sent = 8;
@@ -135,7 +135,7 @@ test.each(["source", "destination"])(
     }
     await Promise.all(calls.map((one) => one.end()));
     expect(calls.reduce((sum, one) => sum + one.answers, 16)).toBe(answered);
-    await expect.poll(() => messages(reporter), { timeout: 10_000 }).toEqual([sent, answered]);
+    await expect.poll(() => messages(reporter)).toEqual([sent, answered]);
     session.close();
   },
   60_000,

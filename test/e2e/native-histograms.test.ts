@@ -13,7 +13,7 @@ import { parseExposition } from "./exposition.ts";
 
 const METHOD = "/envoy.service.accesslog.v3.AccessLogService/StreamAccessLogs";
 const REQUESTS = 1000;
-const WAIT_MS = 20_000;
+const WAIT_MS = 60_000;
 
 const closers: (() => unknown)[] = [];
 afterEach(async () => {

@@ -127,7 +127,7 @@ export class RuleProxy {
     const before = await this.counts();
     const send = rule.send ?? get();
     await send(this.ports.get(rule) as number);
-    for (let tries = 0; tries < 200; tries++) {
+    for (let tries = 0; tries < 2000; tries++) {
       const added = [...(await this.counts())].filter(([id, { value }]) => value !== (before.get(id)?.value ?? 0));
       const [[id, sample] = [], ...more] = added;
       if (sample === undefined) {

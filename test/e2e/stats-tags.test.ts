@@ -54,7 +54,7 @@ afterAll(async () => {
 test("labels that stats_tags lack are named in the log and counted; such metrics are left to the access log", async () => {
   const answer = await fetch(`http://127.0.0.1:${proxy.outboundPort}/`);
   expect(await answer.text()).toBe("ok");
-  for (let tries = 0; tries < 100 && lines.length === 0; tries++) {
+  for (let tries = 0; tries < 600 && lines.length === 0; tries++) {
     await scraper.scrapeNow();
     await sleep(100);
   }

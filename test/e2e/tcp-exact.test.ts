@@ -205,7 +205,7 @@ describe.each(COMBINATIONS)("$title", ({ isMutualTls, isExchanged }) => {
         const { opened, closed, sent, received } = counted[proxy];
         const bytes = total * QUESTION.length;
         const wanted = { opened: opened + 1, closed, sent: sent + bytes, received: received + bytes };
-        await expect.poll(() => tcpCounts(mesh[proxy]), { timeout: 5000 }).toEqual(wanted);
+        await expect.poll(() => tcpCounts(mesh[proxy])).toEqual(wanted);
       }
     }
     await line.write("the end");
@@ -288,9 +288,7 @@ test("a connection that a policy before the filter refuses is counted without by
   const mesh = await startTcpMesh({ isMutualTls: false, filters: "db" });
   try {
     await mesh.db.setListener(withPolicy(mesh.listener("db")));
-    await expect
-      .poll(() => mesh.db.admin("/config_dump?resource=dynamic_listeners"), { timeout: 5000 })
-      .toContain("rbac");
+    await expect.poll(() => mesh.db.admin("/config_dump?resource=dynamic_listeners")).toContain("rbac");
     const line = await dial(mesh.db.port);
     await line.write(QUESTION);
     await line.readToEnd;

@@ -33,7 +33,7 @@ test("a prefix longer than the listener's buffer is taken off", async () => {
     }
     await line.write("ping");
     const head = () => mesh.app.lines.at(-1)?.receivedHead.toString("latin1", 0, 20) ?? "";
-    await expect.poll(head, { timeout: 5000 }).toBe("ping");
+    await expect.poll(head).toBe("ping");
   } finally {
     await mesh.stop();
   }
@@ -46,7 +46,7 @@ test("an outsider who stops in the middle of a prefix is refused at a gateway, a
     await line.write(FORGED.subarray(0, 30));
     await line.readToEnd;
     const closed = async () => (await tcpSamples(mesh.caller)).find(({ name }) => name.includes("closed"))?.value;
-    await expect.poll(closed, { timeout: 5000 }).toBe(1);
+    await expect.poll(closed).toBe(1);
     expect(mesh.app.lines.map(({ received }) => received.bytes)).toEqual([0]);
   } finally {
     await mesh.stop();

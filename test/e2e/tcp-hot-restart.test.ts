@@ -41,7 +41,7 @@ test.each(["db", "caller"] as const)("the proxy of %s", async (name) => {
   const before = await tcpCounts(mesh[name]);
 
   await mesh.succeed(name, flags(mesh[name], 1));
-  await expect.poll(() => epochOf(mesh[name]), { timeout: 10_000 }).toBe(1);
+  await expect.poll(() => epochOf(mesh[name])).toBe(1);
   const later = await mesh.dial();
   for (const each of [line, later]) {
     const { bytes } = each.received;
@@ -63,5 +63,5 @@ test.each(["db", "caller"] as const)("the proxy of %s", async (name) => {
       received: before.received + after.received,
     };
   };
-  await expect.poll(inBothLives, { timeout: 5000 }).toEqual(wanted);
+  await expect.poll(inBothLives).toEqual(wanted);
 });

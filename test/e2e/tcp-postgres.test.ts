@@ -69,7 +69,7 @@ async function startDatabase(): Promise<Database> {
       await psql(port, "SELECT 1");
       return { port, stop };
     } catch (error: unknown) {
-      if (child.hasEnded || tries > 100) {
+      if (child.hasEnded || tries > 600) {
         await stop();
         throw child.hasEnded ? child.failure() : error;
       }

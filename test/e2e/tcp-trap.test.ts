@@ -25,7 +25,7 @@ beforeAll(async () => {
   mesh = await startTcpMesh({ isMutualTls: false, service: echo });
   await mesh.db.setListener(withWasm(mesh.listener("db")));
   for (let tries = 0; !(await isInForce()); tries++) {
-    if (tries > 100) throw new Error("the proxy did not take the listener");
+    if (tries > 600) throw new Error("the proxy did not take the listener");
     await sleep(100);
   }
 });

@@ -10,7 +10,7 @@ import { projectRoot } from "../../envoy/project.ts";
 import { freePort } from "../tools/free-port.ts";
 
 const RULES = join(projectRoot(), "deploy", "prometheus");
-const START_TIMEOUT_MS = 20_000;
+const START_TIMEOUT_MS = 60_000;
 
 export interface PromSample {
   readonly metric: Readonly<Record<string, string>>;

@@ -94,7 +94,7 @@ export class MetricsReceiver {
     child.stdout.on("data", keep);
     child.stderr.on("data", keep);
     this.child = child;
-    for (let tries = 0; tries < 200; tries++) {
+    for (let tries = 0; tries < 1200; tries++) {
       if (child.exitCode !== null) break;
       const isReady = await fetch(`http://127.0.0.1:${this.port}/-/healthy`).then(
         ({ ok }) => ok,
