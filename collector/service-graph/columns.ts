@@ -1,7 +1,7 @@
 // Columns: where the numbers of the graph's edges stand in one array of 32-bit counts.
 //
 // All numbers of all edges are columns of one array of 32-bit counts. A snapshot is a copy of it, and what happened in a window is
-// the difference of two: right modulo 2^32, and no edge has that many requests in 15 minutes. Columns of one edge:
+// the difference of two: right modulo 2^32, and no edge has that many requests in 15 minutes. Columns of one edge, with the default bounds:
 //
 //   +-----------------------------------------------+---------------------+-------------+------------+
 //   | reported by the source                        | by the destination  | mutual TLS  | plain text |
