@@ -64,5 +64,5 @@ export async function own(collector: Collector, name: string, reason?: string): 
 
 /** Waits for it, some ten seconds at most. */
 export async function until(isSo: () => Promise<boolean>): Promise<void> {
-  for (let tries = 0; tries < 80 && !(await isSo()); tries++) await sleep(100);
+  for (let tries = 0; tries < 600 && !(await isSo()); tries++) await sleep(100);
 }
