@@ -326,6 +326,8 @@ export interface Holdings {
   readonly cells: ByShape;
   /** Requests, or connections, under the overflow label sets. */
   readonly overflowed: ByShape;
+  /** Label sets that were let go of. */
+  readonly letGo: ByShape;
   /** Of those shown, what is left out of mesh_*, by reason. */
   readonly leftOut: Readonly<Record<"http" | "tcp", Readonly<Record<string, number>>>>;
   readonly connections: number;
@@ -655,6 +657,12 @@ export class SelfMetrics {
     labelNames: ["metrics"] as const,
     registers: [this.registry],
   });
+  private readonly letGo = new Counter({
+    name: "meshtally_label_sets_let_go_total",
+    help: "Label sets let go of, and their room with them, since nobody can tell of them again and they were not shown any more (metrics.expire_after).",
+    labelNames: ["metrics"] as const,
+    registers: [this.registry],
+  });
   private readonly leftOut = new Counter({
     name: "meshtally_unified_left_out_total",
     help: "Requests, and TCP connections, that are in istio_* and in no mesh_* family, though nobody is known to report them, too, by reason.",
@@ -753,11 +761,13 @@ export class SelfMetrics {
     this.proxyStatsRefused.reset();
     this.proxyStatsRefused.inc(holdings.proxyStats.refused);
     this.overflowed.reset();
+    this.letGo.reset();
     this.leftOut.reset();
     for (const metrics of ["http", "tcp"] as const) {
       this.labelSets.set({ metrics }, holdings.labelSets[metrics]);
       this.cells.set({ metrics }, holdings.cells[metrics]);
       this.overflowed.inc({ metrics }, holdings.overflowed[metrics]);
+      this.letGo.inc({ metrics }, holdings.letGo[metrics]);
       for (const [reason, count] of Object.entries(holdings.leftOut[metrics])) {
         this.leftOut.inc({ metrics, reason }, count);
       }

@@ -11,6 +11,10 @@ export interface Compared {
 
 export const NOTHING: Compared = { counted: 0, logged: 0, reported: 0 };
 
+export function isNothing({ counted, logged, reported }: Compared): boolean {
+  return counted === 0 && logged === 0 && reported === 0;
+}
+
 export interface ProxyCompared extends Compared {
   /** Node id. */
   readonly proxy: string;

@@ -12,17 +12,23 @@ import type { ProxyLives } from "../series/life.ts";
 import type { LabelSet } from "../series/reader.ts";
 import type { SeriesStore } from "../series/store.ts";
 import { OTHER_NODE, placeOf } from "../service-graph/edge.ts";
-import { type Compared, type CompletenessReading, NOTHING } from "./compared.ts";
+import { type Compared, type CompletenessReading, isNothing, NOTHING } from "./compared.ts";
 import { Recent } from "./recent.ts";
 
-interface Edge {
+/** The ends of an edge: which one a label set is of. */
+interface Ends {
+  readonly key: string;
   readonly source: string;
   readonly destination: string;
+}
+
+interface Edge extends Ends {
   readonly recent: Recent;
 }
 
 /** What came to an edge at one proxy, over all process lives of it that are held. */
 interface Sums {
+  readonly ends: Ends;
   counted: number;
   logged: number;
   reported: number;
@@ -30,20 +36,20 @@ interface Sums {
 
 interface ProxyState {
   readonly recent: Recent;
-  /** As they were after the scrape before. */
-  sums: ReadonlyMap<Edge, Compared>;
+  /** As they were after the scrape before, by the key of the ends. */
+  sums: ReadonlyMap<string, Compared>;
   /** What that scrape found gained: its counts are still to be compared. */
-  readonly gains: Map<Edge, Compared>;
+  readonly gains: Map<string, Compared>;
 }
 
 export class Completeness {
   private readonly states = new WeakMap<ProxyLives, ProxyState>();
   private readonly edges = new Map<string, Edge>();
-  private readonly edgeOf = new WeakMap<LabelSet, Edge>();
+  private readonly endsOf = new WeakMap<LabelSet, Ends>();
 
   constructor(
     private readonly store: Pick<SeriesStore, "http" | "proxies">,
-    /** Most edges held; what comes after is one edge from `other` to `other`, as in the service graph. */
+    /** Most edges held that gained something of late; what comes after is one edge from `other` to `other`, as in the service graph. */
     private readonly limit: number,
     /** A clock that never jumps, in milliseconds. */
     private readonly now: () => number = () => performance.now(),
@@ -58,8 +64,14 @@ export class Completeness {
       if (hasLog) this.states.set(proxy, { recent: new Recent(this.now()), sums, gains: new Map() });
       return;
     }
-    for (const [edge, sum] of sums) this.addGain(state, edge, sum);
+    for (const sum of sums.values()) this.addGain(state, sum);
     state.sums = sums;
+  }
+
+  /** Lets go of edges that gained nothing of late; to be called now and then. */
+  letGoIdle(): void {
+    const nowMs = this.now();
+    for (const [key, { recent }] of this.edges) if (recent.isEmpty(nowMs)) this.edges.delete(key);
   }
 
   read(): CompletenessReading {
@@ -74,15 +86,15 @@ export class Completeness {
     return { proxies, edges: edges.filter(({ counted }) => counted > 0) };
   }
 
-  private sumsOf({ lives, unstamped }: ProxyLives): Map<Edge, Sums> {
-    const sums = new Map<Edge, Sums>();
+  private sumsOf({ lives, unstamped }: ProxyLives): Map<string, Sums> {
+    const sums = new Map<string, Sums>();
     for (const life of unstamped === null ? lives : [...lives, unstamped]) {
       for (const { series, counted, logged, reported } of this.store.http.readPairs(life)) {
-        const edge = this.edgeOf.get(series) ?? this.findEdge(series);
-        let sum = sums.get(edge);
+        const ends = this.endsOf.get(series) ?? this.findEnds(series);
+        let sum = sums.get(ends.key);
         if (sum === undefined) {
-          sum = { counted: 0, logged: 0, reported: 0 };
-          sums.set(edge, sum);
+          sum = { ends, counted: 0, logged: 0, reported: 0 };
+          sums.set(ends.key, sum);
         }
         sum.counted += counted;
         sum.logged += logged;
@@ -93,35 +105,41 @@ export class Completeness {
   }
 
   /** Sums fall only when a process life was let go of; what was gained then is left out. */
-  private addGain({ recent, sums, gains }: ProxyState, edge: Edge, sum: Compared): void {
-    const gain = gainOf(sum, sums.get(edge) ?? NOTHING);
+  private addGain({ recent, sums, gains }: ProxyState, { ends, ...sum }: Sums): void {
+    const gain = gainOf(sum, sums.get(ends.key) ?? NOTHING);
     if (gain === null) return;
-    const { counted, reported } = gains.get(edge) ?? NOTHING;
-    gains.set(edge, gain);
-    const nowMs = this.now();
+    const { counted, reported } = gains.get(ends.key) ?? NOTHING;
+    if (isNothing(gain)) gains.delete(ends.key);
+    else gains.set(ends.key, gain);
     const due = { counted, reported, logged: gain.logged };
+    if (isNothing(due)) return; // fast: most edges are idle
+    const nowMs = this.now();
     recent.add(nowMs, due);
-    edge.recent.add(nowMs, due);
+    this.admit(ends).recent.add(nowMs, due);
   }
 
-  private findEdge(series: LabelSet): Edge {
+  private findEnds(series: LabelSet): Ends {
     const { source, destination } = placeOf(unpackLabels(series.labelKey) ?? []);
-    const edge = this.admit(source.id, destination.id);
-    this.edgeOf.set(series, edge);
-    return edge;
+    const ends = endsOf(source.id, destination.id);
+    this.endsOf.set(series, ends);
+    return ends;
   }
 
-  private admit(source: string, destination: string): Edge {
-    const key = JSON.stringify([source, destination]); // any text may stand in an id
-    const known = this.edges.get(key);
+  private admit(ends: Ends): Edge {
+    const known = this.edges.get(ends.key);
     if (known) return known;
-    const isOther = source === OTHER_NODE.id && destination === OTHER_NODE.id;
-    if (this.edges.size >= this.limit && !isOther) return this.admit(OTHER_NODE.id, OTHER_NODE.id);
-    const edge = { source, destination, recent: new Recent(this.now()) };
-    this.edges.set(key, edge);
+    if (this.edges.size >= this.limit && ends.key !== OTHER_ENDS.key) return this.admit(OTHER_ENDS);
+    const edge = { ...ends, recent: new Recent(this.now()) };
+    this.edges.set(ends.key, edge);
     return edge;
   }
 }
+
+function endsOf(source: string, destination: string): Ends {
+  return { key: JSON.stringify([source, destination]), source, destination }; // any text may stand in an id
+}
+
+const OTHER_ENDS = endsOf(OTHER_NODE.id, OTHER_NODE.id);
 
 /** Null when something fell. */
 function gainOf(sum: Compared, before: Compared): Compared | null {

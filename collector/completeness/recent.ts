@@ -1,6 +1,6 @@
 // Recent: sums of the last five to ten minutes, in two halves: when the younger is full, the older is forgotten.
 
-import { type Compared, NOTHING } from "./compared.ts";
+import { type Compared, isNothing, NOTHING } from "./compared.ts";
 
 const HALF_MS = 300_000;
 
@@ -29,6 +29,10 @@ export class Recent {
       logged: older.logged + younger.logged,
       reported: older.reported + younger.reported,
     };
+  }
+
+  isEmpty(nowMs: number): boolean {
+    return isNothing(this.read(nowMs));
   }
 
   private age(nowMs: number): void {

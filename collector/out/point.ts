@@ -7,8 +7,11 @@ export interface Family {
   readonly help: string;
   /** "" for a plain count, else "milliseconds" or "bytes". */
   readonly unit: string;
-  /** Whether a label set that was gone was only hidden, and goes on from where it was; default: it begins anew. */
-  readonly goesOn?: boolean;
+  /**
+   * Of a label set that is gone, whether it is only hidden, and goes on from where it was: then it has the same `labels`. Default: it begins
+   * anew.
+   */
+  readonly goesOn?: (labels: Labels) => boolean;
 }
 
 /** A label set without empty values, which mean the same as no label. The same object each time that it is told of, for what is kept of it. */

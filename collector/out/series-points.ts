@@ -4,6 +4,7 @@
 import { METRIC_HELP } from "../help.ts";
 import { type CountsLayout, REQUESTS } from "../series/counts.ts";
 import { labelNames, unpackLabels, withSomePod } from "../series/key.ts";
+import { Owners } from "../series/label-sets.ts";
 import type { LabelSet, SeriesReader, SeriesTables } from "../series/reader.ts";
 import {
   type DestinationRule,
@@ -21,14 +22,32 @@ const NEW_AT_ONCE = 100;
 
 /** The families that share label sets. */
 interface Group {
+  readonly reader: SeriesReader;
   readonly isTcp: boolean;
   readonly families: readonly Family[];
   readonly shown: VisibleSeries;
   /** Whose report a label set of mesh_* is; null where it says so itself. */
   readonly observer: ((series: LabelSet) => string | null) | null;
   readonly hasPods: boolean;
-  /** By the index of the label set. */
-  readonly known: Labels[];
+  readonly known: KnownLabels;
+}
+
+/** The labels of label sets, for as long as they are held. */
+class KnownLabels {
+  private readonly byIndex: Labels[] = [];
+  private readonly owners = new Owners();
+
+  constructor(private readonly reader: SeriesReader) {}
+
+  of(series: LabelSet, make: () => Labels): Labels {
+    if (this.owners.isNew(series)) this.byIndex[series.index] = make();
+    return this.byIndex[series.index] as Labels;
+  }
+
+  has(labels: Labels): boolean {
+    const series = this.reader.find(labels.key);
+    return series !== undefined && this.byIndex[series.index] === labels;
+  }
 }
 
 export class SeriesPoints {
@@ -64,6 +83,7 @@ export class SeriesPoints {
       if (!wanted.includes(true)) continue;
       while (group.shown.takeNew(NEW_AT_ONCE)) yield null;
       for (const series of group.shown.series) {
+        if (group.reader.find(series.labelKey) !== series) continue; // let go of since this round began
         group.shown.readTotal(series, this.counts);
         const labels = remembered(group, series);
         for (const [index, family] of group.families.entries()) {
@@ -115,28 +135,32 @@ class HistogramSpread {
 type Shown = Omit<Group, "hasPods">;
 
 function reported(reader: SeriesReader, isTcp: boolean, metrics: readonly Metric[]): Shown {
-  return { isTcp, families: metrics.map(familyOf), shown: new VisibleSeries(reader), observer: null, known: [] };
+  return { ...groupOf(reader, isTcp, metrics), shown: new VisibleSeries(reader), observer: null };
 }
 
 function unified(reader: SeriesReader, isTcp: boolean, metrics: readonly Metric[], rule: DestinationRule): Shown {
   const verdicts = new Verdicts(reader, isTcp, rule);
   const observer = (series: LabelSet) => verdicts.observer(series);
-  return { isTcp, families: metrics.map(familyOf), shown: new VisibleSeries(reader, observer), observer, known: [] };
+  return { ...groupOf(reader, isTcp, metrics), shown: new VisibleSeries(reader, observer), observer };
 }
 
-function familyOf({ name, kind, unit }: Metric): Family {
+function groupOf(reader: SeriesReader, isTcp: boolean, metrics: readonly Metric[]) {
+  const known = new KnownLabels(reader);
+  const families = metrics.map((metric) => familyOf(metric, known));
+  return { reader, isTcp, families, known };
+}
+
+/** What expired goes on for as long as it is held (series/expiry.ts). */
+function familyOf({ name, kind, unit }: Metric, known: KnownLabels): Family {
   const type = kind === MetricKind.Counter ? "counter" : "histogram";
-  return { name, kind: type, help: METRIC_HELP[name] ?? "", unit, goesOn: true }; // what expired is held (series/expiry.ts)
+  return { name, kind: type, help: METRIC_HELP[name] ?? "", unit, goesOn: (labels) => known.has(labels) };
 }
 
 function remembered({ known, observer, hasPods }: Group, series: LabelSet): Labels {
-  const { index, labelKey } = series;
-  let labels = known[index];
-  if (labels?.key !== labelKey) {
-    labels = labelsOf(labelKey, pairsOf(labelKey, observer === null ? null : observer(series), hasPods));
-    known[index] = labels;
-  }
-  return labels;
+  const { labelKey } = series;
+  return known.of(series, () => {
+    return labelsOf(labelKey, pairsOf(labelKey, observer === null ? null : observer(series), hasPods));
+  });
 }
 
 /** With who observed it in the reporter's place, if that is told. */

@@ -43,8 +43,8 @@ export class Told {
   }
 
   /**
-   * Remembers that the point is told. Returns since when it counts, Unix ms, 0 for not known: one that was gone meanwhile and does not go on, or whose count
-   * went down, began anew after the round before.
+   * Remembers that the point is told. Returns since when it counts, Unix ms, 0 for not known: one that was gone meanwhile and does not go
+   * on, or whose count went down, began anew after the round before.
    */
   note({ family, labels, value, spread }: Point): number {
     let ofFamily = this.byFamily.get(family.name);
@@ -53,7 +53,7 @@ export class Told {
       this.byFamily.set(family.name, ofFamily);
     }
     let series = ofFamily.get(labels.key);
-    if (!series) {
+    if (!series || (series.isGone && series.labels !== labels)) {
       const isFirstRound = this.round === 1;
       const marks = spread === null ? null : { label: spread.label, marks: spread.marks };
       series = new Series(family, labels, marks, isFirstRound ? this.startMs : this.lastMs);
@@ -68,16 +68,17 @@ export class Told {
   }
 
   /**
-   * Those told of in the round before and not in this one, which are forgotten then, unless they may go on. To be taken at the end of a
-   * round.
+   * Those told of in the round before and not in this one, which are forgotten unless, and until, they cannot go on. To be taken at the end
+   * of a round.
    */
   *gone(): Generator<Step> {
     for (const ofFamily of this.byFamily.values()) {
       for (const [key, series] of ofFamily) {
-        const isGone = series.round !== this.round && !series.isGone;
-        if (isGone && series.family.goesOn) series.isGone = true;
-        else if (isGone) ofFamily.delete(key);
-        yield isGone ? series.emptied : null;
+        const isGone = series.round !== this.round;
+        const isNews = isGone && !series.isGone;
+        series.isGone = isGone;
+        if (isGone && !series.family.goesOn?.(series.labels)) ofFamily.delete(key);
+        yield isNews ? series.emptied : null;
       }
     }
   }

@@ -4,8 +4,10 @@ import type { NativeHistogram } from "./native.ts";
 
 /** One label set over all proxies. */
 export class Series {
-  /** Row of the total that is exposed: the sum over all lives, living and retired. */
+  /** Row of the total that is exposed: the sum over all lives, living and retired; -1 once the label set was let go of. */
   total: number;
+  /** Cells of it that are held. */
+  cells = 0;
   /** Row of that part of the total which had happened before the collector first saw the proxy; -1 when there is none. */
   history = -1;
   /** Whether the total grew since `takeChanged`. */
@@ -16,7 +18,7 @@ export class Series {
   constructor(
     /** As Growth (expiry.ts) has it. */
     public grewMs: number,
-    /** Place in `SeriesTable.series`; never reused. */
+    /** As LabelSet (reader.ts) has it. */
     readonly index: number,
     /** Packed label values (key.ts). */
     readonly labelKey: string,
@@ -25,6 +27,10 @@ export class Series {
     total: number,
   ) {
     this.total = total;
+  }
+
+  get isGone(): boolean {
+    return this.total < 0;
   }
 }
 

@@ -14,6 +14,10 @@ const TOMBSTONES = 50_000;
 const RETIRED_STARTS = 64;
 /** A proxy's clock may be so far ahead of ours. A start beyond that is none: while Envoy restarts hot, its stats show the sum of two processes' gauges. */
 const MAX_AHEAD_MS = 60_000;
+/** A proxy that only logs is silent for as long as nobody calls: over a weekend, say. */
+const LOGGER_SILENT_MS = 7 * 24 * 3_600_000;
+/** When all were silent for so long, as while the collector was cut off, the silence of each begins anew. */
+const ALL_SILENT_MS = 1_800_000;
 
 export const UNSTAMPED = 0;
 
@@ -85,6 +89,8 @@ export class ProxyLives {
    * requests has to go where they are.
    */
   hasMixedOverflow = false;
+  /** By the index of the shape: values of label sets that stay in the overflow, whatever room is made (table.ts). */
+  readonly keptOut: readonly Set<string>[] = [new Set(), new Set()];
 
   constructor(
     readonly id: string,
@@ -124,6 +130,9 @@ export class Lives {
   private count = 0;
   private words = 0;
   private nextEvictionMs = 0;
+  /** When anybody spoke last; and when somebody did first after a long silence of all. */
+  private spokenMs = 0;
+  private heardSinceMs = 0;
 
   constructor(private readonly options: LivesOptions) {}
 
@@ -139,6 +148,8 @@ export class Lives {
   /** The life, held from now on; or why it cannot be. */
   find(proxyId: string, startMs: number): Life | Refusal {
     const nowMs = this.options.clock.steadyMs();
+    if (nowMs - this.spokenMs > ALL_SILENT_MS) this.heardSinceMs = nowMs;
+    this.spokenMs = nowMs;
     const known = this.proxies.get(proxyId);
     const life = known?.find(startMs) ?? this.admit(proxyId, startMs, nowMs);
     if (typeof life !== "string") {
@@ -249,6 +260,19 @@ export class Lives {
     }
   }
 
+  /**
+   * Makes room by letting go of proxies that are gone: those whose stats were read, and have not been for so long; and those that only log,
+   * after so much longer, since one without requests has nothing to tell. A living one that is taken for gone is refused until it restarts.
+   */
+  retireSilent(forMs: number): void {
+    const nowMs = this.options.clock.steadyMs();
+    for (const proxy of this.proxies.values()) {
+      const silentMs = this.spokenMs - Math.max(lastTouchedMs(proxy), this.heardSinceMs); // while others spoke
+      if (silentMs <= forMs) continue; // fast: nearly all
+      if (silentMs > Math.max(forMs, LOGGER_SILENT_MS) || proxy.lives.some(isRead)) this.letGo(proxy, nowMs);
+    }
+  }
+
   private retire(life: Life): void {
     const { proxy } = life;
     proxy.lives.splice(proxy.lives.indexOf(life), 1);
@@ -275,11 +299,15 @@ export class Lives {
       this.nextEvictionMs = nowMs + 1000; // slow: a search over all proxies, so at most once a second in vain
       return false;
     }
-    for (const life of [...idlest.lives]) this.retire(life);
-    if (idlest.unstamped) this.retireUnstamped(idlest, idlest.unstamped, nowMs);
-    this.proxies.delete(idlest.id);
-    this.bury(idlest);
+    this.letGo(idlest, nowMs);
     return true;
+  }
+
+  private letGo(proxy: ProxyLives, nowMs: number): void {
+    for (const life of [...proxy.lives]) this.retire(life);
+    if (proxy.unstamped) this.retireUnstamped(proxy, proxy.unstamped, nowMs);
+    this.proxies.delete(proxy.id);
+    this.bury(proxy);
   }
 
   private retireUnstamped(proxy: ProxyLives, life: Life, nowMs: number): void {
@@ -297,6 +325,11 @@ export class Lives {
     }
     this.tombstones.set(id, past);
   }
+}
+
+/** Whether stats of it were read, by this collector or the one before it. */
+function isRead(life: Life): boolean {
+  return life.isReported || life.cells.some(({ byKey }) => [...byKey.values()].some(({ stats }) => stats >= 0));
 }
 
 function lastTouchedMs(proxy: ProxyLives): number {

@@ -5,15 +5,17 @@ import type { Shapes } from "./shape.ts";
 
 /** One label set. */
 export interface LabelSet {
-  /** Place in `series`; never reused. */
+  /** Its number: below how many are held at once; once it was let go of, another's (label-sets.ts). */
   readonly index: number;
   /** Packed label values (key.ts). */
   readonly labelKey: string;
 }
 
 export interface SeriesReader {
-  /** Every label set, in the order of first sight. */
+  /** Every label set, in the order of first sight. Another list once some were let go of; what is let go of reads as 0. */
   readonly series: readonly LabelSet[];
+  /** How many were let go of so far. */
+  readonly letGoCount: number;
   /** Whether its total has not grown for so long that it is not shown any more (`metrics.expire_after`). Once it grows, it is again. */
   isExpired(labelSet: LabelSet): boolean;
   /** Whether there is such a time at all. */

@@ -17,6 +17,7 @@ import type {
 } from "../record/record.ts";
 import type { DropReason, ScrapeResult } from "../self.ts";
 import { TcpMetric } from "../vocabulary.ts";
+import type { Series } from "./cell.ts";
 import { Connections } from "./connections.ts";
 import { Expiry } from "./expiry.ts";
 import type { KeptLabels } from "./kept-labels.ts";
@@ -31,6 +32,8 @@ import { SeriesTable, type TableLimits } from "./table.ts";
  * this. Of a younger one, and of everything after, it is taken to have happened now.
  */
 const HISTORY_AGE_MS = 60_000;
+/** A proxy is taken for gone that was silent for so long at least, where room is needed. */
+const MIN_SILENT_MS = 3_600_000;
 
 const SYSTEM_CLOCK: Clock = { wallMs: Date.now, steadyMs: () => performance.now() };
 
@@ -42,7 +45,7 @@ export interface SeriesLimits extends TableLimits {
   readonly connections: number;
   /** How long a superseded life is kept for late entries. */
   readonly retireAfterMs: number;
-  /** How long a label set is shown that does not grow; 0, the default: for ever. */
+  /** How long a label set is shown that does not grow; as long after that it may be let go of; 0, the default: for ever. */
   readonly expireAfterMs?: number;
 }
 
@@ -53,11 +56,13 @@ export class SeriesStore implements SeriesTables {
   readonly connections: Connections;
   /** Told of each life before what it holds is let go of. */
   onRelease: (life: Life) => void = () => {};
+  /** Told of each label set, by the index of its table, before it is let go of. */
+  onLetGo: (table: number, series: Series) => void = () => {};
   /** Told of each proxy whose scrape was merged. */
   onReport: (proxy: ProxyLives) => void = () => {};
 
   constructor(
-    limits: SeriesLimits,
+    private readonly limits: SeriesLimits,
     private readonly clock: Clock = SYSTEM_CLOCK,
     /** Null: all labels are kept. */
     private readonly kept: KeptLabels | null = null,
@@ -148,6 +153,17 @@ export class SeriesStore implements SeriesTables {
   /** Lets go of superseded lives whose grace is over; to be called now and then. */
   retireSuperseded(): void {
     this.lives.retireSuperseded();
+  }
+
+  /** Lets go of label sets that are over (expiry.ts); and if little room is left, of proxies that are gone; to be called now and then. */
+  letGo(): void {
+    const { expireAfterMs = 0, retireAfterMs } = this.limits;
+    if (expireAfterMs === 0) return;
+    const tables = [this.http, this.tcp];
+    if (tables.some(({ isTight }) => isTight)) {
+      this.lives.retireSilent(Math.max(2 * expireAfterMs, retireAfterMs, MIN_SILENT_MS));
+    }
+    for (const [index, table] of tables.entries()) table.letGo((series) => this.onLetGo(index, series));
   }
 
   private release(life: Life): void {

@@ -11,12 +11,16 @@ import type { DropReason, ScrapeResult } from "../self.ts";
 import { Cell, type LifeCells, Series } from "./cell.ts";
 import type { Expiry } from "./expiry.ts";
 import { MARKS, withMark, withoutMark } from "./key.ts";
-import { type Life, UNSTAMPED } from "./life.ts";
+import { LabelSets } from "./label-sets.ts";
+import { type Life, type ProxyLives, UNSTAMPED } from "./life.ts";
 import { MarkedCells, type Reading } from "./marked.ts";
 import { type NativeBuckets, NativeHistogram } from "./native.ts";
 import type { LabelSet, SeriesReader } from "./reader.ts";
 import type { MetricFields, Shape } from "./shape.ts";
 import { Slab } from "./slab.ts";
+
+/** The share of a limit from which on room is to be made. */
+const TIGHT = 0.75;
 
 export interface TableLimits {
   /** Most label sets held, besides those of the overflow, which are few, and those that differ from one that is held in their mark alone. */
@@ -40,18 +44,16 @@ interface Labelled {
 }
 
 export class SeriesTable<Told extends Labelled, Sample extends Labelled> implements SeriesReader {
-  /** Series are never removed, so an index stays valid. */
-  readonly series: Series[] = [];
   /** Fields of a row. */
   readonly width: number;
-  private readonly byKey = new Map<string, Series>();
+  private readonly labelSets = new LabelSets<Series>();
   readonly rows: Slab;
   private readonly marked: MarkedCells;
   /** Those of the overflow that were counted under. */
   private readonly overflows: Series[] = [];
   /** The values of label sets with a mark. */
   private readonly markedValues = new Set<string>();
-  /** Cells held: of overflow label sets, and of all others. */
+  /** Cells held: of overflow label sets, and of all others; with these, what is remembered as kept out (ProxyLives.keptOut). */
   private readonly held = { overflow: 0, others: 0 };
   private changed: Series[] = [];
 
@@ -90,9 +92,24 @@ export class SeriesTable<Told extends Labelled, Sample extends Labelled> impleme
     return this.overflows.reduce((sum, { total }) => sum + this.at(total, 0), 0);
   }
 
+  get series(): readonly Series[] {
+    return this.labelSets.list;
+  }
+
+  get letGoCount(): number {
+    return this.labelSets.letGoCount;
+  }
+
+  /** Whether little room is left for label sets, or for cells. */
+  get isTight(): boolean {
+    const { labelSets, cells } = this.limits;
+    return this.series.length > TIGHT * labelSets || this.held.others > TIGHT * cells;
+  }
+
   /** The string that is held for a label set that the life counted: its own, or that of the overflow which took it in. */
   heldKey(life: Life, labelKey: string): string {
-    return this.byKey.get(labelKey)?.labelKey ?? this.inOverflow(life, this.shape.overflowOf(labelKey));
+    const cell = this.cellsOf(life).byKey.get(labelKey);
+    return cell?.series.labelKey ?? this.inOverflow(life, this.shape.overflowOf(labelKey));
   }
 
   /** Adds what was logged. Null when it was counted, else why not. */
@@ -146,8 +163,28 @@ export class SeriesTable<Told extends Labelled, Sample extends Labelled> impleme
       if (cell.otlpLog >= 0) this.rows.release(cell.otlpLog);
       if (cell.counted >= 0) this.rows.release(cell.counted);
       this.held[this.kindOf(cell)]--;
+      cell.series.cells--;
     }
     byKey.clear();
+    this.forgetKeptOut(life.proxy);
+  }
+
+  /**
+   * Lets go of label sets that are over, and of which no process life that is held told: nobody can tell of the same requests again. Each is
+   * told of before, while it can be read.
+   */
+  letGo(tell: (series: Series) => void): void {
+    if (!this.expiry.isOn) return;
+    const isOver = (series: Series) => series.cells === 0 && !series.isOverflow && this.expiry.isOver(series);
+    for (const series of this.labelSets.letGo(isOver)) {
+      tell(series);
+      this.markedValues.delete(withoutMark(series.labelKey)); // all of its marks go
+      this.rows.release(series.total);
+      if (series.history >= 0) this.rows.release(series.history);
+      series.total = -1;
+      series.history = -1;
+      series.natives = null;
+    }
   }
 
   get hasExpiry(): boolean {
@@ -159,10 +196,14 @@ export class SeriesTable<Told extends Labelled, Sample extends Labelled> impleme
   }
 
   find(labelKey: string): Series | undefined {
-    return this.byKey.get(labelKey);
+    return this.labelSets.find(labelKey);
   }
 
   readTotal(series: Series, counts: Float64Array): void {
+    if (series.isGone) {
+      counts.fill(0, 0, this.width);
+      return;
+    }
     const at = this.rows.offset(series.total);
     const chunk = this.rows.chunk(series.total);
     for (let field = 0; field < this.width; field++) counts[field] = chunk[at + field] as number;
@@ -230,7 +271,7 @@ export class SeriesTable<Told extends Labelled, Sample extends Labelled> impleme
   restoreCell(life: Life, labelKey: string, account: Cell | null): Cell {
     const cells = this.cellsOf(life);
     const cell = cells.byKey.get(labelKey) ?? new Cell(this.seriesOf(labelKey), account);
-    if (!cells.byKey.has(labelKey)) this.held[this.kindOf(cell)]++;
+    if (!cells.byKey.has(labelKey)) this.hold(cell);
     cells.byKey.set(labelKey, cell);
     if (cell.series.isOverflow) cells.isClosed = true;
     return cell;
@@ -257,26 +298,26 @@ export class SeriesTable<Told extends Labelled, Sample extends Labelled> impleme
   }
 
   /**
-   * Whether the label set is one of its own: it is held, or there is room for it. That is decided once and for all: none is let go of. All
-   * marks of the same values go the same way: they may tell of the same requests.
+   * Whether the label set is one of its own to the proxy: it is held, or there is room for it. That is decided once, for as long as anything of
+   * the proxy is there. All marks of the same values go the same way: they may tell of the same requests.
    */
-  private isAdmitted(labelKey: string): boolean {
-    if (this.byKey.has(labelKey) || this.series.length - this.overflows.length < this.limits.labelSets) return true;
+  private isAdmitted(proxy: ProxyLives, labelKey: string): boolean {
     const values = withoutMark(labelKey);
-    return this.byKey.has(values) || this.markedValues.has(values);
+    if (this.keptOutOf(proxy).has(values)) return false;
+    const held = this.series.length - this.overflows.length;
+    if (this.labelSets.find(labelKey) || held < this.limits.labelSets) return true;
+    return this.labelSets.find(values) !== undefined || this.markedValues.has(values);
   }
 
   private seriesOf(labelKey: string): Series {
-    let series = this.byKey.get(labelKey);
-    if (!series) {
-      const isOverflow = labelKey === this.shape.overflowOf(labelKey);
-      series = new Series(this.expiry.now(), this.series.length, labelKey, isOverflow, this.rows.allocate());
-      this.byKey.set(labelKey, series);
-      this.series.push(series);
-      if (isOverflow) this.overflows.push(series);
-      const values = withoutMark(labelKey);
-      if (values !== labelKey) this.markedValues.add(values);
-    }
+    const known = this.labelSets.find(labelKey);
+    if (known) return known;
+    const isOverflow = labelKey === this.shape.overflowOf(labelKey);
+    const total = this.rows.allocate();
+    const series = this.labelSets.add((index) => new Series(this.expiry.now(), index, labelKey, isOverflow, total));
+    if (isOverflow) this.overflows.push(series);
+    const values = withoutMark(labelKey);
+    if (values !== labelKey) this.markedValues.add(values);
     return series;
   }
 
@@ -289,13 +330,16 @@ export class SeriesTable<Told extends Labelled, Sample extends Labelled> impleme
     const cells = this.cellsOf(life);
     const overflowKey = this.shape.overflowOf(labelKey);
     if (labelKey === overflowKey) return this.addCell(life, labelKey); // the filter's own
-    if (this.isAdmitted(labelKey)) {
+    if (this.isAdmitted(life.proxy, labelKey)) {
       const needed = 1 + this.missingAccounts(life, labelKey).length;
       const hasRoom = this.held.others + needed <= this.limits.cells;
       if (hasRoom && !cells.isClosed) return this.addCell(life, labelKey);
       // Of the marks of one request's values none is in the overflow where another is not: two access logs may tell of it under either.
       const isAlike = life.startMs === UNSTAMPED && sameValues(cells.byKey, labelKey).length > 0;
       if (isAlike) return hasRoom ? this.addCell(life, labelKey) : null;
+      if (!this.mayClose(life)) return null;
+      cells.isClosed = true;
+    } else if (!this.keepOut(life, labelKey)) {
       if (!this.mayClose(life)) return null;
       cells.isClosed = true;
     }
@@ -305,6 +349,35 @@ export class SeriesTable<Told extends Labelled, Sample extends Labelled> impleme
 
   private inOverflow({ proxy }: Life, overflowKey: string): string {
     return proxy.hasMixedOverflow ? this.shape.mixedOverflowKey : overflowKey;
+  }
+
+  /**
+   * Where room may be made later, a label set that found none is remembered of its proxy, and goes to the overflow for as long as anything
+   * of the proxy is there: its own label set would count the same requests again. False when there is no room to remember it.
+   */
+  private keepOut(life: Life, labelKey: string): boolean {
+    if (!this.expiry.isOn || this.cellsOf(life).isClosed) return true;
+    const keptOut = this.keptOutOf(life.proxy);
+    const values = withoutMark(labelKey);
+    if (keptOut.has(values)) return true;
+    if (this.held.others >= this.limits.cells) return false;
+    keptOut.add(values);
+    this.held.others++;
+    return true;
+  }
+
+  private forgetKeptOut(proxy: ProxyLives): void {
+    const keptOut = this.keptOutOf(proxy);
+    if (keptOut.size === 0) return; // fast: nearly all
+    const lives = proxy.unstamped === null ? proxy.lives : [...proxy.lives, proxy.unstamped];
+    const cells = lives.flatMap((life) => [...this.cellsOf(life).byKey.values()]);
+    if (cells.some(({ series }) => series.isOverflow)) return;
+    this.held.others -= keptOut.size;
+    keptOut.clear();
+  }
+
+  private keptOutOf(proxy: ProxyLives): Set<string> {
+    return proxy.keptOut[this.shape.index] as Set<string>;
   }
 
   /**
@@ -342,7 +415,7 @@ export class SeriesTable<Told extends Labelled, Sample extends Labelled> impleme
     const { byKey } = this.cellsOf(life);
     const cell = new Cell(this.seriesOf(labelKey), null);
     byKey.set(labelKey, cell);
-    this.held[this.kindOf(cell)]++;
+    this.hold(cell);
     if (life.startMs === UNSTAMPED) this.marked.join(sameValues(byKey, labelKey));
     return cell;
   }
@@ -481,6 +554,11 @@ export class SeriesTable<Told extends Labelled, Sample extends Labelled> impleme
 
   private cellsOf(life: Life): LifeCells {
     return life.cells[this.shape.index] as LifeCells;
+  }
+
+  private hold(cell: Cell): void {
+    this.held[this.kindOf(cell)]++;
+    cell.series.cells++;
   }
 
   private kindOf({ series }: Cell): "overflow" | "others" {

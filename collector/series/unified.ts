@@ -21,6 +21,7 @@ import {
   TCP_METRICS,
 } from "../vocabulary.ts";
 import { type Mark, markOf, unpackLabels } from "./key.ts";
+import { Owners } from "./label-sets.ts";
 import type { LabelSet, SeriesReader } from "./reader.ts";
 
 /** Values of the label `observed_by`: whose report counts. */
@@ -114,21 +115,26 @@ const VERDICT_OF = new Map<Mark | null, Verdict>(
 
 /** The verdicts on all label sets of a reader, each made once. */
 export class Verdicts {
-  /** By the index of the series: 1 + place in ALL_VERDICTS; 0 before it was made. */
+  /** By the index of the series: place in ALL_VERDICTS. */
   private known = new Uint8Array(1024);
+  private readonly owners = new Owners();
+  /** Of label sets that are left out and may be let go of: as they were read last. And of those that were. */
+  private readonly lastLeftOut = new Map<LabelSet, { readonly reason: LeftOutReason; readonly count: number }>();
+  private readonly letGo = { exchange_unknown: 0, proxy_unnamed: 0, labels_changed: 0, overflow: 0 };
+  private letGoCount = 0;
 
   constructor(
-    private readonly reader: Pick<SeriesReader, "series" | "readTotal">,
+    private readonly reader: Pick<SeriesReader, "series" | "letGoCount" | "find" | "hasExpiry" | "readTotal">,
     private readonly isTcp: boolean,
     private readonly rule: DestinationRule,
   ) {}
 
-  of({ index, labelKey }: LabelSet): Verdict {
-    const known = this.known[index] ?? 0;
-    if (known > 0) return ALL_VERDICTS[known - 1] as Verdict;
+  of(labelSet: LabelSet): Verdict {
+    const { index, labelKey } = labelSet;
+    if (!this.owners.isNew(labelSet)) return ALL_VERDICTS[this.known[index] as number] as Verdict;
     const verdict = judge(labelKey, this.isTcp, this.rule);
     if (index >= this.known.length) this.grow(index);
-    this.known[index] = 1 + ALL_VERDICTS.indexOf(verdict);
+    this.known[index] = ALL_VERDICTS.indexOf(verdict);
     return verdict;
   }
 
@@ -138,16 +144,30 @@ export class Verdicts {
     return (OBSERVERS as readonly Verdict[]).includes(verdict) ? (verdict as Observer) : null;
   }
 
-  /** Requests, or connections, of the label sets that are left out, by reason. `row` is written over. */
+  /** Requests, or connections, of the label sets that are left out, or were, by reason. `row` is written over. */
   leftOut(row: Float64Array): Record<LeftOutReason, number> {
-    const sums = { exchange_unknown: 0, proxy_unnamed: 0, labels_changed: 0, overflow: 0 };
+    this.noteLetGo();
+    const sums = { ...this.letGo };
     for (const labelSet of this.reader.series) {
       const verdict = this.of(labelSet);
       if (!isLeftOut(verdict)) continue;
       this.reader.readTotal(labelSet, row);
-      sums[verdict] += row[0] as number;
+      const count = row[0] as number;
+      sums[verdict] += count;
+      if (this.reader.hasExpiry) this.lastLeftOut.set(labelSet, { reason: verdict, count });
     }
     return sums;
+  }
+
+  private noteLetGo(): void {
+    const { letGoCount } = this.reader;
+    if (letGoCount === this.letGoCount) return; // fast: mostly
+    this.letGoCount = letGoCount;
+    for (const [labelSet, { reason, count }] of this.lastLeftOut) {
+      if (this.reader.find(labelSet.labelKey) === labelSet) continue;
+      this.letGo[reason] += count;
+      this.lastLeftOut.delete(labelSet);
+    }
   }
 
   private grow(index: number): void {

@@ -6,18 +6,21 @@ import { type NativeBuckets, sumBuckets } from "./native.ts";
 import type { LabelSet, SeriesReader } from "./reader.ts";
 
 export class VisibleSeries {
-  private readonly shown: LabelSet[] = [];
+  private shown: LabelSet[] = [];
   private taken = 0;
+  private letGoCount = 0;
   /** Of label sets with a mark, by what is shown of them and as what: the one that stands for all that are alike. */
   private readonly first = new Map<string, LabelSet>();
-  /** By the index of the one that stands for them: the others. */
-  private readonly others = new Map<number, LabelSet[]>();
+  /** By the one that stands for them: the others. */
+  private readonly others = new Map<LabelSet, LabelSet[]>();
+  /** By their index: those that were taken. */
+  private readonly byIndex: LabelSet[] = [];
   private scratch = new Float64Array(0);
 
   constructor(
     private readonly reader: Pick<
       SeriesReader,
-      "series" | "find" | "hasExpiry" | "isExpired" | "readTotal" | "readNative"
+      "series" | "letGoCount" | "find" | "hasExpiry" | "isExpired" | "readTotal" | "readNative"
     >,
     /** As what a label set is shown; null if it is not. */
     private readonly kindOf: (labelSet: LabelSet) => string | null = () => "",
@@ -32,7 +35,8 @@ export class VisibleSeries {
 
   /** Looks at so many of those that are new; `series` does at all. Returns whether there are more. */
   takeNew(most: number): boolean {
-    const { series } = this.reader;
+    const { series, letGoCount } = this.reader;
+    if (letGoCount !== this.letGoCount) this.beginAnew(letGoCount);
     const end = Math.min(series.length, this.taken + most);
     for (; this.taken < end; this.taken++) this.take(series[this.taken] as LabelSet);
     return end < series.length;
@@ -41,22 +45,32 @@ export class VisibleSeries {
   /** As SeriesReader's. */
   readTotal(labelSet: LabelSet, counts: Float64Array): void {
     this.reader.readTotal(labelSet, counts);
-    for (const other of this.others.get(labelSet.index) ?? []) this.add(other, counts);
+    for (const other of this.others.get(labelSet) ?? []) this.add(other, counts);
   }
 
   /** If all are that are shown as one. */
   private isExpired(labelSet: LabelSet): boolean {
     if (!this.reader.isExpired(labelSet)) return false; // fast: nearly all
-    return (this.others.get(labelSet.index) ?? []).every((other) => this.reader.isExpired(other));
+    return (this.others.get(labelSet) ?? []).every((other) => this.reader.isExpired(other));
   }
 
   /** As SeriesReader's. */
   readNative(labelSet: LabelSet, metric: number): NativeBuckets | null {
-    const others = this.others.get(labelSet.index) ?? [];
+    const others = this.others.get(labelSet) ?? [];
     return sumBuckets([labelSet, ...others].map((each) => this.reader.readNative(each, metric)));
   }
 
+  private beginAnew(letGoCount: number): void {
+    this.letGoCount = letGoCount;
+    this.shown = [];
+    this.taken = 0;
+    this.first.clear();
+    this.others.clear();
+    this.byIndex.length = 0;
+  }
+
   private take(labelSet: LabelSet): void {
+    this.byIndex[labelSet.index] = labelSet;
     const kind = this.kindOf(labelSet);
     if (kind === null) return;
     const visible = withoutMark(labelSet.labelKey);
@@ -67,15 +81,15 @@ export class VisibleSeries {
       this.shown.push(labelSet);
       return;
     }
-    const others = this.others.get(first.index);
+    const others = this.others.get(first);
     if (others) others.push(labelSet);
-    else this.others.set(first.index, [labelSet]);
+    else this.others.set(first, [labelSet]);
   }
 
   /** Of those that were taken already. */
   private unmarked(visible: string, kind: string): LabelSet | undefined {
     const found = this.reader.find(visible);
-    return found && found.index < this.taken && this.kindOf(found) === kind ? found : undefined;
+    return found && this.byIndex[found.index] === found && this.kindOf(found) === kind ? found : undefined;
   }
 
   private add(labelSet: LabelSet, counts: Float64Array): void {

@@ -8,6 +8,7 @@
 
 import { REQUESTS } from "../series/counts.ts";
 import { unpackLabels } from "../series/key.ts";
+import { Owners } from "../series/label-sets.ts";
 import type { LabelSet, SeriesTables } from "../series/reader.ts";
 import { HttpMetric, OTHER, TCP_METRICS, TcpMetric } from "../vocabulary.ts";
 import { BLOCK, type Edge, EdgeColumns, TCP, TWO_TO_32 } from "./columns.ts";
@@ -59,6 +60,9 @@ export class ServiceGraph {
   /** By the index of the series. */
   private routes: (Route | undefined)[] = [];
   private tcpRoutes: (TcpRoute | undefined)[] = [];
+  /** Whose the indexes are. */
+  private readonly owners = new Owners();
+  private readonly tcpOwners = new Owners();
   /** By the index of the series: indexed by TcpMetric, as they were last added. */
   private readonly tcpSeen: Float64Array[] = [];
   private readonly freeColumns = new FreeColumns();
@@ -126,6 +130,7 @@ export class ServiceGraph {
     for (const series of this.store.tcp.takeChanged()) this.refreshTcp(series);
     const { duration, followed } = this;
     for (const series of this.store.http.takeChanged()) {
+      if (this.owners.isNew(series)) this.forget(series.index);
       const known = this.routes[series.index];
       const route = known && !known.edge.isGone ? known : this.addRoute(series.index, series.labelKey);
       this.noteUse(route.edge);
@@ -145,6 +150,7 @@ export class ServiceGraph {
   }
 
   private refreshTcp(series: LabelSet): void {
+    if (this.tcpOwners.isNew(series)) this.forgetTcp(series.index);
     const known = this.tcpRoutes[series.index];
     const { edge, nodes, block, policy } = known && !known.edge.isGone ? known : this.addTcpRoute(series);
     const seen = this.tcpSeen[series.index] ?? new Float64Array(TCP_METRICS.length);
@@ -161,6 +167,17 @@ export class ServiceGraph {
     if (policy >= 0) this.add(policy, opened);
     if (TCP_METRICS.some((_, metric) => gained(metric) > 0)) this.learn(nodes);
     seen.set(counts.subarray(0, seen.length));
+  }
+
+  /** What was followed under that index, a label set that was let go of, is another from now on. */
+  private forget(index: number): void {
+    this.routes[index] = undefined;
+    this.seen.fill(0, index * this.followed, (index + 1) * this.followed);
+  }
+
+  private forgetTcp(index: number): void {
+    this.tcpRoutes[index] = undefined;
+    this.tcpSeen[index]?.fill(0);
   }
 
   /** Notes a count (modulo 2^32) and says by how much it grew. */

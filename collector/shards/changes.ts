@@ -6,7 +6,10 @@ import type { SeriesStore } from "../series/store.ts";
 import type { SeriesTable } from "../series/table.ts";
 import type { SeriesChanges, TableChanges } from "./messages.ts";
 
-type Table = Pick<SeriesTable<never, never>, "series" | "width" | "takeChanged" | "readTotal" | "readHistory">;
+type Table = Pick<
+  SeriesTable<never, never>,
+  "series" | "letGoCount" | "width" | "takeChanged" | "readTotal" | "readHistory"
+>;
 
 export class ChangeReader {
   private readonly http: TableReader;
@@ -32,11 +35,12 @@ export class ChangeReader {
 /** Rows of a piece: 2 MB. */
 const PIECE_ROWS = 4096;
 const NONE = { indexes: new Uint32Array(0), totals: new Float64Array(0) };
-const NO_CHANGES: TableChanges = { newKeys: [], natives: [], ...NONE, ...historyOf(NONE) };
+const NO_CHANGES: TableChanges = { letGo: NONE.indexes, ...keysOf([]), natives: [], ...NONE, ...historyOf(NONE) };
 
 class TableReader {
-  /** So many label sets were told. */
-  private told = 0;
+  /** The label sets that were told: those at the beginning of the table's list. */
+  private told: readonly Series[] = [];
+  private letGoCount = 0;
 
   constructor(private readonly table: Table) {}
 
@@ -51,23 +55,42 @@ class TableReader {
 
   private describe(changed: readonly Series[]): TableChanges {
     const { table } = this;
-    const newKeys = table.series.slice(this.told).map(({ labelKey }) => labelKey);
-    this.told = table.series.length;
+    const letGo = this.takeLetGo();
+    const isNew = table.series.length > this.told.length;
+    const fresh = isNew ? table.series.slice(this.told.length) : [];
+    if (isNew) this.told = table.series.slice();
     const old = changed.filter(({ history }) => history >= 0);
     return {
-      newKeys,
+      letGo: indexesOf(letGo),
+      ...keysOf(fresh),
       ...this.rows(changed, (series, row) => table.readTotal(series, row)),
       natives: nativesOf(changed),
       ...historyOf(this.rows(old, (series, row) => table.readHistory(series, row))),
     };
   }
 
+  private takeLetGo(): Series[] {
+    if (this.table.letGoCount === this.letGoCount) return []; // fast: mostly
+    this.letGoCount = this.table.letGoCount;
+    const letGo = this.told.filter(({ isGone }) => isGone);
+    this.told = this.told.filter(({ isGone }) => !isGone);
+    return letGo;
+  }
+
   private rows(all: readonly Series[], read: (series: Series, row: Float64Array) => void) {
     const { width } = this.table;
     const totals = new Float64Array(all.length * width);
     for (const [i, series] of all.entries()) read(series, totals.subarray(i * width, (i + 1) * width));
-    return { indexes: Uint32Array.from(all, ({ index }) => index), totals };
+    return { indexes: indexesOf(all), totals };
   }
+}
+
+function indexesOf(all: readonly Series[]): Uint32Array {
+  return Uint32Array.from(all, ({ index }) => index);
+}
+
+function keysOf(fresh: readonly Series[]): Pick<TableChanges, "newKeys" | "newIndexes"> {
+  return { newKeys: fresh.map(({ labelKey }) => labelKey), newIndexes: indexesOf(fresh) };
 }
 
 function historyOf({ indexes, totals }: Pick<TableChanges, "indexes" | "totals">) {

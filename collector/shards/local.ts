@@ -11,7 +11,7 @@ import type { LogWay, StatsReport } from "../record/record.ts";
 import type { ScrapeResult } from "../self.ts";
 import type { SeriesTables } from "../series/reader.ts";
 import type { Saved } from "../state/checkpoints.ts";
-import { raiseFloors, SavedShards } from "./saved-shards.ts";
+import { restoreShown, SavedShards } from "./saved-shards.ts";
 import { configuredShapes, Shard, type ShardOptions } from "./shard.ts";
 import type { MetricsReading, Readings, Shards } from "./shards.ts";
 import type { ShardStateOptions } from "./state.ts";
@@ -27,7 +27,7 @@ export class LocalShard implements Shards {
     const { config } = options;
     const { expireAfterMs, nativeHistograms } = config.metrics;
     const shown = saving && new SummedSeries(1, expireAfterMs, configuredShapes(config));
-    if (shown !== null && saving?.restored) raiseFloors(shown, saving.restored, nativeHistograms);
+    if (shown !== null && saving?.restored) restoreShown(shown, saving.restored, nativeHistograms);
     this.shard = new Shard({ ...options, state: saving && { restored: saving.restored, shard: 0, shards: 1 } });
     const { state } = this.shard;
     if (state !== null && shown !== null) this.saved = new SavedShards([state], shown);
@@ -79,6 +79,7 @@ class LocalReadings implements Readings {
 
   async refresh(): Promise<void> {
     for (const changes of this.shard.state?.takeChanges() ?? []) this.shown?.apply(0, changes);
+    this.shown?.letGo();
   }
 
   async metrics(spans: readonly Span[]): Promise<MetricsReading> {

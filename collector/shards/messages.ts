@@ -83,8 +83,11 @@ export interface SeriesChanges {
 }
 
 export interface TableChanges {
-  /** Of label sets that were not told before; their indexes go on from those that were. */
+  /** Indexes of label sets that were told, and are let go of: from now on they are others'. */
+  readonly letGo: Uint32Array;
+  /** Of label sets that were not told before; and their indexes. */
   readonly newKeys: readonly string[];
+  readonly newIndexes: Uint32Array;
   /** Of label sets whose totals grew, and their totals, row by row. */
   readonly indexes: Uint32Array;
   readonly totals: Float64Array;

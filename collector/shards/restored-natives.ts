@@ -37,6 +37,11 @@ export class RestoredNatives {
     }
   }
 
+  /** The label set is let go of. */
+  drop(labelKey: string): void {
+    this.byKey.delete(labelKey);
+  }
+
   find(labelKey: string, metric: number): NativeBuckets | null {
     return this.byKey.get(labelKey)?.[metric]?.buckets ?? null;
   }

@@ -28,7 +28,7 @@ export class SavedShards implements Saved {
         else await turn();
       }
     }
-    yield* shownPieces(this.series.floors(), this.series.restoredNatives(), this.series.shapes, PIECE_BYTES);
+    yield* shownPieces(this.series.unsaved(), this.series.unsavedNatives(), this.series.shapes, PIECE_BYTES);
   }
 
   async release(): Promise<void> {
@@ -37,6 +37,6 @@ export class SavedShards implements Saved {
 }
 
 /** Nothing below what the process before this one may have shown is read of `series`. */
-export function raiseFloors(series: SummedSeries, restored: StateFile, hasNatives: boolean): void {
+export function restoreShown(series: SummedSeries, restored: StateFile, hasNatives: boolean): void {
   readShown(readStores(restored), series.shapes, series.restoring(hasNatives));
 }

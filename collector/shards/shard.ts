@@ -106,6 +106,7 @@ export class Shard {
       lives: store.lifeCount,
       cells: { http: http.cellCount, tcp: tcp.cellCount },
       overflowed: { http: http.overflowed, tcp: tcp.overflowed },
+      letGo: { http: http.letGoCount, tcp: tcp.letGoCount },
       connections: store.connectionCount,
       indicators: indicators.holdings,
     };
@@ -122,6 +123,8 @@ export class Shard {
 
   private retire(): void {
     this.store.retireSuperseded();
+    this.completeness.letGoIdle();
+    if (this.state === null) this.store.letGo(); // else that is a matter of when it is saved
     const retired = this.indicators.retireIdle(Date.now());
     if (retired.length > 0) this.options.onRetired?.(retired);
   }

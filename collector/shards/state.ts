@@ -57,8 +57,9 @@ export class ShardState {
     return taken;
   }
 
-  /** Totals first: what is counted after them is in the state, but need not be. */
+  /** Totals first: what is counted after them is in the state, but need not be. What is over goes before: meanwhile all stays that is held. */
   private *pieces(): Generator<Buffer> {
+    this.saved.letGo();
     for (const changes of this.changes.pieces()) {
       this.pending.push(changes);
       yield NOTHING;

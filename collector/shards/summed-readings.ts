@@ -49,7 +49,10 @@ export class SummedReadings implements Readings {
   }
 
   refresh(): Promise<void> {
-    return this.inTurn(() => this.takeChanges());
+    return this.inTurn(async () => {
+      await this.takeChanges();
+      this.series.letGo();
+    });
   }
 
   metrics(spans: readonly Span[]): Promise<MetricsReading> {
@@ -142,6 +145,7 @@ export class SummedReadings implements Readings {
       lives: sum(({ lives }) => lives),
       cells: { http: sum(({ cells }) => cells.http), tcp: sum(({ cells }) => cells.tcp) },
       overflowed: { http: sum(({ overflowed }) => overflowed.http), tcp: sum(({ overflowed }) => overflowed.tcp) },
+      letGo: { http: sum(({ letGo }) => letGo.http), tcp: sum(({ letGo }) => letGo.tcp) },
       connections: sum(({ connections }) => connections),
       indicators: {
         subjects: byKind((kind) => subjects.filter((subject) => subject.kind === kind).length),

@@ -1,26 +1,34 @@
 // SummedSeries: the series of all threads, label set by label set, as the threads told them last. A total is the sum of theirs, taken when
-// it is read: each of theirs only grows, so it does, too.
+// it is read: each of theirs only grows, so it does, too. What a thread lets go of stays in the sum for as long as another has a part of it,
+// or it was shown of late.
 
 import { Expiry } from "../series/expiry.ts";
-import { type NativeBuckets, type NativeHistogram, sumBuckets } from "../series/native.ts";
+import { LabelSets } from "../series/label-sets.ts";
+import { type NativeBuckets, sumBuckets } from "../series/native.ts";
 import type { LabelSet, SeriesReader, SeriesTables } from "../series/reader.ts";
 import { DEFAULT_SHAPES, type Shapes } from "../series/shape.ts";
 import { Slab } from "../series/slab.ts";
-import type { ShownBefore } from "../state/restore.ts";
+import type { Natives } from "../state/natives.ts";
+import type { ShownAs, ShownBefore } from "../state/restore.ts";
 import type { SeriesChanges, TableChanges } from "./messages.ts";
 import { RestoredNatives } from "./restored-natives.ts";
+
+/** Between two looks for what is over. */
+const LET_GO_MS = 10_000;
 
 export class SummedSeries implements SeriesTables {
   readonly http: SummedTable;
   readonly tcp: SummedTable;
+  private nextLetGoMs = 0;
 
-  /** `expireAfterMs`: as SeriesLimits'. */
+  /** `expireAfterMs`: as SeriesLimits'. `now`: a clock that never jumps, in milliseconds. */
   constructor(
     threads: number,
     expireAfterMs = 0,
     readonly shapes: Shapes = DEFAULT_SHAPES,
+    private readonly now: () => number = () => performance.now(),
   ) {
-    const expiry = new Expiry(expireAfterMs, () => performance.now());
+    const expiry = new Expiry(expireAfterMs, now);
     this.http = new SummedTable(shapes[0].width, threads, expiry);
     this.tcp = new SummedTable(shapes[1].width, threads, expiry);
   }
@@ -33,7 +41,7 @@ export class SummedSeries implements SeriesTables {
     if (hasNatives) this.http.restored = new RestoredNatives(this.shapes[0]);
     return {
       total: (table, labelKey, total, what) => {
-        (table === 0 ? this.http : this.tcp).raiseFloor(labelKey, total, what);
+        (table === 0 ? this.http : this.tcp).restore(labelKey, total, what);
       },
       natives: (_table, labelKey, metric, buckets) => this.http.restored?.addBuckets(labelKey, metric, buckets),
     };
@@ -44,17 +52,23 @@ export class SummedSeries implements SeriesTables {
     this.http.settleRestored();
   }
 
-  /** To be saved: by the index of the table, the label set. */
-  *restoredNatives(): Generator<
-    readonly [table: number, labelKey: string, natives: readonly (NativeHistogram | null)[]]
-  > {
-    for (const [labelKey, natives] of this.http.restored?.saved() ?? []) yield [0, labelKey, natives];
+  /** What no shard saves: floors that are not passed yet, and what is left of what shards let go of. */
+  *unsaved(): Generator<Unsaved> {
+    yield* this.http.unsaved(0);
+    yield* this.tcp.unsaved(1);
   }
 
-  /** Those that are not passed yet: by the index of the table, the label set. */
-  *floors(): Generator<readonly [table: number, labelKey: string, chunk: Float64Array, at: number]> {
-    yield* this.http.floors(0);
-    yield* this.tcp.floors(1);
+  /** The native histograms that no shard saves: of what was restored, and of what is left. */
+  *unsavedNatives(): Generator<readonly [table: number, labelKey: string, natives: Natives]> {
+    for (const [labelKey, natives] of this.http.unsavedNatives()) yield [0, labelKey, natives];
+  }
+
+  /** Lets go of what is over, if it is time to look for that; to be called now and then. */
+  letGo(): void {
+    if (this.now() < this.nextLetGoMs) return;
+    this.nextLetGoMs = this.now() + LET_GO_MS;
+    this.http.letGo();
+    this.tcp.letGo();
   }
 
   /** Takes what a thread tells; all it tells, in order. */
@@ -65,8 +79,7 @@ export class SummedSeries implements SeriesTables {
 }
 
 class SummedTable implements SeriesReader {
-  readonly series: SummedLabelSet[] = [];
-  private readonly byKey = new Map<string, SummedLabelSet>();
+  private readonly labelSets = new LabelSets<SummedLabelSet>();
   /** By thread, by the thread's own index. */
   private readonly known: Part[][];
   private readonly rows: Slab;
@@ -83,9 +96,19 @@ class SummedTable implements SeriesReader {
     this.known = Array.from({ length: threads }, () => []);
   }
 
-  apply(thread: number, { newKeys, indexes, totals, historyIndexes, histories, natives }: TableChanges): void {
+  get series(): readonly SummedLabelSet[] {
+    return this.labelSets.list;
+  }
+
+  get letGoCount(): number {
+    return this.labelSets.letGoCount;
+  }
+
+  apply(thread: number, changes: TableChanges): void {
+    const { letGo, newKeys, newIndexes, indexes, totals, historyIndexes, histories, natives } = changes;
     const parts = this.known[thread] as Part[];
-    for (const labelKey of newKeys) parts.push(this.addPart(labelKey));
+    for (const index of letGo) this.leave(parts[index] as Part);
+    for (const [i, labelKey] of newKeys.entries()) parts[newIndexes[i] as number] = this.addPart(labelKey);
     for (const [i, index] of indexes.entries()) {
       const part = parts[index] as Part;
       if (part.total < 0) part.total = this.rows.allocate();
@@ -109,12 +132,27 @@ class SummedTable implements SeriesReader {
   }
 
   find(labelKey: string): SummedLabelSet | undefined {
-    return this.byKey.get(labelKey);
+    return this.labelSets.find(labelKey);
+  }
+
+  /** Lets go of what no thread holds any more, and has not been shown for long. */
+  letGo(): void {
+    if (!this.expiry.isOn) return;
+    const isOver = (labelSet: SummedLabelSet) =>
+      labelSet.parts.every((part) => part === labelSet.left) && this.expiry.isOver(labelSet);
+    for (const labelSet of this.labelSets.letGo(isOver)) {
+      for (const part of labelSet.parts) this.releasePart(part);
+      labelSet.parts.length = 0;
+      this.restored?.drop(labelSet.labelKey);
+      if (labelSet.floor >= 0) this.rows.release(labelSet.floor);
+      labelSet.floor = -1;
+    }
   }
 
   settleRestored(): void {
     const row = new Float64Array(this.width);
-    this.restored?.settle(this.byKey.keys(), (labelKey) => {
+    const labelKeys = this.series.map(({ labelKey }) => labelKey);
+    this.restored?.settle(labelKeys, (labelKey) => {
       this.sumParts(this.labelSetOf(labelKey), row);
       return row;
     });
@@ -125,15 +163,39 @@ class SummedTable implements SeriesReader {
     if (labelSet.floor >= 0) this.applyFloor(labelSet, counts);
   }
 
-  *floors(table: number): Generator<readonly [table: number, labelKey: string, chunk: Float64Array, at: number]> {
-    for (const { labelKey, floor } of this.series) {
-      if (floor >= 0) yield [table, labelKey, this.rows.chunk(floor), this.rows.offset(floor)];
+  *unsaved(table: number): Generator<Unsaved> {
+    for (const { labelKey, floor, left } of this.series) {
+      if (left !== null) yield ["left", table, labelKey, this.rows.chunk(left.total), this.rows.offset(left.total)];
+      if (floor >= 0) yield ["least", table, labelKey, this.rows.chunk(floor), this.rows.offset(floor)];
     }
   }
 
+  *unsavedNatives(): Generator<readonly [labelKey: string, natives: Natives]> {
+    yield* this.restored?.saved() ?? [];
+    for (const { labelKey, left } of this.series) {
+      if (left !== null) yield [labelKey, left.natives.map((buckets) => buckets && { buckets })];
+    }
+  }
+
+  /** What may have been shown of the label set before the collector restarted. */
+  restore(labelKey: string, total: Float64Array, what: ShownAs): void {
+    if (what !== "least") this.restored?.addTotal(labelKey, total);
+    if (what === "left") this.restoreLeft(labelKey, total);
+    else this.raiseFloor(labelKey, total, what);
+  }
+
+  /** What a thread of the process before this one let go of. As all that is restored, it is history. */
+  private restoreLeft(labelKey: string, total: Float64Array): void {
+    const part = this.addPart(labelKey);
+    part.total = this.rows.allocate();
+    part.history = this.rows.allocate();
+    this.write(part.total, total, 0);
+    this.write(part.history, total, 0);
+    this.leave(part);
+  }
+
   /** The floor is the sum of all parts, or the least if that is more. */
-  raiseFloor(labelKey: string, total: Float64Array, what: "part" | "least"): void {
-    if (what === "part") this.restored?.addTotal(labelKey, total);
+  private raiseFloor(labelKey: string, total: Float64Array, what: "part" | "least"): void {
     const labelSet = this.labelSetOf(labelKey);
     if (labelSet.floor < 0) labelSet.floor = this.rows.allocate();
     const chunk = this.rows.chunk(labelSet.floor);
@@ -183,20 +245,18 @@ class SummedTable implements SeriesReader {
   }
 
   private labelSetOf(labelKey: string): SummedLabelSet {
-    let labelSet = this.byKey.get(labelKey);
-    if (!labelSet) {
-      labelSet = {
-        index: this.series.length,
-        labelKey,
-        parts: [],
-        isChanged: false,
-        grewMs: this.expiry.now(),
-        floor: -1,
-      };
-      this.byKey.set(labelKey, labelSet);
-      this.series.push(labelSet);
-    }
-    return labelSet;
+    const known = this.labelSets.find(labelKey);
+    if (known) return known;
+    const grewMs = this.expiry.now();
+    return this.labelSets.add((index) => ({
+      index,
+      labelKey,
+      parts: [],
+      left: null,
+      isChanged: false,
+      grewMs,
+      floor: -1,
+    }));
   }
 
   private addPart(labelKey: string): Part {
@@ -204,6 +264,35 @@ class SummedTable implements SeriesReader {
     const part: Part = { labelSet, total: -1, history: -1, natives: [] };
     labelSet.parts.push(part);
     return part;
+  }
+
+  /** A thread lets go of the part: it stays in the sum, with those that were left before. */
+  private leave(part: Part): void {
+    const { labelSet } = part;
+    const { left, parts } = labelSet;
+    if (part.total < 0) part.total = this.rows.allocate();
+    if (left === null) {
+      labelSet.left = part;
+      return;
+    }
+    this.raise(left.total, part.total);
+    if (part.history >= 0) {
+      if (left.history < 0) left.history = this.rows.allocate();
+      this.raise(left.history, part.history);
+    }
+    left.natives = sumNatives(left.natives, part.natives);
+    parts.splice(parts.indexOf(part), 1);
+    this.releasePart(part);
+  }
+
+  private raise(row: number, by: number): void {
+    const at = this.rows.offset(row);
+    this.add(by, 1, this.rows.chunk(row).subarray(at, at + this.width));
+  }
+
+  private releasePart({ total, history }: Part): void {
+    if (total >= 0) this.rows.release(total);
+    if (history >= 0) this.rows.release(history);
   }
 
   private markChanged(labelSet: SummedLabelSet): void {
@@ -228,14 +317,30 @@ class SummedTable implements SeriesReader {
 }
 
 interface SummedLabelSet extends LabelSet {
-  /** One for each thread that counted it. */
+  /** One for each thread that counted it; and what is left. */
   readonly parts: Part[];
+  /** That one of the parts that threads counted which have let go of it since; null when there is none. */
+  left: Part | null;
   /** Whether its total grew since `takeChanged`. */
   isChanged: boolean;
   /** As Growth (series/expiry.ts) has it. */
   grewMs: number;
   /** Row of the least that is read of it; -1 when there is none. */
   floor: number;
+}
+
+/** What is to be saved of a label set, and where it stands. */
+export type Unsaved = readonly [
+  what: Exclude<ShownAs, "part">,
+  table: number,
+  labelKey: string,
+  chunk: Float64Array,
+  at: number,
+];
+
+function sumNatives(some: Part["natives"], others: Part["natives"]): Part["natives"] {
+  const length = Math.max(some.length, others.length);
+  return Array.from({ length }, (_, metric) => sumBuckets([some[metric], others[metric]]));
 }
 
 /** What one thread counted of a label set. */

@@ -19,7 +19,7 @@ import type { ScrapeResult, SelfMetrics } from "../self.ts";
 import type { Saved } from "../state/checkpoints.ts";
 import { hash } from "./hash.ts";
 import { patiently } from "./patience.ts";
-import { raiseFloors, type SavedShard, SavedShards } from "./saved-shards.ts";
+import { restoreShown, type SavedShard, SavedShards } from "./saved-shards.ts";
 import { configuredShapes } from "./shard.ts";
 import type { Readings, Shards } from "./shards.ts";
 import type { ShardStateOptions } from "./state.ts";
@@ -77,7 +77,7 @@ export class Threads implements Shards {
     });
     this.summed = new SummedReadings(this.threads, { ...indicators, ...metrics }, configuredShapes(config), log);
     this.readings = this.summed;
-    if (saving?.restored) raiseFloors(this.summed.series, saving.restored, metrics.nativeHistograms);
+    if (saving?.restored) restoreShown(this.summed.series, saving.restored, metrics.nativeHistograms);
     this.saved = saving && new SavedShards(this.threads.map(savedThread), this.summed.series);
     this.pruning = setInterval(() => this.summed.prune(), PRUNE_TICK_MS);
   }

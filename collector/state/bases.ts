@@ -43,6 +43,14 @@ export class Bases {
     }
   }
 
+  /** The label set is let go of. */
+  drop(table: number, labelKey: string): void {
+    const row = this.byKey[table]?.get(labelKey);
+    if (row === undefined) return;
+    this.rows[table]?.release(row);
+    this.byKey[table]?.delete(labelKey);
+  }
+
   /** Where it is; null when all of the total is in cells. */
   find(table: number, labelKey: string): { readonly chunk: Float64Array; readonly at: number } | null {
     const row = this.byKey[table]?.get(labelKey);

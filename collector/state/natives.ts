@@ -1,17 +1,20 @@
 // Native buckets of a label set, as they are saved: of each metric that has any.
 
-import type { NativeBuckets, NativeHistogram } from "../series/native.ts";
+import type { NativeBuckets } from "../series/native.ts";
 import type { ByteReader, ByteWriter } from "./bytes.ts";
 
-export function hasObservations(natives: readonly (NativeHistogram | null)[]): boolean {
+/** By the metric's index in the shape; null of a counter. */
+export type Natives = readonly ({ readonly buckets: NativeBuckets } | null)[];
+
+export function hasObservations(natives: Natives): boolean {
   return natives.some((native) => native !== null && isHeld(native.buckets));
 }
 
-export function writeNatives(writer: ByteWriter, natives: readonly (NativeHistogram | null)[]): void {
+export function writeNatives(writer: ByteWriter, natives: Natives): void {
   const held = [...natives.entries()].filter(([, native]) => native !== null && isHeld(native.buckets));
   writer.count(held.length);
   for (const [metric, native] of held) {
-    const { schema, zero, offset, counts } = (native as NativeHistogram).buckets;
+    const { schema, zero, offset, counts } = (native as NonNullable<Natives[number]>).buckets;
     writer.count(metric);
     writer.signed(schema);
     writer.count(zero);

@@ -12,6 +12,7 @@
 //   shown        table, label set, total                            after all shards: what was shown, where that is more than they have
 //   natives      table, number, native buckets                      behind the series: of what the shard counted since it was restored
 //   restored     table, label set, native buckets                   after all shards: of what was counted before
+//   left         table, label set, row                              what shards let go of, as far as it is shown yet
 
 export enum RecordKind {
   Series = 1,
@@ -25,6 +26,7 @@ export enum RecordKind {
   Natives = 9,
   RestoredNatives = 10,
   LeftOpen = 11,
+  Left = 12,
 }
 
 /** What is said of a life, by table: that it is closed (cell.ts); that its proxy has no mixed overflow (life.ts). */

@@ -31,11 +31,14 @@ interface Writer {
 
 /** What may have been shown of each label set. */
 export interface ShownBefore {
-  /** The total: the sum of all parts, or the least if that is more. */
-  total(table: number, labelKey: string, total: Float64Array, what: "part" | "least"): void;
+  /** The total: the sum of all parts, or the least if that is more; or what is left of it. */
+  total(table: number, labelKey: string, total: Float64Array, what: ShownAs): void;
   /** Native buckets of one metric: their sum. */
   natives(table: number, labelKey: string, metric: number, buckets: NativeBuckets): void;
 }
+
+/** What a state says of a label set as it was shown (records.ts). */
+export type ShownAs = "part" | "least" | "left";
 
 const NOBODY: ShownBefore = { total: () => {}, natives: () => {} };
 
@@ -115,7 +118,10 @@ export class Restore {
         this.takeBase(reader, writer);
         break;
       case RecordKind.Shown:
-        this.takeShown(reader);
+        this.takeShown(reader, "least");
+        break;
+      case RecordKind.Left:
+        this.takeShown(reader, "left");
         break;
       case RecordKind.Natives:
         this.takeNatives(reader, this.table(reader).table, (table) => this.labelKey(reader, writer, table));
@@ -151,11 +157,11 @@ export class Restore {
     this.addBase(writer, table, labelKey);
   }
 
-  private takeShown(reader: ByteReader): void {
+  private takeShown(reader: ByteReader, what: "least" | "left"): void {
     const { table, row } = this.table(reader);
     const labelKey = reader.labelKey();
     this.row(reader, table);
-    this.shown.total(table, labelKey, row, "least");
+    this.shown.total(table, labelKey, row, what);
   }
 
   private takeNatives(reader: ByteReader, table: number, readLabelKey: (table: number) => string): void {

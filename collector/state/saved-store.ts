@@ -6,11 +6,12 @@ import type { SeriesStore } from "../series/store.ts";
 import { Bases } from "./bases.ts";
 import type { ByteReader } from "./bytes.ts";
 import { Restore, type Share } from "./restore.ts";
-import { SNAPSHOT_OPTIONS, Snapshot } from "./snapshot.ts";
+import { type Left, SNAPSHOT_OPTIONS, Snapshot } from "./snapshot.ts";
 
 export class SavedStore {
   private readonly bases: Bases;
   private snapshot: Snapshot | null = null;
+  private left: Left[] = [];
 
   constructor(
     private readonly store: SeriesStore,
@@ -18,6 +19,7 @@ export class SavedStore {
   ) {
     this.bases = new Bases(store.shapes);
     store.onRelease = (life) => this.release(life);
+    store.onLetGo = (table, series) => this.leave(table, series);
   }
 
   /** Takes in the frames of a state, of which `share` is this shard's. The store must be empty. */
@@ -29,9 +31,16 @@ export class SavedStore {
     this.store.onRelease = (life) => this.release(life);
   }
 
+  /** Lets go of label sets that are over: to be called before the totals are read that are shown once what `begin` begins is saved. */
+  letGo(): void {
+    this.left = [];
+    this.store.letGo();
+  }
+
   /** Begins anew with what `nextPiece` gives; `shard` is this one's number. */
   begin(shard: number): void {
-    this.snapshot = new Snapshot(shard, this.store, this.bases, this.options);
+    this.snapshot = new Snapshot(shard, this.store, this.bases, this.left, this.options);
+    this.left = [];
   }
 
   /** Some ms of work; null when all is written, and what happens from then on is no part of it. */
@@ -39,6 +48,14 @@ export class SavedStore {
     const piece = this.snapshot?.next() ?? null;
     if (piece === null) this.snapshot = null;
     return piece;
+  }
+
+  private leave(table: number, series: Series): void {
+    const from = table === 0 ? this.store.http : this.store.tcp;
+    const total = new Float64Array(from.width);
+    from.readTotal(series, total);
+    this.left.push({ table, labelKey: series.labelKey, total, natives: series.natives ?? [] });
+    this.bases.drop(table, series.labelKey);
   }
 
   private release(life: Life): void {

@@ -1,41 +1,40 @@
-// What was shown, where that is more than the shards have: of sums, the last digit; and what was shown unsaved. And the native buckets of what
-// was counted before they began.
+// What was shown, where that is more than the shards have: of sums, the last digit; what was shown unsaved; and what of a label set they let
+// go of. And the native buckets of that, and of what was counted before they began.
 
-import type { NativeHistogram } from "../series/native.ts";
 import type { Shapes } from "../series/shape.ts";
 import { ByteWriter } from "./bytes.ts";
-import { hasObservations, writeNatives } from "./natives.ts";
+import { hasObservations, type Natives, writeNatives } from "./natives.ts";
 import { RecordKind } from "./records.ts";
 
-/** By the index of the table: the label set, and where the least is that may be shown of it. */
-type Floor = readonly [table: number, labelKey: string, chunk: Float64Array, at: number];
+/** By the index of the table: the label set, and where the row is. */
+type Shown = readonly [what: "left" | "least", table: number, labelKey: string, chunk: Float64Array, at: number];
 
-/** By the index of the table: the label set, and its native histograms by metric. */
-type Restored = readonly [table: number, labelKey: string, natives: readonly (NativeHistogram | null)[]];
+/** By the index of the table: the label set, and native histograms by metric. */
+type ShownNatives = readonly [table: number, labelKey: string, natives: Natives];
 
 /** In pieces; to be written behind those of all shards. */
 export function* shownPieces(
-  floors: Iterable<Floor>,
-  restored: Iterable<Restored>,
+  all: Iterable<Shown>,
+  natives: Iterable<ShownNatives>,
   shapes: Shapes,
   pieceBytes: number,
 ): Generator<Buffer> {
   const writer = new ByteWriter();
-  for (const [table, labelKey, chunk, at] of floors) {
+  for (const [what, table, labelKey, chunk, at] of all) {
     if (writer.length === 0) writer.count(0);
-    writer.byte(RecordKind.Shown);
+    writer.byte(what === "left" ? RecordKind.Left : RecordKind.Shown);
     writer.byte(table);
     writer.labelKey(labelKey);
     writer.row(chunk, at, (shapes[table] as Shapes[number]).metrics);
     if (writer.length >= pieceBytes) yield writer.take();
   }
-  for (const [table, labelKey, natives] of restored) {
-    if (!hasObservations(natives)) continue;
+  for (const [table, labelKey, each] of natives) {
+    if (!hasObservations(each)) continue;
     if (writer.length === 0) writer.count(0);
     writer.byte(RecordKind.RestoredNatives);
     writer.byte(table);
     writer.labelKey(labelKey);
-    writeNatives(writer, natives);
+    writeNatives(writer, each);
     if (writer.length >= pieceBytes) yield writer.take();
   }
   if (writer.length > 0) yield writer.take();

@@ -10,7 +10,7 @@ import { type ConnectionId, type Life, type Past, type ProxyLives, UNSTAMPED } f
 import type { SeriesStore } from "../series/store.ts";
 import type { Bases, Table } from "./bases.ts";
 import { ByteWriter } from "./bytes.ts";
-import { hasObservations, writeNatives } from "./natives.ts";
+import { hasObservations, type Natives, writeNatives } from "./natives.ts";
 import { HAS_COUNTED, HAS_LOG, HAS_OTLP_LOG, HAS_STATS, IS_CLOSED, IS_UNMIXED, RecordKind } from "./records.ts";
 
 /** How much is written at one moment. */
@@ -26,6 +26,14 @@ export interface SnapshotOptions {
 /** Some ms of work each. */
 export const SNAPSHOT_OPTIONS: SnapshotOptions = { pieceBytes: 128 * 1024, momentCells: 5000, recordCells: 1000 };
 
+/** A label set that was let go of just before: its total, and its native histograms. */
+export interface Left {
+  readonly table: number;
+  readonly labelKey: string;
+  readonly total: Float64Array;
+  readonly natives: Natives;
+}
+
 /** A cell to be written, as that of a life. */
 interface LifeCell {
   readonly life: number;
@@ -37,8 +45,8 @@ export class Snapshot {
   private readonly tables: readonly Table[];
   /** A row of any table. */
   private readonly nothing: Float64Array;
-  /** So many label sets of each table were written. */
-  private readonly written: number[];
+  /** Of each table: the indexes of the label sets that were written, which are those at the beginning of its list. */
+  private readonly written: readonly Set<number>[];
   private isShownWritten = false;
   /** Serials of the lives that were written. */
   private readonly named = new Set<number>();
@@ -49,11 +57,12 @@ export class Snapshot {
     private readonly shard: number,
     private readonly store: SeriesStore,
     private readonly bases: Bases,
+    private readonly left: readonly Left[],
     private readonly options: SnapshotOptions,
   ) {
     this.tables = [store.http, store.tcp];
     this.nothing = new Float64Array(Math.max(...this.tables.map(({ width }) => width)));
-    this.written = this.tables.map(() => 0);
+    this.written = this.tables.map(() => new Set());
     this.work = this.write();
   }
 
@@ -75,7 +84,7 @@ export class Snapshot {
     this.writer.float(life.startMs);
     this.writer.float(life.proxy.past.unstampedUntilMs);
     for (const [table, series, row] of left) {
-      if (series.index >= (this.written[table] as number)) continue; // its base is to be written yet
+      if (!this.written[table]?.has(series.index)) continue; // its base is to be written yet
       this.writer.byte(RecordKind.Base);
       this.writer.byte(table);
       this.writer.count(series.index);
@@ -88,6 +97,7 @@ export class Snapshot {
       this.writePast(id, past);
       yield;
     }
+    yield* this.writeLeft();
     for (const table of this.tables.keys()) yield* this.writeSeries(table);
     this.isShownWritten = true;
     for (const proxy of this.store.lives.proxies.values()) {
@@ -111,11 +121,30 @@ export class Snapshot {
     this.writer.text(id);
   }
 
-  /** Those that were not written yet. */
+  /** Another shard may hold a part of it, which is shown with this one. */
+  private *writeLeft(): Generator<void> {
+    const { writer } = this;
+    for (const { table, labelKey, total, natives } of this.left) {
+      writer.byte(RecordKind.Left);
+      writer.byte(table);
+      writer.labelKey(labelKey);
+      this.writeRow(table, total, 0);
+      if (hasObservations(natives)) {
+        writer.byte(RecordKind.RestoredNatives);
+        writer.byte(table);
+        writer.labelKey(labelKey);
+        writeNatives(writer, natives);
+      }
+      yield;
+    }
+  }
+
+  /** Those that were not written yet. Meanwhile none is let go of. */
   private *writeSeries(table: number): Generator<void> {
     const { series, rows } = this.tables[table] as Table;
-    while ((this.written[table] as number) < series.length) {
-      const each = series[this.written[table] as number] as Series;
+    const written = this.written[table] as Set<number>;
+    while (written.size < series.length) {
+      const each = series[written.size] as Series;
       const base = this.bases.find(table, each.labelKey);
       this.writer.byte(RecordKind.Series);
       this.writer.byte(table);
@@ -127,7 +156,7 @@ export class Snapshot {
       if (this.isShownWritten) this.writeRow(table, this.nothing, 0);
       else this.writeRow(table, rows.chunk(each.total), rows.offset(each.total));
       if (!this.isShownWritten) this.writeNatives(table, each);
-      this.written[table] = (this.written[table] as number) + 1;
+      written.add(each.index);
       yield;
     }
   }

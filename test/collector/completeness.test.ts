@@ -209,6 +209,25 @@ it("edges beyond the limit are one", () => {
   ]);
 });
 
+it("edges that gained nothing for ten minutes make room, and go on from where they were", () => {
+  const { clock, completeness, log, scrape } = begun(1);
+  scrape({ [keyTo("api")]: 5, [keyTo("db")]: 3 });
+  const counted = () => completeness.read().edges.map(({ destination, counted }) => [destination, counted]);
+  expect(counted()).toEqual([
+    ["ns/api", 4],
+    ["other", 3],
+  ]);
+  clock.nowMs += 11 * MINUTE_MS;
+  completeness.letGoIdle();
+  scrape({ [keyTo("api")]: 5, [keyTo("db")]: 4 });
+  expect(counted()).toEqual([["ns/db", 1]]);
+  clock.nowMs += 11 * MINUTE_MS;
+  completeness.letGoIdle();
+  log(2);
+  scrape({ [keyTo("api")]: 7, [keyTo("db")]: 4 });
+  expect(counted()).toEqual([["ns/api", 2]]);
+});
+
 it("is a gauge, whatever is in a name", () => {
   const compared = { counted: 4, logged: 1, reported: 4 };
   const reading = {

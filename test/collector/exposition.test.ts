@@ -277,6 +277,7 @@ describe("toOpenMetrics", () => {
       lives: 2,
       cells: { http: 5, tcp: 7 },
       overflowed: { http: 3, tcp: 0 },
+      letGo: { http: 4, tcp: 0 },
       leftOut: { http: { overflow: 3 }, tcp: { overflow: 0 } },
       connections: 8,
       edges: 4,

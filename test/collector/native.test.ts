@@ -238,7 +238,7 @@ describe("NativeHistogram", () => {
         saved.begin(shard);
         for (let piece = saved.nextPiece(); piece !== null; piece = saved.nextPiece()) pieces.push(piece);
       }
-      pieces.push(...shownPieces(summed.floors(), summed.restoredNatives(), DEFAULT_SHAPES, 1));
+      pieces.push(...shownPieces(summed.unsaved(), summed.unsavedNatives(), DEFAULT_SHAPES, 1));
     }
   });
 

@@ -212,7 +212,7 @@ export class Subject {
   }
 
   private endSave({ told, frames, remember }: Saving): void {
-    frames.push(...shownPieces(this.series.floors(), this.series.restoredNatives(), this.series.shapes, 1));
+    frames.push(...shownPieces(this.series.unsaved(), this.series.unsavedNatives(), this.series.shapes, 1));
     this.state = {
       frames,
       remember,

@@ -110,6 +110,7 @@ export function readingsOf(store: SeriesStore): Readings {
     lives: 1,
     cells: { http: 0, tcp: 0 },
     overflowed: { http: 0, tcp: 0 },
+    letGo: { http: 0, tcp: 0 },
     connections: 0,
     indicators: { subjects: {}, refused: {}, late: 0, ahead: 0 },
   };

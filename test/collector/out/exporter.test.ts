@@ -158,7 +158,7 @@ describe("told", () => {
 
   it("says of what was hidden and goes on that it counts since when it did", () => {
     const told = new Told(START_MS);
-    const point: Point = { ...counter("a", 5), family: { ...FAMILY, goesOn: true } };
+    const point: Point = { ...counter("a", 5), family: { ...FAMILY, goesOn: () => true } };
     const rounds = [[point], [], [], [point]].map((points) => {
       told.begin();
       const starts = points.map((each) => told.note(each));
