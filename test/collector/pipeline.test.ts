@@ -387,6 +387,30 @@ describe("the collector", () => {
     expect(await lives()).toBe("1");
   });
 
+  it("lets go of label sets that are over as time goes by", async () => {
+    vi.useFakeTimers({ toFake: ["setInterval", "clearInterval", "performance"] });
+    closers.push(() => vi.useRealTimers());
+    const process = { startMs: Date.now() - 1000, workload: "old" };
+    const server = createServer((request, response) => {
+      const labels = text({ ...LABELS, source_workload: process.workload });
+      const lines = `istio_requests_total{${labels}} 5\nmeshtally_filter_start_time_milliseconds{} ${process.startMs}\n`;
+      response.end(request.url === "/server_info" ? '{"node":{"id":"sidecar~web"}}' : lines);
+    });
+    await new Promise<void>((resolve) => server.listen(0, "127.0.0.1", resolve));
+    closers.push(() => server.close());
+    const target = `http://127.0.0.1:${(server.address() as AddressInfo).port}`;
+    const collector = await start([target], [], ({ metrics }) => ({ metrics: { ...metrics, expireAfterMs: 60_000 } }));
+    await collector.scrapeNow();
+    Object.assign(process, { startMs: process.startMs + 1, workload: "new" });
+    await collector.scrapeNow();
+    const page = async () => (await get(collector, "/metrics")).text();
+    expect(await page()).toContain('meshtally_label_sets{metrics="http"} 2');
+    await vi.advanceTimersByTimeAsync(11 * 60_000);
+    const later = await page();
+    expect(later).toContain('meshtally_label_sets{metrics="http"} 1');
+    expect(later).toContain('meshtally_label_sets_let_go_total{metrics="http"} 1');
+  });
+
   it("takes access-log streams on the address that it names", async () => {
     const collector = await start();
     const [host, port] = collector.grpcAddress.split(":");

@@ -12,6 +12,8 @@ import { DEFAULT_SHAPES } from "../../collector/series/shape.ts";
 import { type SeriesLimits, SeriesStore } from "../../collector/series/store.ts";
 import { ServiceGraph } from "../../collector/service-graph/graph.ts";
 import { ChangeReader } from "../../collector/shards/changes.ts";
+import { restoreShown } from "../../collector/shards/saved-shards.ts";
+import { ShardState } from "../../collector/shards/state.ts";
 import { SummedSeries } from "../../collector/shards/summed-series.ts";
 import { TrafficFamilies } from "../../collector/web/exposition/families.ts";
 import { TextTraffic } from "../../collector/web/exposition/text.ts";
@@ -371,6 +373,56 @@ describe("of several threads", () => {
     for (let i = 0; i < 6; i++) pass(HOUR_MS);
     expect(totalsOf(sums.http)).toEqual({ api: 2 });
     expect(sums.http.letGoCount).toBe(2);
+  });
+});
+
+describe("with a saved state", () => {
+  it("what is over goes with a saving, is shown until that is done, and does not come back from it for good", () => {
+    const { clock, store, observe } = setUp({ labelSets: 9 });
+    const state = new ShardState(store, { restored: [], shard: 0, shards: 1 });
+    const sums = new SummedSeries(1, HOUR_MS, () => clock.nowMs);
+    const apply = (to: SummedSeries, from: ShardState) => {
+      for (const changes of from.takeChanges()) to.apply(0, changes);
+      to.http.takeChanged();
+      to.letGo();
+    };
+    const save = () => {
+      const pieces: Uint8Array[] = [];
+      for (let piece = state.nextPiece(); piece !== null; piece = state.nextPiece()) pieces.push(piece);
+      return pieces.filter(({ length }) => length > 0);
+    };
+    for (const [labelKey, lifeMs] of [
+      [WEB, 1000],
+      [JOB, 1000],
+      [JOB, 2000],
+      [JOB, 2000],
+    ] as const)
+      observe(labelKey, lifeMs);
+    save();
+    state.release();
+    apply(sums, state);
+    expect(totalsOf(sums.http)).toEqual({ web: 1, job: 3 });
+    clock.nowMs += 3 * HOUR_MS;
+    store.retireSuperseded();
+    observe(JOB, 2000);
+    const frames = save();
+    expect(store.http.find(WEB)).toBeUndefined();
+    apply(sums, state);
+    expect(totalsOf(sums.http)).toEqual({ web: 1, job: 3 });
+    state.release();
+    clock.nowMs += 10_000;
+    apply(sums, state);
+    expect(totalsOf(sums.http)).toEqual({ job: 4 });
+
+    const again = setUp({ labelSets: 9 });
+    const shown = new SummedSeries(1, HOUR_MS, () => again.clock.nowMs);
+    restoreShown(shown, frames.map(Buffer.from));
+    apply(shown, new ShardState(again.store, { restored: [...frames], shard: 0, shards: 1 }));
+    expect(again.store.http.find(WEB)).toBeUndefined();
+    expect(totalsOf(shown.http)).toEqual({ web: 1, job: 4 }); // another shard might have had a part of it
+    again.clock.nowMs += 3 * HOUR_MS;
+    shown.letGo();
+    expect(shown.http.find(WEB)).toBeUndefined();
   });
 });
 
