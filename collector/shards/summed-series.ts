@@ -144,6 +144,7 @@ class SummedTable implements SeriesReader {
       for (const part of labelSet.parts) this.releasePart(part);
       labelSet.parts.length = 0;
       this.restored?.drop(labelSet.labelKey);
+      labelSet.left = null; // a state that is being saved may come to it yet
       if (labelSet.floor >= 0) this.rows.release(labelSet.floor);
       labelSet.floor = -1;
     }

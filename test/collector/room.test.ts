@@ -426,6 +426,20 @@ describe("with a saved state", () => {
   });
 });
 
+it("a state that is being saved says nothing of what is let go of meanwhile", () => {
+  const clock = { nowMs: 0 };
+  const sums = new SummedSeries(1, HOUR_MS, () => clock.nowMs);
+  const total = new Float64Array(COUNTS_WIDTH).fill(5);
+  for (const labelKey of [WEB, JOB]) sums.restore(0, labelKey, total, "left");
+  sums.restore(0, API, total, "least");
+  const unsaved = sums.unsaved();
+  expect(unsaved.next().value?.slice(0, 3)).toEqual(["left", 0, WEB]);
+  clock.nowMs += 3 * HOUR_MS;
+  sums.letGo();
+  expect([...unsaved]).toEqual([]);
+  expect(sums.http.series).toEqual([]);
+});
+
 it(`${PASSING} label sets pass through a limit of ${LIMIT}, and nothing of them is held`, {
   timeout: PASSING * 5 + 60_000,
 }, () => {
