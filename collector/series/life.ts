@@ -164,21 +164,25 @@ export class Lives {
     return (this.proxies.get(proxyId)?.lives.length ?? 0) > 0;
   }
 
+  /** Whether a stamped life of the proxy was let go. */
+  hasRetired(proxyId: string): boolean {
+    return (this.pastIfAny(proxyId)?.starts.length ?? 0) > 0;
+  }
+
   /**
    * Whether stamped lives of the proxy were let go, so that nobody knows which of its connections were counted: of those that entries
    * without a life tell of, one that goes on would count again. While others are held it takes one that left some open: an Envoy that
    * drains beside the one that took over from it, or a second proxy of the same node id.
    */
   hasLostStamped(proxyId: string): boolean {
-    const known = this.proxies.get(proxyId);
-    const past = known?.past ?? this.tombstones.get(proxyId);
+    const past = this.pastIfAny(proxyId);
     if (past === undefined || past.starts.length === 0) return false;
-    return past.hasOpen || (known?.lives.length ?? 0) === 0;
+    return past.hasOpen || !this.knowsStamped(proxyId);
   }
 
   /** Whether an unstamped life of the proxy was let go. */
   hasLostUnstamped(proxyId: string): boolean {
-    const past = this.proxies.get(proxyId)?.past ?? this.tombstones.get(proxyId);
+    const past = this.pastIfAny(proxyId);
     return past !== undefined && past.unstampedUntilMs > 0;
   }
 
@@ -208,7 +212,7 @@ export class Lives {
 
   /** The past of a proxy that is held, or was. */
   pastOf(proxyId: string): Past {
-    const known = this.proxies.get(proxyId)?.past ?? this.tombstones.get(proxyId);
+    const known = this.pastIfAny(proxyId);
     if (known) return known;
     const proxy = { id: proxyId, past: new Past() };
     this.bury(proxy);
@@ -246,8 +250,11 @@ export class Lives {
   }
 
   private isPast(proxyId: string, startMs: number): boolean {
-    const past = this.proxies.get(proxyId)?.past ?? this.tombstones.get(proxyId);
-    return past?.covers(startMs) ?? false;
+    return this.pastIfAny(proxyId)?.covers(startMs) ?? false;
+  }
+
+  private pastIfAny(proxyId: string): Past | undefined {
+    return this.proxies.get(proxyId)?.past ?? this.tombstones.get(proxyId);
   }
 
   /** Retires every superseded life that nothing has touched for the grace. */

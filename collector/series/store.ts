@@ -117,7 +117,11 @@ export class SeriesStore implements SeriesTables {
     if (record.lifeMs === UNSTAMPED && !record.isOver && isTooEarly) return "not_final";
     if (this.isOfLost(record)) return "life_retired";
     const life = this.lives.find(record.proxy, record.lifeMs);
-    if (life === "in_future") return this.observeConnection({ ...record, lifeMs: UNSTAMPED }, way);
+    if (life === "in_future") {
+      // Whose it is, nobody knows: a life that was let go of may have counted it.
+      if (this.lives.hasRetired(record.proxy)) return "life_retired";
+      return this.observeConnection({ ...record, lifeMs: UNSTAMPED }, way);
+    }
     if (typeof life === "string") return life;
     if (this.isOfLost(record)) return "life_retired"; // it was this very proxy that made room
     const kept = this.kept === null ? record : this.kept.connection(record);

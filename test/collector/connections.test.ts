@@ -266,6 +266,17 @@ describe("label sets of TCP metrics", () => {
   });
 });
 
+it("an entry with a start in the future is not counted once a life was let go of that may have counted its connection", () => {
+  const { clock, store } = setUp();
+  const inFuture = (counts: Counts) => entry(counts, { lifeMs: 2 * Date.now() + LIFE, streamId: "s" });
+  store.observeConnection(entry(SOME));
+  store.report({ proxy: "p", lifeMs: LIFE - 1, samples: [], tcpSamples: [] }); // read late: it is taken for the newer life
+  clock.nowMs += 11 * MINUTE_MS;
+  store.retireSuperseded();
+  expect(store.observeConnection(inFuture(ENDED))).toBe("life_retired");
+  expect(total(store)).toEqual(SOME);
+});
+
 describe("connections of a proxy that was let go, and comes back", () => {
   const unnamed = (counts: Counts) => entry(counts, { lifeMs: 0, streamId: "s" });
 

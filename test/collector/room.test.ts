@@ -1,8 +1,11 @@
 // What is over makes room: label sets that expired, and that no process life can tell of again, are let go of.
 
+import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
 import { setFlagsFromString } from "node:v8";
 import { runInNewContext } from "node:vm";
-import { describe, expect, it } from "vitest";
+import { afterAll, describe, expect, it } from "vitest";
 import { SeriesPoints } from "../../collector/out/series-points.ts";
 import { Told } from "../../collector/out/told.ts";
 import { withMark } from "../../collector/series/key.ts";
@@ -15,6 +18,8 @@ import { ChangeReader } from "../../collector/shards/changes.ts";
 import { restoreShown } from "../../collector/shards/saved-shards.ts";
 import { ShardState } from "../../collector/shards/state.ts";
 import { SummedSeries } from "../../collector/shards/summed-series.ts";
+import { encodeEnd, encodeFrame, encodeHeader, FrameKind, meaningOf } from "../../collector/state/frames.ts";
+import type { StateFile } from "../../collector/state/state-file.ts";
 import { TrafficFamilies } from "../../collector/web/exposition/families.ts";
 import { TextTraffic } from "../../collector/web/exposition/text.ts";
 import { COUNTS_WIDTH } from "../fixtures/counts.ts";
@@ -376,11 +381,22 @@ describe("of several threads", () => {
   });
 });
 
+const folder = mkdtempSync(join(tmpdir(), "meshtally-room-"));
+afterAll(() => rmSync(folder, { recursive: true, force: true }));
+
+function fileOf(pieces: readonly Uint8Array[]): StateFile {
+  const meaning = meaningOf("", DEFAULT_SHAPES);
+  const frames = pieces.flatMap((piece) => [encodeFrame(FrameKind.Store, piece), piece]);
+  const path = join(folder, "counts.state");
+  writeFileSync(path, Buffer.concat([encodeHeader(1, meaning), ...frames, encodeEnd(pieces.length)]));
+  return { path, meaning };
+}
+
 describe("with a saved state", () => {
   it("what is over goes with a saving, is shown until that is done, and does not come back from it for good", () => {
     const { clock, store, observe } = setUp({ labelSets: 9 });
-    const state = new ShardState(store, { restored: [], shard: 0, shards: 1 });
-    const sums = new SummedSeries(1, HOUR_MS, () => clock.nowMs);
+    const state = new ShardState(store, { restored: null, shard: 0, shards: 1 });
+    const sums = new SummedSeries(1, HOUR_MS, DEFAULT_SHAPES, () => clock.nowMs);
     const apply = (to: SummedSeries, from: ShardState) => {
       for (const changes of from.takeChanges()) to.apply(0, changes);
       to.http.takeChanged();
@@ -415,9 +431,10 @@ describe("with a saved state", () => {
     expect(totalsOf(sums.http)).toEqual({ job: 4 });
 
     const again = setUp({ labelSets: 9 });
-    const shown = new SummedSeries(1, HOUR_MS, () => again.clock.nowMs);
-    restoreShown(shown, frames.map(Buffer.from));
-    apply(shown, new ShardState(again.store, { restored: [...frames], shard: 0, shards: 1 }));
+    const shown = new SummedSeries(1, HOUR_MS, DEFAULT_SHAPES, () => again.clock.nowMs);
+    const restored = fileOf(frames);
+    restoreShown(shown, restored, false);
+    apply(shown, new ShardState(again.store, { restored, shard: 0, shards: 1 }));
     expect(again.store.http.find(WEB)).toBeUndefined();
     expect(totalsOf(shown.http)).toEqual({ web: 1, job: 4 }); // another shard might have had a part of it
     again.clock.nowMs += 3 * HOUR_MS;
@@ -428,10 +445,11 @@ describe("with a saved state", () => {
 
 it("a state that is being saved says nothing of what is let go of meanwhile", () => {
   const clock = { nowMs: 0 };
-  const sums = new SummedSeries(1, HOUR_MS, () => clock.nowMs);
+  const sums = new SummedSeries(1, HOUR_MS, DEFAULT_SHAPES, () => clock.nowMs);
   const total = new Float64Array(COUNTS_WIDTH).fill(5);
-  for (const labelKey of [WEB, JOB]) sums.restore(0, labelKey, total, "left");
-  sums.restore(0, API, total, "least");
+  const restoring = sums.restoring(false);
+  for (const labelKey of [WEB, JOB]) restoring.total(0, labelKey, total, "left");
+  restoring.total(0, API, total, "least");
   const unsaved = sums.unsaved();
   expect(unsaved.next().value?.slice(0, 3)).toEqual(["left", 0, WEB]);
   clock.nowMs += 3 * HOUR_MS;
@@ -446,7 +464,7 @@ it(`${PASSING} label sets pass through a limit of ${LIMIT}, and nothing of them 
   const { clock, store, observe, pass } = setUp({ labelSets: LIMIT, cells: 10 * LIMIT, proxies: 100 });
   const now = () => clock.nowMs;
   const changes = new ChangeReader(store);
-  const sums = new SummedSeries(1, HOUR_MS, now);
+  const sums = new SummedSeries(1, HOUR_MS, DEFAULT_SHAPES, now);
   const page = new TextTraffic(new TrafficFamilies(sums), "text");
   const points = new SeriesPoints(sums, "certain");
   const graph = new ServiceGraph(sums, 10, now);
@@ -460,7 +478,7 @@ it(`${PASSING} label sets pass through a limit of ${LIMIT}, and nothing of them 
     sums.letGo();
     for (const piece of page.render()) lines += String(piece).split("\n").length;
     told.begin();
-    for (const point of points.points(() => true)) told.note(point);
+    for (const point of pointsOf(points.points(() => true))) told.note(point);
     for (const _ of told.gone()) lines++;
     told.end(lifeMs);
   };
