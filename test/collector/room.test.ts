@@ -208,13 +208,13 @@ describe("what went to the overflow", () => {
   });
 
   it("takes up the room of a cell for each label set that is remembered so, and gives it back", () => {
-    const { store, observe, pass } = setUp({ cells: 12 });
+    const { store, observe, report, pass } = setUp({ cells: 12 });
     for (let i = 0; i < 9; i++) observe(keyOf(`w${i}`), 1000);
     expect(store.http.cellCount).toBe(10);
     for (let i = 9; i < 99; i++) expect(observe(keyOf(`w${i}`), 1000)).toBeNull();
     expect(store.http.cellCount).toBe(13); // the life is closed; the cell of the overflow takes none
     expect(totalsOf(store.http)["other"]).toBe(97);
-    observe(JOB, 2000);
+    report({}, 2000);
     pass(HOUR_MS);
     expect(store.http.cellCount).toBe(0);
   });
