@@ -142,15 +142,20 @@ export class NativeHistogram {
     return this.placedCount;
   }
 
-  /** What `total` has, was placed elsewhere, or is added by `addBuckets`. */
+  /**
+   * What `total` has, was placed elsewhere, or is added by `addBuckets`. A total that shares its counts with others (marked.ts) may have more
+   * in a bucket than further up for a while: that was not placed.
+   */
   markPlaced(total: Float64Array, at: number): void {
-    let below = 0;
-    for (let bucket = 0; bucket <= this.bounds.count; bucket++) {
-      const upTo = total[at + bucket] as number; // behind the buckets stands the count
+    const { count } = this.bounds;
+    const all = total[at + count] as number; // behind the buckets
+    let upTo = all;
+    for (let bucket = count; bucket >= 0; bucket--) {
+      const below = bucket === 0 ? 0 : Math.min(upTo, total[at + bucket - 1] as number);
       this.placed[bucket] = (this.placed[bucket] as number) + upTo - below;
-      below = upTo;
+      upTo = below;
     }
-    this.placedCount += below;
+    this.placedCount += all;
   }
 
   /** What was placed elsewhere. */

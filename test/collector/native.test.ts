@@ -271,6 +271,15 @@ describe("NativeHistogram", () => {
     expect(shown?.metric[0]?.histogram).not.toHaveProperty("positiveDelta");
   });
 
+  it("goes on from a total that shares its counts with others, and has more in a bucket than further up", () => {
+    const native = new NativeHistogram(DEFAULT_BOUNDS);
+    const shared = rowOf([1]);
+    shared.fill(0, DEFAULT_BOUNDS.bucketIndex(1) + 1); // its count is another's
+    native.markPlaced(shared, 0);
+    native.follow(rowOf([1]), 0, -1);
+    expect([native.count, native.buckets.zero, upTo(native.buckets, 1)]).toEqual([1, 0, 1]);
+  });
+
   it("keeps its promises in random histories of late, lost and repeated entries and scrapes", () => {
     for (let seed = 1; seed <= 30; seed++) {
       const draw = random(seed);
