@@ -8,15 +8,19 @@ import type { DropReason } from "../self.ts";
 import { type ConnectionId, type Life, UNSTAMPED } from "./life.ts";
 import type { SeriesTable } from "./table.ts";
 
+/** As what entries are refused of a connection of which no more is counted. */
+export const ENDED_AS = [null, "life_retired", "cells_full"] as const satisfies readonly (DropReason | null)[];
+type EndedAs = (typeof ENDED_AS)[number];
+
 export class Connections {
   private held = 0;
   /**
    * Connections of which no more is counted, and what their entries are refused as: none for one that is over, since what still comes of
-   * it is late, and was counted. As many are remembered as may be held, or half of them at least: when the young half is full, the old
+   * it is late, and was counted, unless its end was refused. As many are remembered as may be held, or half of them at least: when the young half is full, the old
    * half is forgotten.
    */
-  private youngEnded = new Map<string, DropReason | null>();
-  private oldEnded = new Map<string, DropReason | null>();
+  private youngEnded = new Map<string, EndedAs>();
+  private oldEnded = new Map<string, EndedAs>();
 
   constructor(
     /** Most connections held. */
@@ -42,18 +46,18 @@ export class Connections {
       if (!record.isOver && this.held >= this.limit) return "connections_full";
     }
     const refusal = this.count(life, counted, record);
-    if (record.isOver) this.end(life, id);
+    if (record.isOver) this.end(life, id, refusal);
     else if (!isHeld && counted.length > 0) this.hold(life, id, counted);
     return refusal;
   }
 
   /** Each connection that is remembered as over, oldest first, by `endedKey`; and what its entries are refused as. */
-  *ended(): Generator<readonly [string, DropReason | null]> {
+  *ended(): Generator<readonly [string, EndedAs]> {
     yield* this.oldEnded;
     yield* this.youngEnded;
   }
 
-  restoreEnded(key: string, refusal: DropReason | null): void {
+  restoreEnded(key: string, refusal: EndedAs): void {
     this.rememberKey(key, refusal);
   }
 
@@ -86,8 +90,8 @@ export class Connections {
     counted: ConnectionPart[],
     { parts }: ConnectionRecord,
     way: LogWay = "als",
-  ): DropReason | null {
-    let refusal: DropReason | null = null;
+  ): "cells_full" | null {
+    let refusal: "cells_full" | null = null;
     for (const [index, { labelKey, counts }] of parts.entries()) {
       const before = counted[index] ?? { labelKey, counts: counts.map(() => 0) };
       const gained = counts.map((count, field) => Math.max(0, count - (before.counts[field] as number)));
@@ -110,16 +114,16 @@ export class Connections {
     this.held++;
   }
 
-  private end(life: Life, id: ConnectionId): void {
+  private end(life: Life, id: ConnectionId, refusal: EndedAs): void {
     if (life.connections.delete(id)) this.held--;
-    this.remember(life, id, null);
+    this.remember(life, id, refusal);
   }
 
-  private remember(life: Life, id: ConnectionId, refusal: DropReason | null): void {
+  private remember(life: Life, id: ConnectionId, refusal: EndedAs): void {
     this.rememberKey(endedKey(life, id), refusal);
   }
 
-  private rememberKey(key: string, refusal: DropReason | null): void {
+  private rememberKey(key: string, refusal: EndedAs): void {
     if (this.youngEnded.size >= this.limit / 2) {
       this.oldEnded = this.youngEnded;
       this.youngEnded = new Map();
@@ -128,7 +132,7 @@ export class Connections {
   }
 
   /** Undefined for one that is not among them. */
-  private endedAs(life: Life, id: ConnectionId): DropReason | null | undefined {
+  private endedAs(life: Life, id: ConnectionId): EndedAs | undefined {
     const key = endedKey(life, id);
     const refusal = this.youngEnded.get(key);
     return refusal === undefined ? this.oldEnded.get(key) : refusal;

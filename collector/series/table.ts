@@ -7,7 +7,7 @@
 // Totals are kept up to date by what each reading gains, never computed anew, so they cannot go down.
 
 import type { LogWay } from "../record/record.ts";
-import type { DropReason, ScrapeResult } from "../self.ts";
+import type { ScrapeResult } from "../self.ts";
 import { Cell, type LifeCells, Series } from "./cell.ts";
 import type { Expiry } from "./expiry.ts";
 import { MARKS, withMark, withoutMark } from "./key.ts";
@@ -113,7 +113,7 @@ export class SeriesTable<Told extends Labelled, Sample extends Labelled> impleme
   }
 
   /** Adds what was logged. Null when it was counted, else why not. */
-  observe(life: Life, told: Told, way: LogWay = "als"): DropReason | null {
+  observe(life: Life, told: Told, way: LogWay = "als"): "cells_full" | null {
     const cell = this.cellsOf(life).byKey.get(told.labelKey) ?? this.cellFor(life, told.labelKey);
     if (!cell) return "cells_full";
     this.shape.fill(this.gain, told);

@@ -2,6 +2,7 @@
 
 import type { ConnectionPart } from "../record/record.ts";
 import type { Cell } from "../series/cell.ts";
+import { ENDED_AS } from "../series/connections.ts";
 import type { ConnectionId, Life } from "../series/life.ts";
 import type { NativeBuckets } from "../series/native.ts";
 import type { Shapes } from "../series/shape.ts";
@@ -284,7 +285,8 @@ export class Restore {
   /** Of the connections of a stream alone nobody knows whose they are. */
   private takeEnded(reader: ByteReader, writer: Writer): void {
     const key = reader.text();
-    const refusal = reader.byte() === 0 ? null : "life_retired";
+    const refusal = ENDED_AS[reader.byte()];
+    if (refusal === undefined) throw malformed("a connection ended as nobody knows");
     const [, serial, id] = /^(\d+)\/(.*)$/.exec(key) ?? [];
     if (serial === undefined) {
       this.store.connections.restoreEnded(key, refusal);

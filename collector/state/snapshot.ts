@@ -6,6 +6,7 @@
 
 import type { ConnectionPart } from "../record/record.ts";
 import type { Cell, Series } from "../series/cell.ts";
+import { ENDED_AS } from "../series/connections.ts";
 import { type ConnectionId, type Life, type Past, type ProxyLives, UNSTAMPED } from "../series/life.ts";
 import type { SeriesStore } from "../series/store.ts";
 import type { Bases, Table } from "./bases.ts";
@@ -287,7 +288,7 @@ export class Snapshot {
     for (const [key, refusal] of this.store.connections.ended()) {
       this.writer.byte(RecordKind.Ended);
       this.writer.text(key);
-      this.writer.byte(refusal === null ? 0 : 1);
+      this.writer.byte(ENDED_AS.indexOf(refusal));
       yield;
     }
   }

@@ -107,7 +107,9 @@ describe("the entries of one connection", () => {
     const { store } = setUp({ cells: 0 });
     expect(store.observeConnection(entry(SOME))).toBeNull(); // in the overflow
     const unnamed = { lifeMs: 0, streamId: "s" };
-    expect(store.observeConnection(entry(ENDED, { connectionId: 1, ...unnamed }))).toBe("cells_full");
+    const unnamedEnd = entry(ENDED, { connectionId: 1, ...unnamed });
+    expect(store.observeConnection(unnamedEnd)).toBe("cells_full");
+    expect(store.observeConnection(unnamedEnd, "otlp")).toBe("cells_full"); // by whichever way it is told again
     expect(store.observeConnection(entry(ENDED))).toBeNull();
     expect([store.connectionCount, store.tcp.cellCount]).toEqual([0, 1]);
     expect(total(store, TCP_OVERFLOW_KEY)).toEqual(ENDED);
