@@ -4,6 +4,7 @@
 // request, or every entry came. What docs/adr/0003-series-store.md excepts is no promise: what a VM counted after its last reading, and
 // a new one that had as much before it was read.
 
+import type { LogWay } from "../../collector/record/record.ts";
 import { type ProcessLife, SHAPE_OF, type Table, type Told } from "./proxy.ts";
 
 /** What the collector's resets knew of one metric of a label set when it was read last. */
@@ -12,13 +13,20 @@ interface LastReading {
   readonly fields: Float64Array;
 }
 
+/**
+ * As which reading entries are taken in: those of a life and those that name none, of either way; of connections with an id those of both
+ * ways are one, and so they are of those with a stream's id.
+ */
+export type How = `${"stamped" | "unstamped"} ${LogWay | "both"}`;
+const HOWS_OF_LIFE: readonly How[] = ["stamped als", "stamped otlp", "stamped both"];
+const HOWS_OF_PROXY: readonly How[] = ["unstamped als", "unstamped otlp", "unstamped both"];
+
 /** What the collector was told of a process life's label set. */
 class Heard {
   /** Version that stats showed. */
   read = 0;
-  /** Entries taken in, as those of this life, and as those that name none. */
-  stamped = 0;
-  unstamped = 0;
+  /** Entries taken in, by how. */
+  entries: Readonly<Partial<Record<How, number>>> = {};
   /** Whether a generation of its counters was missed in part. */
   isMissed = false;
   /** Flushes that were streamed and taken, each after the one before it; and the version that the last one showed. */
@@ -49,7 +57,7 @@ export class Oracle {
   readonly lives = new Map<string, ProcessLife[]>();
   private readonly heard = new Map<Told, Heard>();
   /** Version of each connection that an entry told, by how it was known. */
-  private readonly connections = new Map<object, { stamped: number; unstamped: number }>();
+  private readonly connections = new Map<object, Readonly<Partial<Record<How, number>>>>();
 
   born(life: ProcessLife): void {
     this.lives.set(life.proxy, [...(this.lives.get(life.proxy) ?? []), life]);
@@ -93,16 +101,14 @@ export class Oracle {
     heard.streamed = version;
   }
 
-  readEntry(told: Told, isStamped: boolean): void {
+  readEntry(told: Told, how: How): void {
     const heard = this.heardOf(told);
-    if (isStamped) heard.stamped++;
-    else heard.unstamped++;
+    heard.entries = { ...heard.entries, [how]: (heard.entries[how] ?? 0) + 1 };
   }
 
-  readConnection(connection: object, version: number, isStamped: boolean): void {
-    const seen = this.connections.get(connection) ?? { stamped: -1, unstamped: -1 };
-    const how = isStamped ? "stamped" : "unstamped";
-    this.connections.set(connection, { ...seen, [how]: Math.max(seen[how], version) });
+  readConnection(connection: object, version: number, how: How): void {
+    const seen = this.connections.get(connection) ?? {};
+    this.connections.set(connection, { ...seen, [how]: Math.max(seen[how] ?? -1, version) });
   }
 
   /** All that happened under the label sets. */
@@ -123,7 +129,7 @@ export class Oracle {
     return [...this.lives.values()].every((lives) => {
       return (
         lives.every((life) => this.isLifeKnown(life, table, isMember)) ||
-        lives.every((life) => this.isLogged(life, table, isMember, "unstamped"))
+        HOWS_OF_PROXY.some((how) => lives.every((life) => this.isLogged(life, table, isMember, how)))
       );
     });
   }
@@ -150,18 +156,13 @@ export class Oracle {
       // Of one that was set back, what came between the last flush and that is lost.
       return this.heardOf(told).streamed === told.version && told.generations.every((generation) => generation === 0);
     });
-    return isRead || isStreamed || this.isLogged(life, table, isMember, "stamped");
+    return isRead || isStreamed || HOWS_OF_LIFE.some((how) => this.isLogged(life, table, isMember, how));
   }
 
-  private isLogged(
-    life: ProcessLife,
-    table: Table,
-    isMember: (labelKey: string) => boolean,
-    how: "stamped" | "unstamped",
-  ): boolean {
+  private isLogged(life: ProcessLife, table: Table, isMember: (labelKey: string) => boolean, how: How): boolean {
     if (table === "http") {
       const members = [...life.told.http.values()].filter(({ labelKey }) => isMember(labelKey));
-      return members.every((told) => this.heardOf(told)[how] === told.entries);
+      return members.every((told) => (this.heardOf(told).entries[how] ?? 0) === told.entries);
     }
     const concerned = life.connections.filter(({ parts }) => parts.some(({ labelKey }) => isMember(labelKey)));
     return concerned.every((connection) => this.connections.get(connection)?.[how] === connection.version);

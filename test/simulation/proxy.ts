@@ -2,25 +2,40 @@
 
 import type { ConnectionRecord, StatsReport, StatsSample, TcpSample } from "../../collector/record/record.ts";
 import type { Stat } from "../../collector/record/stat-names.ts";
-import { packLabels } from "../../collector/series/key.ts";
-import { type Shape, TCP_SHAPE } from "../../collector/series/shape.ts";
-import { HTTP_METRICS, HttpMetric } from "../../collector/vocabulary.ts";
-import { key, values } from "../collector/labels.ts";
-import { HTTP_SHAPE } from "../fixtures/counts.ts";
+import { HistogramBounds } from "../../collector/series/histogram.ts";
+import { type Mark, packLabels, withMark } from "../../collector/series/key.ts";
+import { type Shape, shapesOf } from "../../collector/series/shape.ts";
+import { HTTP_METRICS, HttpMetric, Label } from "../../collector/vocabulary.ts";
+import { key, type LabelValues, values } from "../collector/labels.ts";
 import { tcpLabels } from "../fixtures/observation.ts";
-import type { Telling } from "./history.ts";
+import type { Names } from "./history.ts";
 
 export type Table = "http" | "tcp";
 export const TABLES: readonly Table[] = ["http", "tcp"];
+/** By bounds that are not Envoy's own: nothing depends on those. */
+export const SHAPES = shapesOf(new HistogramBounds([0.5, 7.5, 33, 110, 123, 250, 777, 5000, 75000]));
 export const SHAPE_OF: Readonly<Record<Table, Shape<never, StatsSample | TcpSample>>> = {
-  http: HTTP_SHAPE as Shape<never, StatsSample | TcpSample>,
-  tcp: TCP_SHAPE as Shape<never, StatsSample | TcpSample>,
+  http: SHAPES[0] as Shape<never, StatsSample | TcpSample>,
+  tcp: SHAPES[1] as Shape<never, StatsSample | TcpSample>,
 };
 
-export const HTTP_KEYS = ["a", "b", "c", "d"].map((workload) => key({ source_workload: workload }));
-const tcpKey = (workload: string) => packLabels(tcpLabels(values({ source_workload: workload })));
-export const TCP_KEYS = ["a", "b", "c"].map(tcpKey);
-export const LATE_KEY = tcpKey("late");
+/**
+ * Of either end, and of callers that nobody knows: what limits keep out goes to an overflow of its own kind, and those of which few labels
+ * are kept have several verdicts (kept-labels.ts).
+ */
+const LABEL_SETS: readonly LabelValues[] = [
+  { reporter: "source", source_workload: "a" },
+  { reporter: "destination", source_workload: "a", destination_workload: "b" },
+  { reporter: "destination", destination_workload: "b" },
+  { reporter: "source", source_workload: "b", connection_security_policy: "none" },
+  { reporter: "destination", destination_workload: "c" },
+];
+/** What is kept where not all are. */
+export const KEPT: readonly Label[] = [Label.ConnectionSecurityPolicy];
+export const HTTP_KEYS = LABEL_SETS.map((labels) => key(labels));
+const tcpKey = (labels: LabelValues) => packLabels(tcpLabels(values(labels)));
+export const TCP_KEYS = LABEL_SETS.slice(0, 4).map(tcpKey);
+export const LATE_KEY = tcpKey({ reporter: "source", source_workload: "late" });
 
 /** What happened in one process life under one label set, and what of it somebody was told. */
 export class Told {
@@ -126,14 +141,17 @@ export class Connection {
     this.parts = [{ labelKey, counts: [0, 0, 0, 0] }];
   }
 
-  record(proxy: string, startMs: number, stampMs: number, names: Telling["names"]): ConnectionRecord {
+  record(proxy: string, startMs: number, stampMs: number, names: Names, mark: Mark | null): ConnectionRecord {
     return {
       proxy,
       lifeMs: names === "life" ? stampMs : 0,
       connectionId: names === "life" ? this.id : 0,
       streamId: names === "nothing" ? "" : `${proxy}/${startMs}/${this.id}`,
       isOver: this.isOver,
-      parts: this.parts.map(({ labelKey, counts }) => ({ labelKey, counts: [...counts] })),
+      parts: this.parts.map(({ labelKey, counts }) => ({
+        labelKey: names === "life" ? labelKey : withMark(labelKey, mark),
+        counts: [...counts],
+      })),
     };
   }
 }

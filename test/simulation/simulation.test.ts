@@ -6,12 +6,13 @@
 //   SEED=4711 HISTORIES=1 npm run simulate    the one that failed
 
 import { expect, it } from "vitest";
-import { type History, historyOf } from "./history.ts";
+import type { History } from "./history.ts";
+import { historyOf } from "./random-history.ts";
 import { shrink } from "./shrink.ts";
 import { run } from "./world.ts";
 
 const SEED = Number(process.env["SEED"] ?? 20261121);
-const HISTORIES = Number(process.env["HISTORIES"] ?? 3000);
+const HISTORIES = Number(process.env["HISTORIES"] ?? 700);
 
 function failureOf(history: History): string | null {
   try {
@@ -24,9 +25,10 @@ function failureOf(history: History): string | null {
 
 /** What failed, and all that is needed to see it again. */
 function describeFailure(history: History, message: string): string {
-  const { tellings, room, hasPods, actions, seed } = shrink(history, run);
-  const lines = [...tellings, { ...room, hasPods }, ...actions].map((each) => JSON.stringify(each));
-  return [`seed ${seed}: ${message}`, "shrunken:", ...lines].join("\n  ");
+  const shortest = shrink(history, run);
+  const { tellings, room, conditions, actions, seed } = shortest;
+  const lines = [...tellings, room, conditions, ...actions].map((each) => JSON.stringify(each));
+  return [`seed ${seed}: ${message}`, `shrunken: ${failureOf(shortest)}`, ...lines].join("\n  ");
 }
 
 it(`holds in ${HISTORIES} histories from seed ${SEED} on`, { timeout: HISTORIES * 50 + 60_000 }, () => {

@@ -2,14 +2,15 @@
 
 import { MetricsProcesses } from "../../collector/receiver/metrics-processes.ts";
 import type { Flush } from "../../collector/record/from-families.ts";
-import type { AccessRecord, ConnectionRecord, StatsReport } from "../../collector/record/record.ts";
+import type { AccessRecord, ConnectionRecord, LogWay, StatsReport } from "../../collector/record/record.ts";
 import type { ScrapeResult } from "../../collector/self.ts";
-import { markOf, packLabels, unpackLabels, withMark } from "../../collector/series/key.ts";
+import { KeptLabels } from "../../collector/series/kept-labels.ts";
+import { packLabels, unpackLabels, withoutMark } from "../../collector/series/key.ts";
 import type { NativeBuckets } from "../../collector/series/native.ts";
 import { PodLabels } from "../../collector/series/pod-labels.ts";
 import type { SeriesReader } from "../../collector/series/reader.ts";
-import { DEFAULT_SHAPES } from "../../collector/series/shape.ts";
 import { SeriesStore } from "../../collector/series/store.ts";
+import type { DestinationRule } from "../../collector/series/unified.ts";
 import { ChangeReader } from "../../collector/shards/changes.ts";
 import type { SeriesChanges } from "../../collector/shards/messages.ts";
 import { SummedSeries } from "../../collector/shards/summed-series.ts";
@@ -21,11 +22,14 @@ import { shownPieces } from "../../collector/state/shown.ts";
 import { SNAPSHOT_OPTIONS } from "../../collector/state/snapshot.ts";
 import { StreamedBook } from "../../collector/state/streamed-book.ts";
 import { LABELS } from "../../collector/vocabulary.ts";
-import { RETIRE_AFTER_MS, type Room } from "./history.ts";
+import { type Conditions, RETIRE_AFTER_MS, type Room } from "./history.ts";
 import type { Oracle } from "./oracle.ts";
-import { type ProcessLife, SHAPE_OF, type Table } from "./proxy.ts";
+import { KEPT, type ProcessLife, SHAPE_OF, SHAPES, type Table } from "./proxy.ts";
 
 const AMPLE_PROCESSES = { processes: 100_000, labelSets: 100_000, forgetAfterMs: Number.POSITIVE_INFINITY };
+
+/** As mesh_* are to be read. */
+export const RULE: DestinationRule = "certain";
 
 /** By label set. */
 export type Totals = ReadonlyMap<string, Float64Array>;
@@ -42,17 +46,10 @@ class Shard {
   readonly saved: SavedStore;
   readonly changes: ChangeReader;
 
-  constructor(room: Room, hasPods: boolean, clock: SimulatedClock) {
+  constructor(room: Room, hasPods: boolean, kept: KeptLabels | null, clock: SimulatedClock) {
     const ownClock = { wallMs: clock.wallMs, steadyMs: () => clock.steadyMs };
-    const pods = hasPods ? new PodLabels((name) => ({ name, namespace: "ns" }), DEFAULT_SHAPES) : null;
-    this.store = new SeriesStore(
-      { ...room, retireAfterMs: RETIRE_AFTER_MS },
-      ownClock,
-      null,
-      true,
-      DEFAULT_SHAPES,
-      pods,
-    );
+    const pods = hasPods ? new PodLabels((name) => ({ name, namespace: "ns" }), SHAPES) : null;
+    this.store = new SeriesStore({ ...room, retireAfterMs: RETIRE_AFTER_MS }, ownClock, kept, true, SHAPES, pods);
     this.saved = new SavedStore(this.store, { ...SNAPSHOT_OPTIONS, pieceBytes: 1 }); // each step a piece
     this.changes = new ChangeReader(this.store);
   }
@@ -77,25 +74,47 @@ interface Saving {
 
 export class Subject {
   readonly clock = new SimulatedClock();
-  private processes = new MetricsProcesses(AMPLE_PROCESSES, DEFAULT_SHAPES);
+  private processes = new MetricsProcesses(AMPLE_PROCESSES, SHAPES);
   private shards: readonly Shard[];
-  private series = new SummedSeries(1);
-  private resets = new ResetsBook();
+  private series = new SummedSeries(1, 0, SHAPES);
+  private resets = new ResetsBook(SHAPES);
   private saving: Saving | null = null;
   private state: State | null = null;
   private hasRestarted = false;
+  private readonly kept: KeptLabels | null;
+  /** By table, what `visible` came to. */
+  private readonly known = { http: new Map<string, string>(), tcp: new Map<string, string>() };
 
   constructor(
     private readonly room: Room,
-    readonly hasPods = false,
+    readonly conditions: Conditions,
   ) {
-    this.shards = [new Shard(room, hasPods, this.clock)];
+    this.kept = conditions.keepsSome ? new KeptLabels(KEPT, RULE, SHAPES) : null;
+    this.shards = [this.begin()];
+  }
+
+  /**
+   * As what a label set is shown, of a proxy or of the collector: with the labels that are kept, and without a mark; of all pods together,
+   * for which what a proxy told is known.
+   */
+  visible(table: Table, labelKey: string): string {
+    const known = this.known[table].get(labelKey);
+    if (known !== undefined) return known;
+    const values = packLabels((unpackLabels(labelKey) ?? []).slice(0, LABELS.length));
+    const visible = this.kept === null ? values : withoutMark(keptOf(this.kept, table, values));
+    this.known[table].set(labelKey, visible);
+    return visible;
   }
 
   /** Whether process lives may find no room for a label set that others have. (With pods each proxy has its own.) */
   get mayClose(): boolean {
     const { cells, labelSets } = this.room;
-    return cells < 1000 || (labelSets < 10 && (this.hasRestarted || this.hasPods));
+    return cells < 1000 || (labelSets < 10 && (this.hasRestarted || this.conditions.hasPods));
+  }
+
+  /** Whether anything may find no room of its own. */
+  get mayOverflow(): boolean {
+    return this.room.cells < 1000 || this.room.labelSets < 10;
   }
 
   /** What would be read of it. */
@@ -121,12 +140,12 @@ export class Subject {
   };
 
   /** Whether it was counted. */
-  observe(record: AccessRecord): boolean {
-    return this.storeOf(record).observe(record) === null;
+  observe(record: AccessRecord, way: LogWay): boolean {
+    return this.storeOf(record).observe(record, way) === null;
   }
 
-  observeConnection(record: ConnectionRecord): boolean {
-    return this.storeOf(record).observeConnection(record) === null;
+  observeConnection(record: ConnectionRecord, way: LogWay): boolean {
+    return this.storeOf(record).observeConnection(record, way) === null;
   }
 
   accumulate(target: number, report: StatsReport): StatsReport {
@@ -187,14 +206,14 @@ export class Subject {
     const { state } = this;
     this.saving = null;
     this.hasRestarted = true;
-    this.shards = Array.from({ length: shards }, () => new Shard(this.room, this.hasPods, this.clock));
-    this.series = new SummedSeries(shards);
-    this.resets = new ResetsBook();
+    this.shards = Array.from({ length: shards }, () => this.begin());
+    this.series = new SummedSeries(shards, 0, SHAPES);
+    this.resets = new ResetsBook(SHAPES);
     if (state === null) throw new Error("nothing was saved");
     state.remember();
     for (const piece of state.resets) this.resets.restore(readerOf(piece));
-    this.processes = new MetricsProcesses(AMPLE_PROCESSES, DEFAULT_SHAPES);
-    const book = new StreamedBook(this.processes, DEFAULT_SHAPES);
+    this.processes = new MetricsProcesses(AMPLE_PROCESSES, SHAPES);
+    const book = new StreamedBook(this.processes, SHAPES);
     for (const piece of state.processes) book.restore(readerOf(piece));
     for (const [shard, { saved, changes }] of this.shards.entries()) {
       const owns = (id: string) => shardOf(id, shards) === shard;
@@ -203,6 +222,10 @@ export class Subject {
     }
     readShown(state.frames.map(readerOf), this.series.shapes, this.series.restoring(true));
     this.series.settleRestored();
+  }
+
+  private begin(): Shard {
+    return new Shard(this.room, this.conditions.hasPods, this.kept, this.clock);
   }
 
   private beginSave(oracle: Oracle): Saving {
@@ -217,7 +240,7 @@ export class Subject {
       frames,
       remember,
       resets: [...this.resets.pieces(1)],
-      processes: [...new StreamedBook(this.processes, DEFAULT_SHAPES).pieces(1)],
+      processes: [...new StreamedBook(this.processes, SHAPES).pieces(1)],
     };
     for (const [shard, all] of told.entries()) for (const changes of all) this.series.apply(shard, changes);
     this.saving = null;
@@ -226,6 +249,14 @@ export class Subject {
   private storeOf({ proxy }: { readonly proxy: string }): SeriesStore {
     return (this.shards[shardOf(proxy, this.shards.length)] as Shard).store;
   }
+}
+
+function keptOf(kept: KeptLabels, table: Table, labelKey: string): string {
+  const record = { proxy: "", lifeMs: 0, labelKey, requests: 0, durationMs: 0, requestBytes: 0, responseBytes: 0 };
+  if (table === "http") return kept.record(record).labelKey;
+  const connection = { proxy: "", lifeMs: 0, connectionId: 0, streamId: "", isOver: true };
+  const [part] = kept.connection({ ...connection, parts: [{ labelKey, counts: [] }] }).parts;
+  return part?.labelKey ?? "";
 }
 
 function shardOf(proxy: string, shards: number): number {
@@ -246,13 +277,12 @@ function totalsOf(reader: SeriesReader, table: Table): Totals {
   );
 }
 
-/** The sums over all pods. */
-export function withoutPods(totals: Totals): Totals {
+/** Those of which `name` is the same, added up. */
+export function sumsBy(totals: Totals, name: (labelKey: string) => string): Map<string, Float64Array> {
   const sums = new Map<string, Float64Array>();
   for (const [labelKey, row] of totals) {
-    const labels = withMark(packLabels((unpackLabels(labelKey) ?? []).slice(0, LABELS.length)), markOf(labelKey));
-    const sum = sums.get(labels);
-    sums.set(labels, sum ? row.map((count, field) => count + (sum[field] as number)) : row);
+    const sum = sums.get(name(labelKey));
+    sums.set(name(labelKey), sum ? row.map((count, field) => count + (sum[field] as number)) : row);
   }
   return sums;
 }

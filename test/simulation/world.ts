@@ -1,13 +1,13 @@
 // The world of a history: proxies that count, ways on which what they tell is late or lost, and a collector that is checked after each step.
 
 import { Flush } from "../../collector/record/from-families.ts";
-import type { AccessRecord, ConnectionRecord, StatsReport } from "../../collector/record/record.ts";
-import { type NativeBuckets, observations } from "../../collector/series/native.ts";
-import { HTTP_SHAPE } from "../fixtures/counts.ts";
-import type { Action, Delivery, History, Telling } from "./history.ts";
-import { Oracle, type Shown } from "./oracle.ts";
-import { Connection, HTTP_KEYS, LATE_KEY, ProcessLife, SHAPE_OF, TABLES, type Table, TCP_KEYS } from "./proxy.ts";
-import { Subject, type Totals, withoutPods } from "./subject.ts";
+import type { AccessRecord, ConnectionRecord, LogWay, StatsReport } from "../../collector/record/record.ts";
+import { withMark } from "../../collector/series/key.ts";
+import { Checks } from "./checks.ts";
+import { type Action, type Delivery, type History, IN_ORDER, type Telling } from "./history.ts";
+import { type How, Oracle, type Shown } from "./oracle.ts";
+import { Connection, HTTP_KEYS, LATE_KEY, ProcessLife, SHAPES, TCP_KEYS, type Told } from "./proxy.ts";
+import { Subject } from "./subject.ts";
 
 type Act<Kind extends Action["do"]> = Extract<Action, { do: Kind }>;
 
@@ -22,15 +22,14 @@ interface Message {
 type Streams = readonly { untilMs: number }[];
 const newStreams = (): Streams => [{ untilMs: 0 }, { untilMs: 0 }];
 
+const WAYS: readonly LogWay[] = ["als", "otlp"];
+
 /** Between the two messages of a flush. */
 const SPLIT_MS = 5000;
 
-/** Sums are floats, added up in another order. */
-const TOLERANCE = 1e-9;
-
 /** Runs it. Throws at the first step after which something is shown that must not be. */
-export function run({ tellings, room, hasPods, actions }: History): void {
-  const world = new World(tellings, new Subject(room, hasPods));
+export function run({ tellings, room, conditions, actions }: History): void {
+  const world = new World(tellings, new Subject(room, conditions));
   for (const action of actions) world.step(action);
   world.settle();
 }
@@ -42,9 +41,7 @@ class World {
   private readonly streams: Streams[];
   private nextFlush = 1;
   private readonly starts = new Set<number>();
-  private readonly shown = new Map<string, Float64Array>();
-  private readonly natives = new Map<string, NativeBuckets>();
-  private counted = new Map<string, Float64Array>();
+  private readonly checks: Checks;
   private queue: Message[] = [];
   private nextConnection = 0;
   /** Whether the collector was told anything since it was checked. */
@@ -54,6 +51,7 @@ class World {
     private readonly tellings: readonly Telling[],
     private readonly subject: Subject,
   ) {
+    this.checks = new Checks(subject, this.oracle);
     this.lives = tellings.map((_, proxy) => this.begin(proxy, 0));
     this.targets = tellings.map(() => 0);
     this.streams = tellings.map(newStreams);
@@ -63,7 +61,7 @@ class World {
   step(action: Action): void {
     this.act(action);
     this.deliver(this.subject.clock.steadyMs);
-    if (this.isTouched) this.check();
+    if (this.isTouched) this.checks.run();
     this.isTouched = false;
   }
 
@@ -71,9 +69,9 @@ class World {
   settle(): void {
     for (const proxy of this.lives.keys()) this.wind(proxy);
     this.deliver(Number.POSITIVE_INFINITY);
-    this.check();
+    this.checks.run();
     this.subject.finishSave(this.oracle);
-    this.checkTotals(this.subject.shown, this.shown, true);
+    this.checks.end();
   }
 
   private act(action: Action): void {
@@ -123,20 +121,33 @@ class World {
 
   private request({ proxy, label, log, ...sizes }: Act<"request">): void {
     const life = this.life(proxy);
-    const { names, logs } = this.telling(proxy);
     const labelKey = HTTP_KEYS[label % HTTP_KEYS.length] as string;
     const told = life.of("http", labelKey);
-    const lifeMs = names === "life" ? stamp(life, log) : 0;
     const { durationMs, requestBytes, responseBytes } = sizes;
-    const record = { proxy: life.proxy, lifeMs, labelKey, requests: 1, durationMs, requestBytes, responseBytes };
-    const gained = new Float64Array(SHAPE_OF.http.width);
-    HTTP_SHAPE.fill(gained, record);
+    const record = { proxy: life.proxy, lifeMs: 0, labelKey, requests: 1, durationMs, requestBytes, responseBytes };
+    const [shape] = SHAPES;
+    const gained = new Float64Array(shape.width);
+    shape.fill(gained, record);
     told.count(gained);
     told.entries++;
-    if (!logs || log === null) return;
-    const isStamped = lifeMs === life.startMs;
+    for (const way of WAYS) this.logRequest(proxy, life, told, record, way, log[way]);
+  }
+
+  private logRequest(
+    proxy: number,
+    life: ProcessLife,
+    told: Told,
+    record: AccessRecord,
+    way: LogWay,
+    log: Delivery | null,
+  ): void {
+    const names = this.telling(proxy).names[way];
+    if (names === null || log === null) return;
+    const lifeMs = names === "life" && !log.isBare ? stamp(life, log) : 0;
+    const labelKey = lifeMs === 0 ? withMark(record.labelKey, log.mark) : record.labelKey;
+    const how: How = `${lifeMs === life.startMs ? "stamped" : "unstamped"} ${way}`;
     this.send(log.delayMs, () => {
-      if (this.subject.observe(record satisfies AccessRecord)) this.oracle.readEntry(told, isStamped);
+      if (this.subject.observe({ ...record, lifeMs, labelKey }, way)) this.oracle.readEntry(told, how);
     });
   }
 
@@ -146,7 +157,7 @@ class World {
     life.open.push(connection);
     life.connections.push(connection);
     this.count(life, connection, 0, [1, 0, 30, 0]);
-    this.log(proxy, life, connection, log);
+    for (const way of WAYS) this.log(proxy, life, connection, way, log[way]);
   }
 
   private pass({ proxy, connection: index, sent, received, isLate, isEnd, log }: Act<"pass">): void {
@@ -154,11 +165,13 @@ class World {
     const connection = life.open[index % life.open.length];
     if (!connection) return;
     const { parts } = connection;
-    const maySplit = parts.length === 1 && this.telling(proxy).names === "life"; // only the filter splits a connection
+    const { names } = this.telling(proxy);
+    const isFiltersAlone = WAYS.every((way) => names[way] === null || (names[way] === "life" && !log[way]?.isBare));
+    const maySplit = parts.length === 1 && isFiltersAlone; // only the filter splits a connection
     if (isLate && maySplit) parts.push({ labelKey: LATE_KEY, counts: [0, 0, 0, 0] });
     this.count(life, connection, parts.length - 1, [0, 0, sent, received]);
     if (isEnd) this.end(life, connection);
-    this.log(proxy, life, connection, log);
+    for (const way of WAYS) this.log(proxy, life, connection, way, log[way]);
   }
 
   private end(life: ProcessLife, connection: Connection): void {
@@ -174,15 +187,15 @@ class World {
     life.of("tcp", labelKey).count(gained);
   }
 
-  private log(proxy: number, life: ProcessLife, connection: Connection, log: Delivery | null): void {
-    const { names, logs } = this.telling(proxy);
-    if (!logs || log === null) return;
-    const stampMs = stamp(life, log);
-    const record: ConnectionRecord = connection.record(life.proxy, life.startMs, stampMs, names);
+  private log(proxy: number, life: ProcessLife, connection: Connection, way: LogWay, log: Delivery | null): void {
+    const usual = this.telling(proxy).names[way];
+    if (usual === null || log === null) return;
+    const names = usual === "life" && log.isBare ? "stream" : usual;
+    const record: ConnectionRecord = connection.record(life.proxy, life.startMs, stamp(life, log), names, log.mark);
     const { version } = connection;
+    const how: How = `${record.lifeMs === life.startMs ? "stamped" : "unstamped"} ${names === "nothing" ? way : "both"}`;
     const take = () => {
-      if (!this.subject.observeConnection(record)) return;
-      this.oracle.readConnection(connection, version, record.lifeMs === life.startMs);
+      if (this.subject.observeConnection(record, way)) this.oracle.readConnection(connection, version, how);
     };
     this.send(log.delayMs, take);
     // An entry that nothing tells from others would count twice.
@@ -197,6 +210,7 @@ class World {
     const all = life.all();
     const stats = all.flatMap((told) => told.stream(streams.areDeltas));
     const shown = all.map((told) => ({ told, flush: told.flushes, version: told.version }));
+    if (how.isLost) return;
     const timeMs = this.nextFlush++;
     for (const [sink, stream] of (this.streams[proxy] as Streams).slice(0, streams.sinks).entries()) {
       const { steadyMs } = this.subject.clock;
@@ -261,9 +275,9 @@ class World {
     const life = this.lives[proxy] as ProcessLife;
     for (const connection of [...life.open]) {
       this.end(life, connection);
-      this.log(proxy, life, connection, { delayMs: 0, isTwice: false, isFuture: false });
+      for (const way of WAYS) this.log(proxy, life, connection, way, IN_ORDER);
     }
-    this.flush(proxy, { delayMs: [], isSplit: false });
+    this.flush(proxy, { delayMs: [], isSplit: false, isLost: false });
     this.scrape(proxy, { delayMs: 0, againMs: null, isFuture: false });
   }
 
@@ -277,7 +291,7 @@ class World {
       this.streams[proxy] = newStreams();
     });
     this.subject.restart(shards);
-    this.counted = new Map();
+    this.checks.forgetCounted();
     this.isTouched = true;
   }
 
@@ -285,7 +299,7 @@ class World {
     let startMs = this.subject.clock.wallMs() + clockMs;
     while (this.starts.has(startMs)) startMs--; // two processes of one proxy that began in the same millisecond would be one
     this.starts.add(startMs);
-    const life = new ProcessLife(`proxy-${proxy}`, startMs);
+    const life = new ProcessLife(`proxy-${this.subject.conditions.sharesId ? 0 : proxy}`, startMs);
     this.oracle.born(life);
     return life;
   }
@@ -312,78 +326,6 @@ class World {
     this.deliver(untilMs);
   }
 
-  private check(): void {
-    this.checkTotals(this.subject.counted, this.counted, true);
-    this.checkTotals(this.subject.shown, this.shown, false);
-    this.checkNatives();
-  }
-
-  /** They hold as many as is shown, and no bucket went down. */
-  private checkNatives(): void {
-    for (const [labelKey, row] of this.subject.shown("http")) {
-      for (const [metric, { from, sum, to }] of SHAPE_OF.http.metrics.entries()) {
-        if (to - from === 1) continue;
-        const now = this.subject.shownNative(labelKey, metric);
-        const count = now === null ? 0 : observations(now);
-        if (count !== row[sum - 1]) fail(`native buckets hold ${count}, and the count is ${row[sum - 1]}`);
-        const name = `${labelKey}/${metric}`;
-        const before = this.natives.get(name);
-        if (now !== null && before !== undefined) checkBuckets(before, now);
-        if (now !== null) this.natives.set(name, { ...now, counts: now.counts.slice() });
-      }
-    }
-  }
-
-  /** `isAll`: of all that the collector was told, and not only of what it saved. */
-  private checkTotals(totals: (table: Table) => Totals, before: Map<string, Float64Array>, isAll: boolean): void {
-    const { mayClose, hasPods } = this.subject;
-    for (const table of TABLES) {
-      const each = totals(table);
-      for (const [labelKey, row] of each) checkGrowth(before, `${table}/${labelKey}`, row);
-      const all = hasPods ? withoutPods(each) : each;
-      const { overflowOf } = SHAPE_OF[table];
-      if (mayClose) this.checkSum(table, all);
-      for (const [labelKey, row] of all) {
-        if (mayClose) continue; // what is in the overflow for one process is not for another
-        const isMember = (each: string) => each === labelKey || (labelKey === overflowOf(each) && !all.has(each));
-        this.checkRow(table, isMember, row, isAll);
-      }
-      if (!mayClose && isAll) this.checkMissing(table, all);
-    }
-  }
-
-  private checkRow(table: Table, isMember: (labelKey: string) => boolean, row: Float64Array, isAll: boolean): void {
-    const truth = this.oracle.truth(table, isMember);
-    checkAbove(table, row, truth);
-    if (!isAll || !this.oracle.isKnown(table, isMember)) return;
-    for (const [field, count] of row.entries()) {
-      const expected = truth[field] as number;
-      if (count < expected * (1 - TOLERANCE)) fail(`${table} field ${field} is ${count}, and the truth ${expected}`);
-    }
-  }
-
-  /** Of what has no series nothing was counted. */
-  private checkMissing(table: Table, all: Totals): void {
-    const { overflowOf } = SHAPE_OF[table];
-    if ([...all.keys()].some((labelKey) => labelKey === overflowOf(labelKey))) return;
-    for (const labelKey of this.oracle.labelKeys(table)) {
-      if (all.has(labelKey)) continue;
-      this.checkRow(table, (each) => each === labelKey, new Float64Array(SHAPE_OF[table].width), true);
-    }
-  }
-
-  private checkSum(table: Table, all: Totals): void {
-    const sum = new Float64Array(SHAPE_OF[table].width);
-    for (const row of all.values()) {
-      for (let field = 0; field < sum.length; field++) sum[field] = (sum[field] as number) + (row[field] as number);
-    }
-    checkAbove(
-      table,
-      sum,
-      this.oracle.truth(table, () => true),
-    );
-  }
-
   private at(proxy: number): number {
     return proxy % this.lives.length;
   }
@@ -399,38 +341,4 @@ class World {
 
 function stamp({ startMs }: ProcessLife, log: Delivery | null): number {
   return log?.isFuture ? startMs * 2 : startMs;
-}
-
-function checkGrowth(all: Map<string, Float64Array>, name: string, row: Float64Array): void {
-  const before = all.get(name);
-  for (const [field, count] of row.entries()) {
-    if (count < (before?.[field] ?? 0))
-      fail(`${name.slice(0, 4)} field ${field} went down from ${before?.[field]} to ${count}`);
-  }
-  all.set(name, row);
-}
-
-function checkBuckets(before: NativeBuckets, now: NativeBuckets): void {
-  if (now.schema > before.schema) fail(`native buckets became finer: from schema ${before.schema} to ${now.schema}`);
-  if (now.zero < before.zero) fail(`the native bucket of 0 went down from ${before.zero} to ${now.zero}`);
-  const least = new Map<number, number>();
-  for (const [place, count] of before.counts.entries()) {
-    const index = Math.ceil((before.offset + place) / 2 ** (before.schema - now.schema));
-    least.set(index, (least.get(index) ?? 0) + count);
-  }
-  for (const [index, count] of least) {
-    const held = now.counts[index - now.offset] ?? 0;
-    if (held < count) fail(`native bucket ${index} of schema ${now.schema} went down from ${count} to ${held}`);
-  }
-}
-
-function checkAbove(table: Table, row: Float64Array, truth: Float64Array): void {
-  for (const [field, count] of row.entries()) {
-    const limit = (truth[field] as number) * (1 + TOLERANCE);
-    if (count > limit) fail(`${table} field ${field} is ${count}, above the truth ${truth[field]}`);
-  }
-}
-
-function fail(message: string): never {
-  throw new Error(message);
 }
