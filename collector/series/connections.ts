@@ -16,8 +16,8 @@ export class Connections {
   private held = 0;
   /**
    * Connections of which no more is counted, and what their entries are refused as: none for one that is over, since what still comes of
-   * it is late, and was counted, unless its end was refused. As many are remembered as may be held, or half of them at least: when the young half is full, the old
-   * half is forgotten.
+   * it is late, and was counted, unless its end was refused. As many are remembered as may be held, or half of them at least: when the young
+   * half is full, the old half is forgotten.
    */
   private youngEnded = new Map<string, EndedAs>();
   private oldEnded = new Map<string, EndedAs>();
