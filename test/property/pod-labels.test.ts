@@ -6,13 +6,14 @@ import type { AccessRecord, ConnectionRecord, StatsReport } from "../../collecto
 import { TCP_METRICS } from "../../collector/vocabulary.ts";
 import { Oracle } from "../simulation/oracle.ts";
 import { HTTP_KEYS, TABLES, TCP_KEYS } from "../simulation/proxy.ts";
-import { Subject, sumsBy, type Totals } from "../simulation/subject.ts";
+import { Subject } from "../simulation/subject.ts";
+import { sumsBy, type Totals } from "../simulation/totals.ts";
 import { random } from "./random.ts";
 
 const SEED = Number(process.env["SEED"] ?? 20261122);
 const PROXIES = 5;
 const CONDITIONS = { keepsSome: false, hasMarks: false, sharesId: false };
-const ROOM = { proxies: 1000, labelSets: 1000, cells: 100_000, connections: 1000 };
+const ROOM = { proxies: 1000, labelSets: 1000, cells: 100_000, connections: 1000, expireAfterMs: 0 };
 
 interface Process {
   startMs: number;

@@ -24,6 +24,8 @@ export interface Room {
   readonly labelSets: number;
   readonly cells: number;
   readonly connections: number;
+  /** How long a label set is shown that does not grow, and as long after it that it may be let go of; 0: for ever. */
+  readonly expireAfterMs: number;
 }
 
 /** How an entry reaches the collector; null: it is lost. */

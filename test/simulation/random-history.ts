@@ -15,7 +15,11 @@ import {
 } from "./history.ts";
 
 const HOUR_MS = 3_600_000;
-const AMPLE: Room = { proxies: 1000, labelSets: 100, cells: 100_000, connections: 100_000 };
+const AMPLE: Room = { proxies: 1000, labelSets: 100, cells: 100_000, connections: 100_000, expireAfterMs: 0 };
+/** Longer than anything is under way. */
+const EXPIRE_AFTER_MS = 2 * RETIRE_AFTER_MS;
+/** So many actions long the same is called. */
+const CHURN_ACTIONS = 20;
 
 const als = (names: Names | null, otlp: Names | null = null) => ({ als: names, otlp });
 const SINK = { sinks: 1, areDeltas: false };
@@ -59,6 +63,7 @@ export function historyOf(seed: number): History {
   };
   const trouble: Trouble = {
     shards: evicts || isOrdered ? 1 : 3,
+    expires: room.expireAfterMs > 0,
     loses: dice.chance(0.5),
     future: dice.chance(0.2),
     clocks: dice.chance(0.4),
@@ -67,12 +72,18 @@ export function historyOf(seed: number): History {
     bares: dice.chance(0.3),
     marks: conditions.hasMarks,
   };
-  const length = 20 + dice.pick(60);
-  const actions = Array.from({ length }, () => actionOf(dice, trouble));
+  const length = trouble.expires ? 60 + dice.pick(120) : 20 + dice.pick(60);
+  const actions = Array.from({ length }, (_, at) =>
+    trouble.expires ? churn(dice, trouble, at) : actionOf(dice, trouble),
+  );
   return { seed, tellings, room, conditions, actions };
 }
 
 function roomOf(dice: Dice): Room {
+  return { ...limitsOf(dice), expireAfterMs: dice.chance(0.3) ? EXPIRE_AFTER_MS : 0 };
+}
+
+function limitsOf(dice: Dice): Room {
   switch (dice.pick(8)) {
     case 0:
       return { ...AMPLE, labelSets: dice.pick(4) };
@@ -99,6 +110,8 @@ interface Trouble {
   readonly bares: boolean;
   /** Entries that name no life have marks. */
   readonly marks: boolean;
+  /** Time passes in which label sets expire. */
+  readonly expires: boolean;
   /** Most threads of the collector. */
   readonly shards: number;
 }
@@ -119,6 +132,18 @@ function actionOf(dice: Dice, trouble: Trouble): Action {
   if (chosen < 87) return { do: "retire" };
   if (chosen < 89 && trouble.clocks) return { do: "set_clock", ms: dice.pick(HOUR_MS) };
   return { do: "wait", ms: dice.chance(0.15) ? RETIRE_AFTER_MS * (1 + dice.pick(2)) : dice.pick(20_000) };
+}
+
+/** What is called changes in the course of time, processes with it, and what was called before expires. */
+function churn(dice: Dice, trouble: Trouble, at: number): Action {
+  const proxy = dice.pick(60);
+  const chosen = dice.pick(100);
+  if (chosen < 6) return restart(dice, proxy, trouble);
+  if (chosen < 14) return { do: "wait", ms: dice.pick(4 * EXPIRE_AFTER_MS) };
+  if (chosen < 22) return { do: "save", pieces: 100 };
+  const action = actionOf(dice, trouble);
+  const age = Math.floor(at / CHURN_ACTIONS);
+  return action.do === "request" || action.do === "open" ? { ...action, label: age + dice.pick(2) } : action;
 }
 
 function request(dice: Dice, proxy: number, trouble: Trouble): Action {

@@ -7,64 +7,40 @@ import type { ScrapeResult } from "../../collector/self.ts";
 import { KeptLabels } from "../../collector/series/kept-labels.ts";
 import { packLabels, unpackLabels, withoutMark } from "../../collector/series/key.ts";
 import type { NativeBuckets } from "../../collector/series/native.ts";
-import { PodLabels } from "../../collector/series/pod-labels.ts";
-import type { SeriesReader } from "../../collector/series/reader.ts";
-import { SeriesStore } from "../../collector/series/store.ts";
+import type { LabelSet } from "../../collector/series/reader.ts";
+import type { SeriesStore } from "../../collector/series/store.ts";
 import type { DestinationRule } from "../../collector/series/unified.ts";
-import { ChangeReader } from "../../collector/shards/changes.ts";
 import type { SeriesChanges } from "../../collector/shards/messages.ts";
 import { SummedSeries } from "../../collector/shards/summed-series.ts";
 import { ByteReader } from "../../collector/state/bytes.ts";
 import { ResetsBook } from "../../collector/state/resets-book.ts";
 import { readShown } from "../../collector/state/restore.ts";
-import { SavedStore } from "../../collector/state/saved-store.ts";
 import { shownPieces } from "../../collector/state/shown.ts";
-import { SNAPSHOT_OPTIONS } from "../../collector/state/snapshot.ts";
 import { StreamedBook } from "../../collector/state/streamed-book.ts";
 import { LABELS } from "../../collector/vocabulary.ts";
-import { type Conditions, RETIRE_AFTER_MS, type Room } from "./history.ts";
+import type { Conditions, Room } from "./history.ts";
 import type { Oracle } from "./oracle.ts";
-import { KEPT, type ProcessLife, SHAPE_OF, SHAPES, type Table } from "./proxy.ts";
+import { KEPT, type ProcessLife, SHAPES, TABLES, type Table } from "./proxy.ts";
+import { LetGo, Shard, SimulatedClock } from "./shard.ts";
+import { added, type Totals, totalsOf } from "./totals.ts";
 
 const AMPLE_PROCESSES = { processes: 100_000, labelSets: 100_000, forgetAfterMs: Number.POSITIVE_INFINITY };
 
 /** As mesh_* are to be read. */
 export const RULE: DestinationRule = "certain";
 
-/** By label set. */
-export type Totals = ReadonlyMap<string, Float64Array>;
-
-class SimulatedClock {
-  steadyMs = 1_767_000_000_000;
-  aheadMs = 0;
-
-  readonly wallMs = () => this.steadyMs + this.aheadMs;
-}
-
-class Shard {
-  readonly store: SeriesStore;
-  readonly saved: SavedStore;
-  readonly changes: ChangeReader;
-
-  constructor(room: Room, hasPods: boolean, kept: KeptLabels | null, clock: SimulatedClock) {
-    const ownClock = { wallMs: clock.wallMs, steadyMs: () => clock.steadyMs };
-    const pods = hasPods ? new PodLabels((name) => ({ name, namespace: "ns" }), SHAPES) : null;
-    this.store = new SeriesStore({ ...room, retireAfterMs: RETIRE_AFTER_MS }, ownClock, kept, true, SHAPES, pods);
-    this.saved = new SavedStore(this.store, { ...SNAPSHOT_OPTIONS, pieceBytes: 1 }); // each step a piece
-    this.changes = new ChangeReader(this.store);
-  }
-}
-
 /** What a file would hold. */
 interface State {
   readonly frames: readonly Buffer[];
   readonly resets: readonly Buffer[];
   readonly processes: readonly Buffer[];
+  readonly letGo: LetGo;
   /** Brings back what the collector had been told by then. */
   readonly remember: () => void;
 }
 
 interface Saving {
+  readonly letGo: LetGo;
   readonly told: readonly (readonly SeriesChanges[])[];
   readonly frames: Buffer[];
   readonly remember: () => void;
@@ -76,7 +52,8 @@ export class Subject {
   readonly clock = new SimulatedClock();
   private processes = new MetricsProcesses(AMPLE_PROCESSES, SHAPES);
   private shards: readonly Shard[];
-  private series = new SummedSeries(1, 0, SHAPES);
+  private series: SummedSeries;
+  private letGo = new LetGo();
   private resets = new ResetsBook(SHAPES);
   private saving: Saving | null = null;
   private state: State | null = null;
@@ -91,6 +68,7 @@ export class Subject {
   ) {
     this.kept = conditions.keepsSome ? new KeptLabels(KEPT, RULE, SHAPES) : null;
     this.shards = [this.begin()];
+    this.series = this.sums(1);
   }
 
   /**
@@ -108,13 +86,30 @@ export class Subject {
 
   /** Whether process lives may find no room for a label set that others have. (With pods each proxy has its own.) */
   get mayClose(): boolean {
-    const { cells, labelSets } = this.room;
-    return cells < 1000 || (labelSets < 10 && (this.hasRestarted || this.conditions.hasPods));
+    const { cells, labelSets, expireAfterMs } = this.room;
+    const isOverflowForGood = expireAfterMs === 0 && !this.hasRestarted && !this.conditions.hasPods;
+    return cells < 1000 || (labelSets < 10 && !isOverflowForGood);
   }
 
   /** Whether anything may find no room of its own. */
   get mayOverflow(): boolean {
     return this.room.cells < 1000 || this.room.labelSets < 10;
+  }
+
+  /** Looks for what is over; time has passed. */
+  tick(): void {
+    for (const table of TABLES) this.series[table].takeChanged(); // as the graph does
+    this.series.letGo();
+  }
+
+  /** Label sets of which some of what was counted was let go of. */
+  labelKeysLetGo(table: Table): Iterable<string> {
+    return this.letGo.of(table).keys();
+  }
+
+  /** The label set that is shown under that key: the same until it is let go of. */
+  shownAs(table: Table, labelKey: string): LabelSet | undefined {
+    return this.series[table].find(labelKey);
   }
 
   /** What would be read of it. */
@@ -127,17 +122,11 @@ export class Subject {
     return series === undefined ? null : http.readNative(series, metric);
   }
 
+  /** What it counted, and holds. */
+  readonly held = (table: Table): Totals => this.sum(table, new Map());
+
   /** What it counted. */
-  readonly counted = (table: Table): Totals => {
-    const sums = new Map<string, Float64Array>();
-    for (const { store } of this.shards) {
-      for (const [labelKey, row] of totalsOf(store[table], table)) {
-        const sum = sums.get(labelKey);
-        sums.set(labelKey, sum ? row.map((count, field) => count + (sum[field] as number)) : row);
-      }
-    }
-    return sums;
-  };
+  readonly counted = (table: Table): Totals => this.sum(table, new Map(this.letGo.of(table)));
 
   /** Whether it was counted. */
   observe(record: AccessRecord, way: LogWay): boolean {
@@ -207,10 +196,11 @@ export class Subject {
     this.saving = null;
     this.hasRestarted = true;
     this.shards = Array.from({ length: shards }, () => this.begin());
-    this.series = new SummedSeries(shards, 0, SHAPES);
+    this.series = this.sums(shards);
     this.resets = new ResetsBook(SHAPES);
     if (state === null) throw new Error("nothing was saved");
     state.remember();
+    this.letGo = state.letGo.copy();
     for (const piece of state.resets) this.resets.restore(readerOf(piece));
     this.processes = new MetricsProcesses(AMPLE_PROCESSES, SHAPES);
     const book = new StreamedBook(this.processes, SHAPES);
@@ -225,20 +215,37 @@ export class Subject {
   }
 
   private begin(): Shard {
-    return new Shard(this.room, this.conditions.hasPods, this.kept, this.clock);
+    return new Shard(this.room, this.conditions.hasPods, this.kept, this.clock, (...gone) => this.letGo.add(...gone));
+  }
+
+  private sums(shards: number): SummedSeries {
+    return new SummedSeries(shards, this.room.expireAfterMs, SHAPES, () => this.clock.steadyMs);
+  }
+
+  private sum(table: Table, sums: Map<string, Float64Array>): Totals {
+    for (const { store } of this.shards) {
+      for (const [labelKey, row] of totalsOf(store[table], table)) {
+        const sum = sums.get(labelKey);
+        sums.set(labelKey, sum ? added(row, sum) : row);
+      }
+    }
+    return sums;
   }
 
   private beginSave(oracle: Oracle): Saving {
+    for (const { saved } of this.shards) saved.letGo();
+    const letGo = this.letGo.copy();
     const told = this.shards.map(({ changes }) => [...changes.pieces()]);
     for (const [shard, { saved }] of this.shards.entries()) saved.begin(shard);
-    return { told, frames: [], remember: oracle.snapshot(), shard: 0 };
+    return { letGo, told, frames: [], remember: oracle.snapshot(), shard: 0 };
   }
 
-  private endSave({ told, frames, remember }: Saving): void {
+  private endSave({ letGo, told, frames, remember }: Saving): void {
     frames.push(...shownPieces(this.series.unsaved(), this.series.unsavedNatives(), this.series.shapes, 1));
     this.state = {
       frames,
       remember,
+      letGo,
       resets: [...this.resets.pieces(1)],
       processes: [...new StreamedBook(this.processes, SHAPES).pieces(1)],
     };
@@ -265,24 +272,4 @@ function shardOf(proxy: string, shards: number): number {
 
 function readerOf(piece: Buffer): ByteReader {
   return new ByteReader(piece, 0, piece.length);
-}
-
-function totalsOf(reader: SeriesReader, table: Table): Totals {
-  return new Map(
-    reader.series.map((series) => {
-      const row = new Float64Array(SHAPE_OF[table].width);
-      reader.readTotal(series, row);
-      return [series.labelKey, row];
-    }),
-  );
-}
-
-/** Those of which `name` is the same, added up. */
-export function sumsBy(totals: Totals, name: (labelKey: string) => string): Map<string, Float64Array> {
-  const sums = new Map<string, Float64Array>();
-  for (const [labelKey, row] of totals) {
-    const sum = sums.get(name(labelKey));
-    sums.set(name(labelKey), sum ? row.map((count, field) => count + (sum[field] as number)) : row);
-  }
-  return sums;
 }

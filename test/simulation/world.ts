@@ -29,7 +29,7 @@ const SPLIT_MS = 5000;
 
 /** Runs it. Throws at the first step after which something is shown that must not be. */
 export function run({ tellings, room, conditions, actions }: History): void {
-  const world = new World(tellings, new Subject(room, conditions));
+  const world = new World(tellings, new Subject(room, conditions), room.expireAfterMs);
   for (const action of actions) world.step(action);
   world.settle();
 }
@@ -50,8 +50,9 @@ class World {
   constructor(
     private readonly tellings: readonly Telling[],
     private readonly subject: Subject,
+    private readonly expireAfterMs: number,
   ) {
-    this.checks = new Checks(subject, this.oracle);
+    this.checks = new Checks(subject, this.oracle, expireAfterMs);
     this.lives = tellings.map((_, proxy) => this.begin(proxy, 0));
     this.targets = tellings.map(() => 0);
     this.streams = tellings.map(newStreams);
@@ -61,6 +62,8 @@ class World {
   step(action: Action): void {
     this.act(action);
     this.deliver(this.subject.clock.steadyMs);
+    this.subject.tick();
+    this.checks.forgetLetGo();
     if (this.isTouched) this.checks.run();
     this.isTouched = false;
   }
@@ -291,7 +294,7 @@ class World {
       this.streams[proxy] = newStreams();
     });
     this.subject.restart(shards);
-    this.checks.forgetCounted();
+    this.checks.noteRestart();
     this.isTouched = true;
   }
 
@@ -310,6 +313,7 @@ class World {
     while (clock.steadyMs < untilMs) {
       clock.steadyMs = Math.min(untilMs, clock.steadyMs + 20_000);
       this.deliver(clock.steadyMs);
+      if (this.expireAfterMs > 0) this.subject.retireSuperseded();
     }
   }
 
