@@ -12,7 +12,7 @@ import { shrink } from "./shrink.ts";
 import { run } from "./world.ts";
 
 const SEED = Number(process.env["SEED"] ?? 20261121);
-const HISTORIES = Number(process.env["HISTORIES"] ?? 700);
+const HISTORIES = Number(process.env["HISTORIES"] ?? 500);
 
 function failureOf(history: History): string | null {
   try {
