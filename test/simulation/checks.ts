@@ -1,6 +1,6 @@
 // What has to hold of a collector in every moment: totals are not above the truth, do not go down, and are the truth where the oracle says so.
 
-import { slicedLabels } from "../../collector/series/key.ts";
+import { slicedLabels, withoutMark } from "../../collector/series/key.ts";
 import { type NativeBuckets, observations } from "../../collector/series/native.ts";
 import type { LabelSet } from "../../collector/series/reader.ts";
 import { judge } from "../../collector/series/unified.ts";
@@ -54,15 +54,23 @@ export class Checks {
     this.checkShownIsHeld();
   }
 
-  /** What is let go of begins anew when it comes back, and may only be so after it did not grow for long. */
+  /**
+   * What is let go of begins anew when it comes back, and may only be so after it did not grow for long, and with all that is shown in one
+   * with it.
+   */
   forgetLetGo(): void {
+    const gone = new Set<string>();
     for (const [name, { table, labelSet, sinceMs }] of this.shownAs) {
       if (this.subject.shownAs(table, labelSet.labelKey) === labelSet) continue;
       const idleMs = this.subject.clock.steadyMs - sinceMs;
       if (this.expireAfterMs === 0 || idleMs <= this.expireAfterMs) fail(`${table} was let go of after ${idleMs} ms`);
+      gone.add(nameOf(table, withoutMark(labelSet.labelKey)));
       this.shown.delete(name);
       this.shownAs.delete(name);
       for (const metric of SHAPE_OF[table].metrics.keys()) this.natives.delete(`${name}/${metric}`);
+    }
+    for (const { table, labelSet } of this.shownAs.values()) {
+      if (gone.has(nameOf(table, withoutMark(labelSet.labelKey)))) fail(`${table} was let go of in part`);
     }
   }
 

@@ -80,7 +80,7 @@ export function historyOf(seed: number): History {
 }
 
 function roomOf(dice: Dice): Room {
-  return { ...limitsOf(dice), expireAfterMs: dice.chance(0.3) ? EXPIRE_AFTER_MS : 0 };
+  return { ...limitsOf(dice), expireAfterMs: dice.chance(0.4) ? EXPIRE_AFTER_MS : 0 };
 }
 
 function limitsOf(dice: Dice): Room {
