@@ -52,15 +52,17 @@ const CHANNELS = [
   { name: "stats only", scrape: true, als: false, pods: false },
 ];
 
-/** What the proxies show; with whose it is as Prometheus would label it, if it found them by Kubernetes. */
-async function ownSamples(mesh: Mesh, pods: boolean): Promise<Sample[]> {
-  if (!pods) return proxySamples(mesh);
-  const all = mesh.workloads.map(async (workload) => {
-    const whose = { pod: podName(workload), namespace: workload.namespace };
-    return (await proxySamples(mesh, [workload.name])).map((each) => ({
-      ...each,
-      labels: { ...each.labels, ...whose },
-    }));
+type Workload = Mesh["workloads"][number];
+
+/** What the workloads' proxies show; with whose it is as Prometheus would label it, if it found them by Kubernetes. */
+async function ownSamples(
+  workloads: readonly Workload[],
+  read: (name: string) => Promise<Sample[]>,
+  pods: boolean,
+): Promise<Sample[]> {
+  const all = workloads.map(async (workload) => {
+    const whose = pods ? { pod: podName(workload), namespace: workload.namespace } : {};
+    return (await read(workload.name)).map((each) => ({ ...each, labels: { ...each.labels, ...whose } }));
   });
   return (await Promise.all(all)).flat();
 }
@@ -98,7 +100,9 @@ describe.each(CHANNELS)("$name", ({ scrape, als, pods }) => {
 
   // With access logs only this says that log and stats agree for every label set, bucket by bucket.
   test("every series of /metrics equals the proxies' own", async () => {
-    const own = counts(await settled(() => ownSamples(mesh, pods), allCounted));
+    const own = counts(
+      await settled(() => ownSamples(mesh.workloads, (name) => proxySamples(mesh, [name]), pods), allCounted),
+    );
     const collected = counts(await settled(read, (samples) => total(counts(samples)) === total(own)));
     expect(Object.keys(own).length).toBeGreaterThan(100);
     expect(collected).toEqual(own);
@@ -124,7 +128,8 @@ describe.each(CHANNELS)("$name", ({ scrape, als, pods }) => {
     test("the collector shows what the callers counted", () => expectTcpTruth(mesh, collected));
 
     test("and every series as the proxies do", async () => {
-      const own = [...(await tcpSamplesOf(mesh, DATABASE.name)), ...(await tcpSamplesOf(mesh, RATINGS.name))];
+      const ends = mesh.workloads.filter(({ name }) => name === DATABASE.name || name === RATINGS.name);
+      const own = await ownSamples(ends, (name) => tcpSamplesOf(mesh, name), pods);
       expect(Object.keys(counts(own)).length).toBeGreaterThanOrEqual(3 * TCP_METRICS.length);
       const shown = await settled(
         collected,
