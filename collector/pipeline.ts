@@ -10,12 +10,14 @@
 //     '--OTLP--> OtlpReceiver: messages of ALS --^                >-- SeriesStore --<
 //   Envoy <--scrape-- Scraper ---------------------StatsReport----|                 |--> ServiceGraph --> /api/v1/graph
 //   Envoy --EMS--> MetricsService -----------------StatsReport----'                 '--> Completeness --> /metrics, /api/v1/graph, /api/v1/receivers
-//   files, HTTP <---- Discovery: which targets there are
+//            Scraper, MetricsService: Envoy's own stats --> ProxyStats ------------------> /metrics
+//   AI gateway --OTLP--> OtlpReceiver --HistogramMetric--> AiMetrics -------------------> /metrics
+//   files, HTTP, KubernetesObjects --> Discovery: which targets the Scraper has
 //
 //   Readings (SeriesStore, Indicators) --> Receivers: points, batches, queue --> Prometheus remote write, OTLP
 //
-//   Checkpoints: what SeriesStore and Scraper know, saved every so often; what is shown of SeriesStore is what was saved
-//   AI gateway --OTLP--> OtlpReceiver --HistogramMetric--> AiMetrics -------------------> /metrics
+//   Checkpoints: what is saved every so often. Of SeriesStore and AiMetrics that is what is shown; of Scraper (ResetsBook) and
+//   MetricsService (StreamedBook), what later readings are added to
 //
 //   ProxyAccount of each proxy (AlsReceiver), ScrapeStatus of each target (Scraper), MetricsAccount (MetricsService) --> /api/v1/receivers
 //

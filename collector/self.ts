@@ -304,7 +304,7 @@ const STATE_FAULTS = [
   "foreign",
   /** A newer version's. */
   "newer",
-  /** Of a version with other labels, metrics or buckets, or of another `metrics` section of the configuration. */
+  /** Of a version with other labels or metrics, or of other settings under `metrics` on which label sets and rows depend. */
   "other_vocabulary",
   /** It was not written to its end. */
   "cut_short",

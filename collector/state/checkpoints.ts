@@ -3,7 +3,7 @@
 import { setImmediate as turn } from "node:timers/promises";
 import type { Log } from "../log.ts";
 import { LogLimit } from "../receiver/log-limit.ts";
-import type { SelfMetrics, StateFailure } from "../self.ts";
+import type { SelfMetrics, StateFailure, StateFault } from "../self.ts";
 import type { Shapes } from "../series/shape.ts";
 import type { ByteReader } from "./bytes.ts";
 import { type CheckedState, type Frame, StateFolder } from "./folder.ts";
@@ -11,6 +11,15 @@ import { FrameKind, readerOf } from "./frames.ts";
 import { readFrames, type StateFile } from "./state-file.ts";
 
 const PIECE_BYTES = 128 * 1024;
+
+/** What a state would have had to be, instead of what it was set aside for. */
+const EXPECTED: Readonly<Record<StateFault, string>> = {
+  foreign: "a state that a collector saved",
+  newer: "a state of this version, or of an older one",
+  other_vocabulary: "a state of the same metrics.labels, metrics.pod_labels, metrics.bounds and metrics.destinations",
+  cut_short: "a state that was written to its end",
+  corrupt: "the bytes that were written",
+};
 
 /** Who counts. */
 export interface Saved {
@@ -104,7 +113,10 @@ export class Checkpoints {
     const { self, log, folder } = this.options;
     const found = this.files.read((fault, file) => {
       self.stateSetAside.inc({ reason: fault });
-      log.error({ reason: fault, file }, "saved state could not be taken in and was set aside: counting begins anew");
+      log.error(
+        { reason: fault, expected: EXPECTED[fault], file },
+        "saved state could not be taken in and was set aside: counting begins anew",
+      );
     });
     if (found === null) return null;
     log.info({ folder, saved: new Date(found.savedMs).toISOString() }, "counting goes on from the saved state");

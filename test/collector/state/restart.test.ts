@@ -149,6 +149,8 @@ it("goes on by pod where that is asked for, and begins anew where it is not any 
   expect(await (await without.get("/metrics")).text()).toMatch(
     /^meshtally_state_set_aside_total\{reason="other_vocabulary"\} 1$/m,
   );
+  without.kill("SIGTERM");
+  expect((await without.ended).stdout).toMatch(/"expected":"a state of the same [^"]*metrics\.pod_labels/);
 });
 
 it("begins anew beside a state that is damaged, and says so", async () => {
