@@ -1,7 +1,9 @@
 // The records of a saved state. A frame (frames.ts) has the number of the shard that wrote it, then records, in the order in which they
 // happened to be written; what one says goes beyond what those before it said.
 //
+//   left         table, label set, total                            a label set that was just let go of: others may hold a part of it
 //   series       table, number, label set, [base], total            every label set, before any record that names its number
+//   natives      table, number, buckets                             right behind its series (natives.ts)
 //   past         proxy, until, starts                               a proxy that was let go, or whose lives were
 //   left open    proxy                                              a life went that told of connections which had not ended
 //   proxy        proxy, lives, cells                                all at one moment
@@ -10,6 +12,7 @@
 //   gone         proxy, start, until                                a life that was let go while all this was written
 //   base         table, number, row                                 what it leaves behind
 //   shown        table, label set, total                            after all shards: what was shown, where that is more than they have
+//   restored     table, label set, buckets                          natives of what no shard has: after all shards, and of what is left
 //   natives      table, number, native buckets                      behind the series: of what the shard counted since it was restored
 //   restored     table, label set, native buckets                   after all shards: of what was counted before
 //   left         table, label set, row                              what shards let go of, as far as it is shown yet
