@@ -49,11 +49,25 @@ export interface SeriesLimits extends TableLimits {
   readonly expireAfterMs?: number;
 }
 
+export interface SeriesStoreOptions {
+  /** Null, the default: all labels are kept. */
+  readonly kept?: KeptLabels | null;
+  /** Whether native histograms are kept beside the classic ones; by default not. */
+  readonly hasNatives?: boolean;
+  /** By default those of Envoy's own bounds. */
+  readonly shapes?: Shapes;
+  /** Null, the default: label sets say nothing of pods. */
+  readonly pods?: PodLabels | null;
+}
+
 export class SeriesStore implements SeriesTables {
   readonly http: SeriesTable<AccessRecord, StatsSample>;
   readonly tcp: SeriesTable<ConnectionPart, TcpSample>;
   readonly lives: Lives;
   readonly connections: Connections;
+  readonly shapes: Shapes;
+  private readonly kept: KeptLabels | null;
+  private readonly pods: PodLabels | null;
   /** Told of each life before what it holds is let go of. */
   onRelease: (life: Life) => void = () => {};
   /** Told of each label set, by the index of its table, before it is let go of. */
@@ -64,14 +78,11 @@ export class SeriesStore implements SeriesTables {
   constructor(
     private readonly limits: SeriesLimits,
     private readonly clock: Clock = SYSTEM_CLOCK,
-    /** Null: all labels are kept. */
-    private readonly kept: KeptLabels | null = null,
-    /** Whether native histograms are kept beside the classic ones. */
-    hasNatives = false,
-    readonly shapes: Shapes = DEFAULT_SHAPES,
-    /** Null: label sets say nothing of pods. */
-    private readonly pods: PodLabels | null = null,
+    { kept = null, hasNatives = false, shapes = DEFAULT_SHAPES, pods = null }: SeriesStoreOptions = {},
   ) {
+    this.kept = kept;
+    this.shapes = shapes;
+    this.pods = pods;
     this.lives = new Lives({
       limit: limits.proxies,
       retireAfterMs: limits.retireAfterMs,

@@ -63,14 +63,12 @@ export class Shard {
     const { config, lookup, tap, logs, self, log } = options;
     const { metrics } = config;
     const shapes = configuredShapes(config);
-    this.store = new SeriesStore(
-      { ...config.limits, expireAfterMs: metrics.expireAfterMs },
-      undefined,
-      keptLabels(metrics, shapes),
-      metrics.nativeHistograms,
+    this.store = new SeriesStore({ ...config.limits, expireAfterMs: metrics.expireAfterMs }, undefined, {
+      kept: keptLabels(metrics, shapes),
+      hasNatives: metrics.nativeHistograms,
       shapes,
-      metrics.podLabels ? new PodLabels(podOfNodeId, shapes) : null,
-    );
+      pods: metrics.podLabels ? new PodLabels(podOfNodeId, shapes) : null,
+    });
     this.completeness = new Completeness(this.store, config.limits.edges);
     this.store.onReport = (proxy) => this.completeness.compare(proxy);
     this.state = options.state ? new ShardState(this.store, options.state) : null;

@@ -336,7 +336,7 @@ function addTo({ rows, width }: Table, into: number, row: Float64Array): void {
 export function readShown(frames: Iterable<ByteReader>, shapes: Shapes, shown: ShownBefore = NOBODY): void {
   const limits = { proxies: 0, labelSets: 0, cells: 0, connections: 0, retireAfterMs: 0 };
   const nobodys = { shard: -1, shards: 1, owns: () => false };
-  const store = new SeriesStore(limits, undefined, null, false, shapes);
+  const store = new SeriesStore(limits, undefined, { shapes });
   const restore = new Restore(store, new Bases(shapes), nobodys, shown);
   for (const frame of frames) restore.take(frame);
 }

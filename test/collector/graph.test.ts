@@ -31,9 +31,7 @@ function setUp(limit = 100, expireAfterMs = 0, shapes = DEFAULT_SHAPES) {
   const store = new SeriesStore(
     { proxies: 100, labelSets: 1000, cells: 500_000, connections: 100, retireAfterMs: 600_000 },
     { wallMs: now, steadyMs: now },
-    null,
-    false,
-    shapes,
+    { shapes },
   );
   const graph = new ServiceGraph(store, limit, now, expireAfterMs);
   const send = (labels: LabelValues, times = 1, durationMs = 7): void => {

@@ -17,7 +17,7 @@ const LIMITS = { proxies: 50, labelSets: 20_000, cells: 200_000, connections: 50
 const CLOCK = { wallMs: () => 1000, steadyMs: () => 1000 };
 
 function setUp(kept: readonly Label[] | null, rule: "certain" | "all" = "certain") {
-  const store = new SeriesStore(LIMITS, CLOCK, kept === null ? null : new KeptLabels(kept, rule));
+  const store = new SeriesStore(LIMITS, CLOCK, { kept: kept && new KeptLabels(kept, rule) });
   const families = new TrafficFamilies(store, rule);
   let connectionId = 0;
   return {

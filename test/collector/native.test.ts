@@ -61,7 +61,7 @@ const LIMITS = { proxies: 10, labelSets: 1000, cells: 1000, connections: 10, ret
 const LIFE_MS = Date.now();
 
 function newStore(hasNatives = true) {
-  const store = new SeriesStore(LIMITS, undefined, null, hasNatives);
+  const store = new SeriesStore(LIMITS, undefined, { hasNatives });
   const record = (durationMs: number, proxy = "p", labels = {}) => ({
     proxy,
     lifeMs: LIFE_MS,

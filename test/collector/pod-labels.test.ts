@@ -44,10 +44,10 @@ function setUp(hasPods = true, { labelSets = 1000, kept = null as readonly Label
   const store = new SeriesStore(
     { ...LIMITS, labelSets },
     { wallMs: () => clock.nowMs, steadyMs: () => clock.nowMs },
-    kept === null ? null : new KeptLabels(kept, "certain"),
-    false,
-    DEFAULT_SHAPES,
-    hasPods ? new PodLabels(podOfNodeId, DEFAULT_SHAPES) : null,
+    {
+      kept: kept && new KeptLabels(kept, "certain"),
+      pods: hasPods ? new PodLabels(podOfNodeId, DEFAULT_SHAPES) : null,
+    },
   );
   const families = new TrafficFamilies(store, "certain", [], hasPods);
   let connectionId = 0;

@@ -170,7 +170,7 @@ test("a mark stands behind the values, and is none of them", () => {
 describe("/metrics", () => {
   const setUp = (rule: DestinationRule = "certain", labelSets = 10, kept: readonly Label[] | null = null) => {
     const limits = { proxies: 10, labelSets, cells: 500, connections: 10, retireAfterMs: 1000 };
-    const store = new SeriesStore(limits, undefined, kept === null ? null : new KeptLabels(kept, rule));
+    const store = new SeriesStore(limits, undefined, { kept: kept && new KeptLabels(kept, rule) });
     const families = new TrafficFamilies(store, rule);
     const observe = (labelKey: string, lifeMs = 1) =>
       store.observe({ proxy: "p", lifeMs, labelKey, requests: 1, durationMs: 7, requestBytes: 3, responseBytes: 300 });

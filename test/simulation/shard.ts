@@ -52,7 +52,8 @@ export class Shard {
   ) {
     const ownClock = { wallMs: clock.wallMs, steadyMs: () => clock.steadyMs };
     const pods = hasPods ? new PodLabels((name) => ({ name, namespace: "ns" }), SHAPES) : null;
-    this.store = new SeriesStore({ ...room, retireAfterMs: RETIRE_AFTER_MS }, ownClock, kept, true, SHAPES, pods);
+    const options = { kept, hasNatives: true, shapes: SHAPES, pods };
+    this.store = new SeriesStore({ ...room, retireAfterMs: RETIRE_AFTER_MS }, ownClock, options);
     this.saved = new SavedStore(this.store, { ...SNAPSHOT_OPTIONS, pieceBytes: 1 }); // each step a piece
     this.changes = new ChangeReader(this.store);
     const { onLetGo: save } = this.store;

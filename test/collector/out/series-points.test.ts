@@ -69,7 +69,7 @@ it.each<DestinationRule>(["certain", "all"])("are what /metrics shows (%s)", (ru
 });
 
 it("has the bounds that are shown, and no others, each as it is among all", () => {
-  const store = new SeriesStore(LIMITS, undefined, null, false, shapesOf(new HistogramBounds([1, 7.5, 33, 123, 5000])));
+  const store = new SeriesStore(LIMITS, undefined, { shapes: shapesOf(new HistogramBounds([1, 7.5, 33, 123, 5000])) });
   for (const durationMs of [0, 7, 8, 129, 130, 9000]) {
     const labelKey = key({ reporter: "source" });
     store.observe({ proxy: "p", lifeMs: 0, labelKey, requests: 1, durationMs, requestBytes: 33, responseBytes: -1 });

@@ -57,7 +57,7 @@ async function open(folder: string): Promise<StateFolder> {
 /** One request of one proxy. */
 function framesOfOne(shapes = DEFAULT_SHAPES): Frame[] {
   const limits = { proxies: 9, labelSets: 9, cells: 99, connections: 9, retireAfterMs: 1000 };
-  const store = new SeriesStore(limits, undefined, null, false, shapes);
+  const store = new SeriesStore(limits, undefined, { shapes });
   store.observe({
     proxy: "p",
     lifeMs: 1000,
