@@ -115,6 +115,7 @@ export class Checks {
     for (const table of TABLES) {
       const held = totals(table);
       for (const [labelKey, row] of held) checkGrowth(before, nameOf(table, labelKey), row);
+      for (const row of sumsBy(held, withoutMark).values()) checkCumulative(table, row);
       if (mayOverflow || conditions.keepsSome) this.checkVerdicts(table, held, lacking);
       if (!mayClose) this.checkEach(table, held, lacking); // else what is in the overflow for one process is not for another
     }
@@ -197,6 +198,15 @@ function checkRow(table: Table, row: Float64Array, truth: Float64Array, isKnown:
     if (count > expected * (1 + TOLERANCE)) fail(`${table} field ${field} is ${count}, above the truth ${expected}`);
     if (isKnown && count < expected * (1 - TOLERANCE))
       fail(`${table} field ${field} is ${count}, and the truth ${expected}`);
+  }
+}
+
+/** No bucket of a histogram holds more than the next one. */
+function checkCumulative(table: Table, row: Float64Array): void {
+  for (const { from, sum } of SHAPE_OF[table].metrics) {
+    for (let field = from + 1; field < sum; field++) {
+      if ((row[field - 1] as number) > (row[field] as number)) fail(`field ${field - 1} is more than the next one`);
+    }
   }
 }
 
