@@ -9,6 +9,10 @@
 //
 // The gain goes to the mark of the reading that brought it; what that mark was never told to have goes to others that were. So where both
 // readings agree on the marks, each mark has its own number once either is complete, whichever came first.
+//
+// Each field goes by itself, as everywhere: until then one mark may have a request's bucket, and another its count. So of a mark alone, as
+// mesh_* may have it, a bucket may be more than the next one for a while; of all of them together, which are shown as one, none is. To hold
+// back what would be more is no way out: a mark that was told of the bucket alone would never have it.
 
 import type { Cell } from "./cell.ts";
 import type { Slab } from "./slab.ts";

@@ -1,6 +1,7 @@
 // The promise of the unification on thousands of random histories: proxies restart, their VMs are replaced, entries are lost, scrapes come
-// late and twice, clocks are set, proxies fall silent and come back, limits are reached. A total is never above the truth, never goes
-// down, and is the truth whenever all was told by one way (oracle.ts).
+// late and twice, clocks are set, proxies fall silent and come back, limits are reached, label sets expire and make room; proxies tell by
+// stats, the metrics service and two access loggers at once, and not all alike. A total is never above the truth, never goes down, and is the
+// truth whenever all was told by one way (oracle.ts); so it is by reporter and verdict, whatever is in the overflow (checks.ts).
 //
 //   SEED=1 npm run simulate                   100,000 of them
 //   SEED=4711 HISTORIES=1 npm run simulate    the one that failed
