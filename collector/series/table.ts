@@ -271,6 +271,7 @@ export class SeriesTable<Told extends Labelled, Sample extends Labelled> impleme
   restoreCell(life: Life, labelKey: string, account: Cell | null): Cell {
     const cells = this.cellsOf(life);
     const cell = cells.byKey.get(labelKey) ?? new Cell(this.seriesOf(labelKey), account);
+    cell.account = account; // of a proxy that was told anew
     if (!cells.byKey.has(labelKey)) this.hold(cell);
     cells.byKey.set(labelKey, cell);
     if (cell.series.isOverflow) cells.isClosed = true;

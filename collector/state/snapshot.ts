@@ -79,6 +79,8 @@ export class Snapshot {
 
   /** A life is let go: of each label set what it leaves in the base. */
   released(life: Life, left: readonly (readonly [table: number, series: Series, row: Float64Array])[]): void {
+    if (life.startMs !== UNSTAMPED && life.proxy.unstamped !== null && this.named.has(life.serial))
+      this.rewriteProxy(life.proxy);
     this.writeLeftOpen(life.proxy.id, life.proxy.past);
     this.writer.byte(RecordKind.Gone);
     this.writer.text(life.proxy.id);
@@ -169,6 +171,14 @@ export class Snapshot {
     this.writer.byte(table);
     this.writer.count(index);
     writeNatives(this.writer, natives);
+  }
+
+  /** An account that was opened since the proxy was written has what a life counted that goes: all of the proxy is told anew, of this moment. */
+  private rewriteProxy(proxy: ProxyLives): void {
+    const all = livesOf(proxy);
+    const cells = this.tables.map((_, table) => cellsOf(all, table));
+    this.writeCells(proxy, all, cells, false);
+    for (const life of all) for (const _ of this.writeConnections(life));
   }
 
   /** At one moment, unless it is large and all of its cells stand for themselves. */

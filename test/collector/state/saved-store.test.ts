@@ -105,6 +105,34 @@ describe("a life that is let go of while it is saved", () => {
     const isGone = at > 0 && at < pieces.length;
     expect(requests(again.http)).toBe(isGone ? 16 : 20);
   });
+
+  it.each([1, 2, 3])("is not lost where an entry that names none came before that: piece %d", (at) => {
+    const { store, saved, clock } = newStore();
+    const [labelKey] = KEYS as [string];
+    const unnamed = {
+      proxy: "p",
+      lifeMs: 0,
+      labelKey,
+      requests: 1,
+      durationMs: -1,
+      requestBytes: -1,
+      responseBytes: -1,
+    };
+    store.report(report(1, [sample(labelKey, 5)]));
+    store.report(report(2, [sample(labelKey, 3)]));
+    store.report(report(1, [sample(labelKey, 1)], "another"));
+    clock.nowMs += 120_000;
+    const pieces = piecesOf(saved, (piece) => {
+      if (piece !== at) return;
+      store.observe(unnamed); // from now on it counts for both
+      store.retireSuperseded();
+    });
+    expect(store.lifeCount).toBe(3);
+    const { store: again } = restored(pieces);
+    expect(requests(again.http)).toBe(9);
+    for (let late = 0; late < 4; late++) again.observe(unnamed);
+    expect(requests(again.http)).toBe(9);
+  });
 });
 
 describe("a proxy too large for one moment", () => {
