@@ -63,4 +63,6 @@ export class LifeCells {
   readonly byKey = new Map<string, Cell>();
   /** Whether limits.cells sent a label set of it to the overflow: from then on all go there that have no cell yet. */
   isClosed = false;
+  /** Whether a label set of it is in the overflow that is not of the filter's own. */
+  hasKeptOut = false;
 }

@@ -264,17 +264,13 @@ export class SeriesTable<Told extends Labelled, Sample extends Labelled> impleme
     return this.seriesOf(labelKey);
   }
 
-  /**
-   * A cell that was held before the collector restarted; limits were heeded then. A life with an overflow stays closed: what went there
-   * may find room of its own now, and would count twice.
-   */
+  /** A cell that was held before the collector restarted; limits were heeded then. */
   restoreCell(life: Life, labelKey: string, account: Cell | null): Cell {
     const cells = this.cellsOf(life);
     const cell = cells.byKey.get(labelKey) ?? new Cell(this.seriesOf(labelKey), account);
     cell.account = account; // of a proxy that was told anew
     if (!cells.byKey.has(labelKey)) this.hold(cell);
     cells.byKey.set(labelKey, cell);
-    if (cell.series.isOverflow) cells.isClosed = true;
     return cell;
   }
 
@@ -344,6 +340,7 @@ export class SeriesTable<Told extends Labelled, Sample extends Labelled> impleme
       if (!this.mayClose(life)) return null;
       cells.isClosed = true;
     }
+    cells.hasKeptOut = true;
     const key = this.inOverflow(life, overflowKey);
     return cells.byKey.get(key) ?? this.addCell(life, key);
   }

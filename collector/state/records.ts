@@ -32,7 +32,10 @@ export enum RecordKind {
   Left = 12,
 }
 
-/** What is said of a life, by table: that it is closed (cell.ts); that its proxy has no mixed overflow (life.ts). */
+/**
+ * What is said of a life, by table: that it is to be closed (cell.ts); that its proxy has no mixed overflow (life.ts). A life of one that
+ * has is to be closed, too, if anything of it is in the overflow: states from before the overflow kept reports apart do not say whose.
+ */
 export const IS_CLOSED = 1;
 export const IS_UNMIXED = 2;
 

@@ -1,7 +1,7 @@
 // Restore: what snapshots (snapshot.ts) say, taken into a store; all of it, or of several shards each the part whose proxies are its own.
 
 import type { ConnectionPart } from "../record/record.ts";
-import type { Cell } from "../series/cell.ts";
+import type { Cell, LifeCells } from "../series/cell.ts";
 import { ENDED_AS } from "../series/connections.ts";
 import type { ConnectionId, Life } from "../series/life.ts";
 import type { NativeBuckets } from "../series/native.ts";
@@ -226,8 +226,7 @@ export class Restore {
         const labelKey = this.labelKey(reader, writer, table);
         const { life, mayMix } = owner;
         const cell = life ? this.cell(life, table, labelKey, cells[account - 1] ?? null) : null;
-        if (life && mayMix && labelKey === this.tables[table]?.shape.mixedOverflowKey)
-          life.proxy.hasMixedOverflow = true;
+        if (life && mayMix && cell?.series.isOverflow) this.restoreMixed(life, table, labelKey);
         this.takeReadings(reader, table, cell);
         cells.push(cell);
       }
@@ -236,6 +235,11 @@ export class Restore {
 
   private cell(life: Life, table: number, labelKey: string, account: Cell | null): Cell {
     return (this.tables[table] as Table).restoreCell(life, labelKey, account);
+  }
+
+  private restoreMixed(life: Life, table: number, labelKey: string): void {
+    (life.cells[table] as LifeCells).isClosed = true;
+    if (labelKey === this.tables[table]?.shape.mixedOverflowKey) life.proxy.hasMixedOverflow = true;
   }
 
   private takeReadings(reader: ByteReader, table: number, cell: Cell | null): void {

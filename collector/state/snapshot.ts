@@ -238,7 +238,8 @@ export class Snapshot {
       this.named.add(life.serial);
       writer.count(life.spoke);
       const mixing = proxy.hasMixedOverflow ? 0 : IS_UNMIXED;
-      for (const { isClosed } of life.cells) writer.byte((isClosed ? IS_CLOSED : 0) | mixing);
+      // What was kept out may find room of its own once it is restored, and would count twice.
+      for (const { isClosed, hasKeptOut } of life.cells) writer.byte((isClosed || hasKeptOut ? IS_CLOSED : 0) | mixing);
     }
     for (const [table, ofTable] of cells.entries()) {
       const written = ofTable.filter(({ life }) => numbers.has(life));

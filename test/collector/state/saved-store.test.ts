@@ -209,6 +209,36 @@ it("what was in the overflow does not count again where there is more room now",
   expect(requests(again.http)).toBe(55);
 });
 
+describe("a filter's own overflow", () => {
+  const overflowed = sample(overflowKeyOf(KEYS[0] as string, false), 10);
+
+  it("closes no process life when it is restored: limits kept nothing of it out", () => {
+    const { store, saved } = newStore();
+    store.report(report(1, [overflowed, sample(KEYS[0] as string, 1)]));
+    const again = restored(piecesOf(saved));
+    expect(again.store.report(report(1, [overflowed, sample(KEYS[1] as string, 5)]))).toBe("ok");
+    expect(requests(again.store.http, KEYS[1])).toBe(5);
+    const entry = { proxy: "p", lifeMs: 0, requests: 1, durationMs: 1, requestBytes: 1, responseBytes: 1 };
+    expect(again.store.observe({ ...entry, labelKey: KEYS[2] as string })).toBeNull();
+    expect(requests(again.store.http)).toBe(17);
+  });
+
+  it("is told of in one sum with what limits keep out, before and after a restart with more room", () => {
+    const { store, saved } = newStore({ labelSets: 1 });
+    const all = [sample(KEYS[0] as string, 1), overflowed, sample(KEYS[1] as string, 5)];
+    store.report(report(1, all));
+    expect(requests(store.http)).toBe(16);
+    let state = piecesOf(saved);
+    for (let restarts = 0; restarts < 2; restarts++) {
+      const again = restored(state);
+      again.store.report(report(1, [...all, sample(KEYS[2] as string, 2)].reverse()));
+      expect(requests(again.store.http)).toBe(18);
+      expect(requests(again.store.http, KEYS[1])).toBe(0);
+      state = piecesOf(again.saved);
+    }
+  });
+});
+
 describe("a state from before the overflow kept reports apart", () => {
   const SOURCE = key({ reporter: "source", source_workload: "a" });
   const more = (requests: number) => report(1, [sample(SOURCE, requests)]);
