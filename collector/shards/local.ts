@@ -30,8 +30,9 @@ export class LocalShard implements Shards {
     if (shown !== null && saving?.restored) restoreShown(shown, saving.restored, nativeHistograms);
     this.shard = new Shard({ ...options, state: saving && { restored: saving.restored, shard: 0, shards: 1 } });
     const { state } = this.shard;
-    if (state !== null && shown !== null) this.saved = new SavedShards([state], shown);
-    this.readings = new LocalReadings(this.shard, shown, config.indicators.lateAfterMs);
+    const readings = new LocalReadings(this.shard, shown, config.indicators.lateAfterMs);
+    this.readings = readings;
+    if (state !== null && shown !== null) this.saved = new SavedShards([state], shown, () => readings.takeTold());
     this.shard.start();
   }
 
@@ -77,8 +78,12 @@ class LocalReadings implements Readings {
     this.shown?.settleRestored();
   }
 
-  async refresh(): Promise<void> {
+  takeTold(): void {
     for (const changes of this.shard.state?.takeChanges() ?? []) this.shown?.apply(0, changes);
+  }
+
+  async refresh(): Promise<void> {
+    this.takeTold();
     this.shown?.letGo();
   }
 

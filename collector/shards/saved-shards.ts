@@ -19,9 +19,12 @@ export class SavedShards implements Saved {
   constructor(
     private readonly shards: readonly SavedShard[],
     private readonly series: SummedSeries,
+    /** Brings `series` what the shards have to tell by now. */
+    private readonly takeTold: () => unknown,
   ) {}
 
   async *pieces(): AsyncGenerator<Uint8Array> {
+    await this.takeTold(); // what shards let go of with the last saving is in no state of theirs any more
     for (const shard of this.shards) {
       for (let piece = await shard.nextPiece(); piece !== null; piece = await shard.nextPiece()) {
         if (piece.length > 0) yield piece;

@@ -38,11 +38,16 @@ export class SummedReadings implements Readings {
     this.faults = new LogLimit(log);
   }
 
-  restored(): Promise<void> {
+  /** Takes what the threads have to tell of their series by now, however long that takes. */
+  takeTold(): Promise<void> {
     const done = this.turn.then(() => this.takeChanges());
     this.turn = done.catch(() => {});
+    return done;
+  }
+
+  restored(): Promise<void> {
     return patiently(
-      done.then(() => this.series.settleRestored()),
+      this.takeTold().then(() => this.series.settleRestored()),
       this.log,
       "waiting for threads to tell what was restored",
     );

@@ -78,7 +78,8 @@ export class Threads implements Shards {
     this.summed = new SummedReadings(this.threads, { ...indicators, ...metrics }, configuredShapes(config), log);
     this.readings = this.summed;
     if (saving?.restored) restoreShown(this.summed.series, saving.restored, metrics.nativeHistograms);
-    this.saved = saving && new SavedShards(this.threads.map(savedThread), this.summed.series);
+    this.saved =
+      saving && new SavedShards(this.threads.map(savedThread), this.summed.series, () => this.summed.takeTold());
     this.pruning = setInterval(() => this.summed.prune(), PRUNE_TICK_MS);
   }
 

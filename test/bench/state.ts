@@ -59,7 +59,7 @@ async function measure(cells: number): Promise<void> {
   delay.enable();
   const cpu = process.cpuUsage();
   const begun = performance.now();
-  await first.stop(new SavedShards([state], new SummedSeries(1)));
+  await first.stop(new SavedShards([state], new SummedSeries(1), () => state.takeChanges()));
   const seconds = (performance.now() - begun) / 1000;
   const { user, system } = process.cpuUsage(cpu);
   delay.disable();

@@ -15,7 +15,7 @@ import { DEFAULT_SHAPES } from "../../collector/series/shape.ts";
 import { type SeriesLimits, SeriesStore } from "../../collector/series/store.ts";
 import { ServiceGraph } from "../../collector/service-graph/graph.ts";
 import { ChangeReader } from "../../collector/shards/changes.ts";
-import { restoreShown } from "../../collector/shards/saved-shards.ts";
+import { restoreShown, SavedShards } from "../../collector/shards/saved-shards.ts";
 import { ShardState } from "../../collector/shards/state.ts";
 import { SummedSeries } from "../../collector/shards/summed-series.ts";
 import { encodeEnd, encodeFrame, encodeHeader, FrameKind, meaningOf } from "../../collector/state/frames.ts";
@@ -440,6 +440,40 @@ describe("with a saved state", () => {
     again.clock.nowMs += 3 * HOUR_MS;
     shown.letGo();
     expect(shown.http.find(WEB)).toBeUndefined();
+  });
+
+  it("what one shard let go of is in the next state, too, though nobody asked for what is shown in between", async () => {
+    const one = setUp({ labelSets: 9 });
+    const other = setUp({ labelSets: 9 });
+    const stores = [one.store, other.store];
+    const states = stores.map((store, shard) => new ShardState(store, { restored: null, shard, shards: 2 }));
+    const sums = new SummedSeries(2, HOUR_MS, DEFAULT_SHAPES, () => one.clock.nowMs);
+    const saved = new SavedShards(states, sums, () => {
+      for (const [shard, state] of states.entries())
+        for (const changes of state.takeChanges()) sums.apply(shard, changes);
+    });
+    const save = async () => {
+      const pieces: Uint8Array[] = [];
+      for await (const piece of saved.pieces()) pieces.push(piece.slice());
+      await saved.release();
+      return pieces;
+    };
+    one.observe(WEB, 1000);
+    one.observe(JOB, 1000);
+    one.observe(JOB, 2000);
+    other.observe(WEB, 1000, "q");
+    await save();
+    for (const { clock } of [one, other]) clock.nowMs += 3 * HOUR_MS;
+    one.observe(JOB, 2000);
+    one.store.retireSuperseded();
+    await save();
+    expect(stores.map(({ http }) => http.find(WEB) === undefined)).toEqual([true, false]);
+    const restored = fileOf(await save());
+    const shown = new SummedSeries(1, HOUR_MS, DEFAULT_SHAPES, () => one.clock.nowMs);
+    restoreShown(shown, restored, false);
+    const again = new ShardState(setUp({ labelSets: 9 }).store, { restored, shard: 0, shards: 1 });
+    for (const changes of again.takeChanges()) shown.apply(0, changes);
+    expect(totalsOf(shown.http)).toEqual({ web: 2, job: 3 });
   });
 });
 
