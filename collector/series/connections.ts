@@ -106,7 +106,7 @@ export class Connections {
   /** With the table's own string for the label set: as many connections as are held might each have brought a long one. */
   private raised(life: Life, { labelKey, counts }: ConnectionPart, gained: readonly number[]): ConnectionPart {
     const raised = counts.map((count, field) => count + (gained[field] as number));
-    return { labelKey: this.table.heldKey(life, labelKey), counts: raised };
+    return { labelKey: this.table.admission.heldKey(life, labelKey), counts: raised };
   }
 
   private hold(life: Life, id: ConnectionId, counted: ConnectionPart[]): void {

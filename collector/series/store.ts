@@ -17,6 +17,7 @@ import type {
 } from "../record/record.ts";
 import type { DropReason, ScrapeResult } from "../self.ts";
 import { TcpMetric } from "../vocabulary.ts";
+import type { TableLimits } from "./admission.ts";
 import type { Series } from "./cell.ts";
 import { Connections } from "./connections.ts";
 import { Expiry } from "./expiry.ts";
@@ -25,7 +26,7 @@ import { type Clock, type Life, Lives, type ProxyLives, UNSTAMPED } from "./life
 import type { PodLabels } from "./pod-labels.ts";
 import type { SeriesTables } from "./reader.ts";
 import { DEFAULT_SHAPES, type Shapes } from "./shape.ts";
-import { SeriesTable, type TableLimits } from "./table.ts";
+import { SeriesTable } from "./table.ts";
 
 /**
  * What the first scrape of a life brings counts as history (and not as traffic of this moment) if the process is older than
@@ -175,7 +176,7 @@ export class SeriesStore implements SeriesTables {
     const { expireAfterMs = 0, retireAfterMs } = this.limits;
     if (expireAfterMs === 0) return;
     const tables = [this.http, this.tcp];
-    if (tables.some(({ isTight }) => isTight)) {
+    if (tables.some(({ admission }) => admission.isTight)) {
       this.lives.retireSilent(Math.max(2 * expireAfterMs, retireAfterMs, MIN_SILENT_MS));
     }
     for (const [index, table] of tables.entries()) table.letGo((series) => this.onLetGo(index, series));

@@ -72,7 +72,7 @@ export class Restore {
     for (const [index, table] of this.tables.entries()) {
       for (const labelKey of this.bases.labelKeys(index)) {
         const base = this.bases.find(index, labelKey);
-        const { total } = table.restoreSeries(labelKey);
+        const { total } = table.admission.seriesOf(labelKey);
         if (base) addTo(table, total, base.chunk.subarray(base.at, base.at + table.width));
       }
       this.addCells(index, table);
@@ -83,7 +83,7 @@ export class Restore {
   private addCells(index: number, table: Table): void {
     const row = this.rows[index] as Float64Array;
     for (const { lives, unstamped } of this.store.lives.proxies.values()) {
-      if (unstamped !== null) table.restoreMarked(unstamped);
+      if (unstamped !== null) table.admission.restoreMarked(unstamped);
       for (const life of unstamped === null ? lives : [unstamped, ...lives]) {
         for (const cell of life.cells[index]?.byKey.values() ?? []) {
           if (cell.account !== null) continue;
@@ -234,7 +234,7 @@ export class Restore {
   }
 
   private cell(life: Life, table: number, labelKey: string, account: Cell | null): Cell {
-    return (this.tables[table] as Table).restoreCell(life, labelKey, account);
+    return (this.tables[table] as Table).admission.restoreCell(life, labelKey, account);
   }
 
   private restoreMixed(life: Life, table: number, labelKey: string): void {
@@ -277,7 +277,7 @@ export class Restore {
       const counted: ConnectionPart[] = Array.from({ length: reader.count() }, () => {
         const labelKey = this.labelKey(reader, writer, 1);
         return {
-          labelKey: life ? this.store.tcp.restoreSeries(labelKey).labelKey : labelKey,
+          labelKey: life ? this.store.tcp.admission.seriesOf(labelKey).labelKey : labelKey,
           counts: readCounts(reader),
         };
       });

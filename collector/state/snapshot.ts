@@ -290,7 +290,7 @@ export class Snapshot {
     else writer.text(id);
     writer.count(counted.length);
     for (const { labelKey, counts } of counted) {
-      writer.count(this.store.tcp.restoreSeries(labelKey).index);
+      writer.count(this.store.tcp.admission.seriesOf(labelKey).index);
       for (const count of counts) writer.float(count);
     }
   }
