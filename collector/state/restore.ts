@@ -274,13 +274,14 @@ export class Restore {
     if (life === undefined) throw malformed("connections of a life that is not there");
     for (let left = reader.count(); left > 0; left--) {
       const id: ConnectionId = reader.byte() === 0 ? reader.float() : reader.text();
-      const counted: ConnectionPart[] = Array.from({ length: reader.count() }, () => {
+      const counted: ConnectionPart[] = [];
+      const parts = reader.count();
+      for (let index = 0; index < parts; index++) {
         const labelKey = this.labelKey(reader, writer, 1);
-        return {
-          labelKey: life ? this.store.tcp.admission.seriesOf(labelKey).labelKey : labelKey,
-          counts: readCounts(reader),
-        };
-      });
+        const counts = readCounts(reader);
+        if (counts.every((count) => count === 0)) continue; // it had found no room
+        counted[index] = { labelKey: life ? this.store.tcp.admission.seriesOf(labelKey).labelKey : labelKey, counts };
+      }
       // A life that was let go while this was written has none any more.
       if (life && life.proxy.find(life.startMs) === life) this.store.connections.restore(life, id, counted);
     }

@@ -283,13 +283,16 @@ export class Snapshot {
     }
   }
 
-  private writeConnection(id: ConnectionId, counted: readonly ConnectionPart[]): void {
+  /** A part that found no room is written under the label set of another, without any count. */
+  private writeConnection(id: ConnectionId, counted: readonly (ConnectionPart | undefined)[]): void {
     const { writer } = this;
     writer.byte(typeof id === "number" ? 0 : 1);
     if (typeof id === "number") writer.float(id);
     else writer.text(id);
     writer.count(counted.length);
-    for (const { labelKey, counts } of counted) {
+    const some = counted.find((part) => part !== undefined) as ConnectionPart;
+    for (const part of counted) {
+      const { labelKey, counts } = part ?? { labelKey: some.labelKey, counts: some.counts.map(() => 0) };
       writer.count(this.store.tcp.admission.seriesOf(labelKey).index);
       for (const count of counts) writer.float(count);
     }

@@ -209,6 +209,27 @@ it("what was in the overflow does not count again where there is more room now",
   expect(requests(again.http)).toBe(55);
 });
 
+it("has a connection of which not all found room", () => {
+  const [held, refused] = ["a", "b"].map((workload) => packLabels(tcpLabels(values({ source_workload: workload }))));
+  const { store, saved } = newStore({ cells: 2 });
+  const entry = (lifeMs: number, labelKeys: readonly (string | undefined)[], opened: number) => ({
+    proxy: "p",
+    lifeMs,
+    connectionId: 7,
+    streamId: "s",
+    isOver: false,
+    parts: labelKeys.map((labelKey) => ({ labelKey: labelKey as string, counts: [opened, 0, 5, 5] })),
+  });
+  store.observeConnection({ ...entry(0, [held], 1), isOver: true });
+  store.observeConnection({ ...entry(1, [held], 1), connectionId: 6 });
+  expect(store.observeConnection(entry(1, [refused, held], 1))).toBe("cells_full");
+  const again = restored(piecesOf(saved), { cells: 9 }).store;
+  const before = requests(again.tcp, held);
+  expect(again.observeConnection(entry(1, [refused, held], 1))).toBeNull();
+  expect(requests(again.tcp, held)).toBe(before);
+  expect(requests(again.tcp, refused)).toBe(1);
+});
+
 describe("a filter's own overflow", () => {
   const overflowed = sample(overflowKeyOf(KEYS[0] as string, false), 10);
 
