@@ -1,6 +1,7 @@
 // Series, Cell and LifeCells: what a table holds per label set, per label set and process life, and per process life.
 
 import type { NativeHistogram } from "./native.ts";
+import type { Slab } from "./slab.ts";
 
 /** One label set over all proxies. */
 export class Series {
@@ -65,4 +66,14 @@ export class LifeCells {
   isClosed = false;
   /** Whether a label set of it is in the overflow that is not of the filter's own. */
   hasKeptOut = false;
+}
+
+/** One number of what a cell counts: the largest of its readings, or its part of what several count together. */
+export function countOf(rows: Slab, cell: Cell, field: number): number {
+  return cell.counted >= 0 ? rows.at(cell.counted, field) : largestOf(rows, cell, field);
+}
+
+/** One number of a cell: the largest of its readings. */
+export function largestOf(rows: Slab, { stats, log, otlpLog }: Cell, field: number): number {
+  return Math.max(rows.at(stats, field), rows.at(log, field), rows.at(otlpLog, field));
 }

@@ -14,7 +14,7 @@
 // mesh_* may have it, a bucket may be more than the next one for a while; of all of them together, which are shown as one, none is. To hold
 // back what would be more is no way out: a mark that was told of the bucket alone would never have it.
 
-import type { Cell } from "./cell.ts";
+import { type Cell, largestOf } from "./cell.ts";
 import type { Slab } from "./slab.ts";
 
 /** A reading of a cell: the name of its row. */
@@ -40,7 +40,7 @@ export class MarkedCells {
       const counted = this.rows.allocate();
       const chunk = this.rows.chunk(counted);
       const at = this.rows.offset(counted);
-      for (let field = 0; field < this.width; field++) chunk[at + field] = this.most(cell, field);
+      for (let field = 0; field < this.width; field++) chunk[at + field] = largestOf(this.rows, cell, field);
       cell.counted = counted;
     }
   }
@@ -50,7 +50,7 @@ export class MarkedCells {
     this.left.fill(0);
     for (const cell of alike ?? []) {
       for (let field = 0; field < this.width; field++) {
-        const missing = this.at(cell[reading], field) - this.at(cell.counted, field);
+        const missing = this.rows.at(cell[reading], field) - this.rows.at(cell.counted, field);
         this.left[field] = (this.left[field] as number) + missing;
       }
     }
@@ -64,7 +64,7 @@ export class MarkedCells {
     let isGiven = false;
     for (let field = 0; field < this.width; field++) {
       const before = chunk[at + field] as number;
-      const part = Math.max(0, Math.min(left[field] as number, this.most(cell, field) - before));
+      const part = Math.max(0, Math.min(left[field] as number, largestOf(this.rows, cell, field) - before));
       given[field] = part;
       if (part === 0) continue;
       chunk[at + field] = before + part;
@@ -72,13 +72,5 @@ export class MarkedCells {
       isGiven = true;
     }
     return isGiven;
-  }
-
-  private most({ stats, log, otlpLog }: Cell, field: number): number {
-    return Math.max(this.at(stats, field), this.at(log, field), this.at(otlpLog, field));
-  }
-
-  private at(row: number, field: number): number {
-    return row < 0 ? 0 : (this.rows.chunk(row)[this.rows.offset(row) + field] as number);
   }
 }

@@ -43,6 +43,11 @@ export class Slab {
     return (row & (ROWS_PER_CHUNK - 1)) * this.width;
   }
 
+  /** One number of the row; 0 of the row -1, which stands for none. */
+  at(row: number, field: number): number {
+    return row < 0 ? 0 : (this.chunk(row)[this.offset(row) + field] as number);
+  }
+
   /** Rows in use. */
   get size(): number {
     return this.used - this.free.length;

@@ -9,7 +9,7 @@
 import type { LogWay } from "../record/record.ts";
 import type { ScrapeResult } from "../self.ts";
 import { Admission, type TableLimits } from "./admission.ts";
-import type { Cell, LifeCells, Series } from "./cell.ts";
+import { type Cell, countOf, type LifeCells, type Series } from "./cell.ts";
 import type { Expiry } from "./expiry.ts";
 import { type Life, UNSTAMPED } from "./life.ts";
 import { MarkedCells, type Reading } from "./marked.ts";
@@ -74,7 +74,7 @@ export class SeriesTable<Told extends Labelled, Sample extends Labelled> impleme
 
   /** Requests, or connections opened, counted under the label sets of the overflow. */
   get overflowed(): number {
-    return this.admission.overflows.reduce((sum, { total }) => sum + this.at(total, 0), 0);
+    return this.admission.overflows.reduce((sum, { total }) => sum + this.rows.at(total, 0), 0);
   }
 
   get series(): readonly Series[] {
@@ -199,9 +199,9 @@ export class SeriesTable<Told extends Labelled, Sample extends Labelled> impleme
     const isAccount = life.startMs === UNSTAMPED; // its first reading repeats what the stamped lives came to
     for (const cell of this.cellsOf(life).byKey.values()) {
       const { series, stats, log, otlpLog, account } = cell;
-      const first = this.at(stats, 0);
-      const logged = Math.max(this.at(log, 0), this.at(otlpLog, 0));
-      const counted = account === null ? this.countedBy(cell, 0) : 0;
+      const first = this.rows.at(stats, 0);
+      const logged = Math.max(this.rows.at(log, 0), this.rows.at(otlpLog, 0));
+      const counted = account === null ? countOf(this.rows, cell, 0) : 0;
       yield { series, counted, logged, reported: isAccount ? 0 : first };
     }
   }
@@ -209,7 +209,7 @@ export class SeriesTable<Told extends Labelled, Sample extends Labelled> impleme
   /** Whether the life counted more in one field than in another, under a label set that no account takes in (admission.ts). */
   hasUnaccounted(life: Life, more: number, less: number): boolean {
     for (const cell of this.cellsOf(life).byKey.values()) {
-      if (cell.account === null && this.countedBy(cell, more) > this.countedBy(cell, less)) return true;
+      if (cell.account === null && countOf(this.rows, cell, more) > countOf(this.rows, cell, less)) return true;
     }
     return false;
   }
@@ -242,7 +242,7 @@ export class SeriesTable<Told extends Labelled, Sample extends Labelled> impleme
   /** What the cell counted by itself, `account` counts from now on. */
   private takeIn(cell: Cell, account: Cell): void {
     if (account.stats < 0) account.stats = this.rows.allocate();
-    for (let field = 0; field < this.width; field++) this.gain[field] = this.countedBy(cell, field);
+    for (let field = 0; field < this.width; field++) this.gain[field] = countOf(this.rows, cell, field);
     this.raise(account.stats);
     if (account.counted >= 0) this.raise(account.counted);
   }
@@ -266,7 +266,7 @@ export class SeriesTable<Told extends Labelled, Sample extends Labelled> impleme
       gain[field] = 0;
       if (!(after > before)) continue;
       chunk[at + field] = after;
-      const gained = after - Math.max(before, this.at(cell.log, field), this.at(cell.otlpLog, field));
+      const gained = after - Math.max(before, this.rows.at(cell.log, field), this.rows.at(cell.otlpLog, field));
       if (gained <= 0) continue;
       gain[field] = gained;
       hasGained = true;
@@ -286,7 +286,7 @@ export class SeriesTable<Told extends Labelled, Sample extends Labelled> impleme
       const after = before + added;
       chunk[at + field] = after;
       if (other < 0 && another < 0) continue; // fast: no other reading ever spoke
-      gain[field] = Math.max(0, after - Math.max(before, this.at(other, field), this.at(another, field)));
+      gain[field] = Math.max(0, after - Math.max(before, this.rows.at(other, field), this.rows.at(another, field)));
     }
   }
 
@@ -355,15 +355,6 @@ export class SeriesTable<Told extends Labelled, Sample extends Labelled> impleme
     for (let field = 0; field < this.width; field++) {
       chunk[at + field] = (chunk[at + field] as number) + (gain[field] as number);
     }
-  }
-
-  private countedBy({ stats, log, otlpLog, counted }: Cell, field: number): number {
-    if (counted >= 0) return this.at(counted, field);
-    return Math.max(this.at(stats, field), this.at(log, field), this.at(otlpLog, field));
-  }
-
-  private at(row: number, field: number): number {
-    return row < 0 ? 0 : (this.rows.chunk(row)[this.rows.offset(row) + field] as number);
   }
 
   private cellsOf(life: Life): LifeCells {

@@ -1,6 +1,6 @@
 // Bases: of each total the part of which no cell speaks any more, since its process life was let go.
 
-import type { Cell, Series } from "../series/cell.ts";
+import { type Cell, countOf, type Series } from "../series/cell.ts";
 import type { Life } from "../series/life.ts";
 import type { Shapes } from "../series/shape.ts";
 import { Slab } from "../series/slab.ts";
@@ -63,15 +63,7 @@ export class Bases {
   }
 }
 
-/** What the cell counts: of each number the largest of its readings, or its part of what several count together. */
-export function readCell({ rows }: Table, { stats, log, otlpLog, counted }: Cell, row: Float64Array): void {
-  row.fill(0);
-  for (const reading of counted >= 0 ? [counted] : [stats, log, otlpLog]) {
-    if (reading < 0) continue;
-    const chunk = rows.chunk(reading);
-    const at = rows.offset(reading);
-    for (let field = 0; field < row.length; field++) {
-      row[field] = Math.max(row[field] as number, chunk[at + field] as number);
-    }
-  }
+/** What the cell counts. */
+export function readCell({ rows }: Table, cell: Cell, row: Float64Array): void {
+  for (let field = 0; field < row.length; field++) row[field] = countOf(rows, cell, field);
 }
